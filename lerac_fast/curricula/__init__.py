@@ -1,0 +1,1 @@
+"""Curricula: schedules over layers, feature maps and examples."""
