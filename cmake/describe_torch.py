@@ -1,0 +1,7 @@
+"""Prints what CMakeLists.txt needs to know of the installed torch, as a CMake list."""
+
+from pathlib import Path
+
+import torch
+
+print(torch.__version__, Path(torch.__file__).parent, int(torch.compiled_with_cxx11_abi()), sep=";")

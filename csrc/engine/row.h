@@ -1,0 +1,34 @@
+// What a backend sees of one tensor. Plain data without torch: also read by kernels that are compiled apart.
+#pragma once
+
+#include <cstdint>
+
+namespace lerac_fast::engine {
+
+inline constexpr int kMaxStates = 3;
+
+// One tensor's operands. All of them hold `numel` elements in the same dense order; none overlaps another.
+struct Row {
+  void* param;              // read and written
+  void* gradient;           // read; written only when a loss scale is divided out
+  void* states[kMaxStates]; // read and written, in the order of the rule's state keys
+  int64_t numel;
+  int32_t hyperparameters; // index into the table's hyperparameters
+};
+
+// The update rules, by what they read and write.
+enum class Rule : uint8_t { kSgd, kSgdMomentum, kAdam, kAdamAmsgrad, kAdamax };
+inline constexpr int kRules = 5;
+
+// Storage types of (parameter and gradient, states).
+enum class Elements : uint8_t {
+  kFloat,
+  kDouble,
+  kBFloat16,
+  kHalf,
+  kBFloat16FloatStates,
+  kHalfFloatStates,
+};
+inline constexpr int kElements = 6;
+
+} // namespace lerac_fast::engine

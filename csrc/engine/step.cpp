@@ -1,0 +1,212 @@
+#include "engine/step.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/empty_strided.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/python_variable.h>
+#include <unordered_set>
+
+#include "engine/backend.h"
+
+namespace lerac_fast::engine {
+
+namespace py = pybind11;
+
+void Step::operator()(PyObject* param_groups, PyObject* state, double inverse_scale, const py::function& step_unserved) {
+  struct Release {
+    Step& step;
+    ~Release() { step.release(); }
+  } release{*this};
+  const at::NoGradGuard no_grad;
+  inverse_scale_ = inverse_scale;
+
+  state_index_.refresh(state);
+  collect(param_groups);
+  if (unserved_.size() > 0) step_unserved(unserved_);
+  create_states(state);
+  run();
+}
+
+// ---- reading and checking: nothing is changed ----
+
+void Step::collect(PyObject* param_groups) {
+  static const Key params_key("params");
+  if (!PyList_Check(param_groups)) throw py::type_error("optimizer.param_groups must be a list");
+  walked_ = 0;
+  for (Py_ssize_t g = 0; g < PyList_GET_SIZE(param_groups); ++g) {
+    const Group group{PyList_GET_ITEM(param_groups, g), g};
+    if (!PyDict_Check(group.dict)) throw py::type_error(group.describe() + " must be a dict");
+    math::Hyperparameters h = read_hyperparameters(optimizer_, group);
+    h.inverse_scale = inverse_scale_;
+    PyObject* params = group.at(params_key);
+    if (!PyList_Check(params)) throw py::type_error(group.describe() + ": params must be a list of tensors");
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(params); ++i) {
+      collect_parameter(group, i, PyList_GET_ITEM(params, i), h);
+    }
+  }
+  walk_.resize(walked_);
+  walk_generation_ = state_index_.generation();
+  if (!no_parameter_twice_) check_no_parameter_twice();
+}
+
+void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* object, math::Hyperparameters& h) {
+  if (!THPVariable_Check(object)) {
+    throw py::type_error(group.describe() + ": parameter " + std::to_string(index) + " must be a tensor, got " +
+                         std::string(py::repr(object)));
+  }
+  PyObject* const dict = state_dict_of(object);
+  const Parameter parameter{group, index, THPVariable_Unpack(object)};
+  const at::Tensor& param = parameter.tensor;
+  const at::Tensor& gradient = param.unsafeGetTensorImpl()->grad();
+  if (!gradient.defined()) return;
+
+  const char* reason = why_unserved(param);
+  if (reason == nullptr) reason = why_unserved(gradient);
+  if (reason != nullptr) {
+    unserved_.append(py::make_tuple(group.index, index, reason));
+    return;
+  }
+  check_gradient(parameter, gradient);
+  check_writable(parameter);
+
+  const Rule rule = rule_of(optimizer_, h);
+  const auto states = state_keys(rule).size();
+  State state;
+  const bool has_state = (states > 0 || step_key(rule) != nullptr) && read_state(parameter, rule, dict, state);
+  h.first_step = !has_state;
+  if (step_key(rule) != nullptr) {
+    const double t = has_state ? step_count(*state.step) + 1 : 1;
+    bias_corrections_.apply(h, t);
+    if (has_state) step_counts_.emplace_back(*state.step, t);
+  }
+
+  const auto param_dtype = param.scalar_type();
+  const auto state_dtype = has_state ? state.tensors[0]->scalar_type() : param_dtype;
+  const Place place = append_row(param.device(), rule, *elements_of(param_dtype, state_dtype), param.numel(), h);
+  set_operand(place, kParam, param, param);
+  set_operand(place, kGradient, gradient, param);
+  if (has_state) {
+    for (size_t i = 0; i < states; ++i) set_operand(place, static_cast<int>(i), *state.tensors[i], param);
+  } else if (states > 0) {
+    stateless_.push_back({place, param, object, dict});
+  }
+}
+
+PyObject* Step::state_dict_of(PyObject* param) {
+  if (walked_ == walk_.size()) walk_.emplace_back();
+  auto& [known_param, dict] = walk_[walked_++];
+  if (known_param == param && walk_generation_ == state_index_.generation()) return dict;
+  if (known_param != param) no_parameter_twice_ = false;
+  known_param = param;
+  return dict = state_index_.find(param);
+}
+
+// Rows are updated at the same time, so a tensor must have one row only.
+void Step::check_no_parameter_twice() {
+  std::unordered_set<PyObject*> seen;
+  for (const auto& [param, dict] : walk_) {
+    if (seen.insert(param).second) continue;
+    throw py::value_error("a parameter of shape " + std::string(py::str(py::handle(param).attr("shape"))) +
+                          " appears more than once in the param groups");
+  }
+  no_parameter_twice_ = true;
+}
+
+Step::Place Step::append_row(at::Device device, Rule rule, Elements elements, int64_t numel,
+                             const math::Hyperparameters& h) {
+  size_t table = 0;
+  while (table < tables_.size() && !tables_[table].holds(device, rule, elements)) ++table;
+  if (table == tables_.size()) tables_.push_back({device, rule, elements, {}, {0}, {}});
+  tables_[table].append({nullptr, nullptr, {}, numel, 0}, h);
+  return {table, tables_[table].rows.size() - 1};
+}
+
+void Step::set_operand(Place place, int operand, const at::Tensor& tensor, const at::Tensor& param) {
+  (operand == kGradient ? gradients_ : params_and_states_).push_back(tensor);
+  const bool dense = param.is_non_overlapping_and_dense();
+  if (dense ? share_dense_layout(tensor, param) : tensor.is_contiguous()) {
+    pointer(place, operand) =
+        is_written(operand) ? tensor.mutable_data_ptr() : const_cast<void*>(tensor.const_data_ptr());
+    return;
+  }
+  auto copy = dense ? at::empty_strided(param.sizes(), param.strides(), tensor.options())
+                    : at::empty(param.sizes(), tensor.options());
+  pointer(place, operand) = copy.mutable_data_ptr();
+  scattered_.push_back({operand, tensor, std::move(copy)});
+}
+
+void*& Step::pointer(Place place, int operand) {
+  Row& row = tables_[place.table].rows[place.row];
+  return operand == kParam ? row.param : operand == kGradient ? row.gradient : row.states[operand];
+}
+
+// ---- changing ----
+
+// Makes the first state of parameters, as torch makes it. All of it is allocated before any is handed over.
+void Step::create_states(PyObject* state) {
+  std::vector<py::dict> created;
+  created.reserve(stateless_.size());
+  for (const auto& s : stateless_) {
+    const Rule rule = tables_[s.place.table].rule;
+    py::dict& dict = created.emplace_back();
+    if (const Key* key = step_key(rule)) {
+      const auto dtype = c10::get_default_dtype_as_scalartype() == at::kDouble ? at::kDouble : at::kFloat;
+      step_counts_.emplace_back(at::scalar_tensor(0, dtype), 1);
+      key->set(dict.ptr(), py::reinterpret_steal<py::object>(THPVariable_Wrap(step_counts_.back().first)).ptr());
+    }
+    const auto keys = state_keys(rule);
+    for (size_t i = 0; i < keys.size(); ++i) {
+      // The first momentum buffer is written before it is read.
+      const auto tensor = rule == Rule::kSgdMomentum ? at::empty_like(s.tensor, at::MemoryFormat::Preserve)
+                                                     : at::zeros_like(s.tensor, at::MemoryFormat::Preserve);
+      set_operand(s.place, static_cast<int>(i), tensor, s.tensor);
+      keys[i].set(dict.ptr(), py::reinterpret_steal<py::object>(THPVariable_Wrap(tensor)).ptr());
+    }
+  }
+  for (size_t i = 0; i < stateless_.size(); ++i) {
+    const auto& s = stateless_[i];
+    const int failed = s.dict != nullptr ? PyDict_Update(s.dict, created[i].ptr())
+                                         : PyObject_SetItem(state, s.object, created[i].ptr());
+    if (failed) throw py::error_already_set();
+  }
+}
+
+void Step::run() {
+  for (const auto& s : scattered_) s.dense.copy_(s.original);
+  {
+    const py::gil_scoped_release no_gil;
+    for (const auto& table : tables_) {
+      if (!table.rows.empty()) find_backend(table.device.type())(table);
+    }
+  }
+  for (const auto& s : scattered_) {
+    if (is_written(s.operand)) s.original.copy_(s.dense);
+  }
+  // The kernels wrote through raw pointers: tell autograd.
+  const auto bump = [](const at::Tensor& t) {
+    if (!t.is_inference()) t.unsafeGetTensorImpl()->bump_version();
+  };
+  for (const auto& tensor : params_and_states_) bump(tensor);
+  if (is_written(kGradient)) {
+    for (const auto& tensor : gradients_) bump(tensor);
+  }
+  for (const auto& [count, value] : step_counts_) {
+    set_step_count(count, value);
+    bump(count);
+  }
+}
+
+void Step::release() {
+  for (auto& table : tables_) table.clear();
+  params_and_states_.clear();
+  gradients_.clear();
+  step_counts_.clear();
+  scattered_.clear();
+  stateless_.clear();
+  if (unserved_.size() > 0) unserved_ = py::list();
+}
+
+} // namespace lerac_fast::engine

@@ -1,0 +1,79 @@
+// One optimizer step: reads and checks everything first, then changes things.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <utility>
+#include <vector>
+
+#include "engine/hyperparameters.h"
+#include "engine/parameter.h"
+#include "engine/state_index.h"
+#include "engine/tensor_table.h"
+
+namespace lerac_fast::engine {
+
+// Steps one optimizer. What it keeps between steps is only memory and an index that every step checks against the live
+// objects, so parameters, gradients, states and groups may be replaced at any time.
+class Step {
+ public:
+  explicit Step(Optimizer optimizer) : optimizer_(optimizer) {}
+
+  // Applies one update to every parameter that has a gradient.
+  //   param_groups, state: the optimizer's own.
+  //   inverse_scale: 1 / the loss scale. Gradients are multiplied by it, in the update and in place.
+  //   step_unserved: called with a list of (group index, parameter index, reason) where parameters are beyond the native
+  //     kernels; it runs after everything was checked and before anything native has changed.
+  void operator()(PyObject* param_groups, PyObject* state, double inverse_scale,
+                  const pybind11::function& step_unserved);
+
+ private:
+  struct Place {
+    size_t table, row;
+  };
+  // Which of a row's pointers an operand stands behind: a state by its index, or one of these.
+  static constexpr int kParam = -1, kGradient = -2;
+
+  // An operand whose elements do not lie in the row's order: it is updated through a dense copy.
+  struct Scattered {
+    int operand;
+    at::Tensor original, dense;
+  };
+  // A parameter that has no state yet.
+  struct Stateless {
+    Place place;
+    at::Tensor tensor;
+    PyObject *object, *dict; // the parameter and its state dictionary, borrowed; the latter may be nullptr
+  };
+
+  void collect(PyObject* param_groups);
+  void collect_parameter(const Group& group, Py_ssize_t index, PyObject* object, math::Hyperparameters& h);
+  PyObject* state_dict_of(PyObject* param);
+  void check_no_parameter_twice();
+  Place append_row(at::Device device, Rule rule, Elements elements, int64_t numel, const math::Hyperparameters& h);
+  void set_operand(Place place, int operand, const at::Tensor& tensor, const at::Tensor& param);
+  void*& pointer(Place place, int operand);
+  bool is_written(int operand) const { return operand != kGradient || inverse_scale_ != 1; }
+  void create_states(PyObject* state);
+  void run();
+  void release();
+
+  Optimizer optimizer_;
+  StateIndex state_index_;
+  BiasCorrections bias_corrections_;
+  // Every parameter of the last walk and its state dictionary: spares the look-up where neither has moved.
+  std::vector<std::pair<PyObject*, PyObject*>> walk_;
+  size_t walked_ = 0;
+  uint64_t walk_generation_ = 0;   // of the state index that the walk's dictionaries are from
+  bool no_parameter_twice_ = true; // checked for the walk as it stands
+
+  // Of the step under way. Tensors are held so that they stay alive while the GIL is released.
+  double inverse_scale_ = 1;
+  std::vector<TensorTable> tables_;
+  std::vector<at::Tensor> params_and_states_, gradients_;
+  std::vector<std::pair<at::Tensor, double>> step_counts_; // `state["step"]` and its next value
+  std::vector<Scattered> scattered_;
+  std::vector<Stateless> stateless_;
+  pybind11::list unserved_;
+};
+
+} // namespace lerac_fast::engine

@@ -1,0 +1,67 @@
+#include "engine/tensor_table.h"
+
+#include "engine/backend.h"
+
+namespace lerac_fast::engine {
+
+void TensorTable::clear() {
+  rows.clear();
+  hyperparameters.clear();
+  offsets.assign(1, 0);
+}
+
+void TensorTable::append(const Row& row, const math::Hyperparameters& h) {
+  if (hyperparameters.empty() || hyperparameters.back() != h) hyperparameters.push_back(h);
+  rows.push_back(row);
+  rows.back().hyperparameters = static_cast<int32_t>(hyperparameters.size() - 1);
+  offsets.push_back(offsets.back() + row.numel);
+}
+
+std::optional<Elements> elements_of(at::ScalarType param, at::ScalarType state) {
+  using at::ScalarType;
+  if (param == state) {
+    switch (param) {
+      case ScalarType::Float:
+        return Elements::kFloat;
+      case ScalarType::Double:
+        return Elements::kDouble;
+      case ScalarType::BFloat16:
+        return Elements::kBFloat16;
+      case ScalarType::Half:
+        return Elements::kHalf;
+      default:
+        return std::nullopt;
+    }
+  }
+  if (state == ScalarType::Float && param == ScalarType::BFloat16) return Elements::kBFloat16FloatStates;
+  if (state == ScalarType::Float && param == ScalarType::Half) return Elements::kHalfFloatStates;
+  return std::nullopt;
+}
+
+bool share_dense_layout(const at::Tensor& a, const at::Tensor& b) {
+  if (!a.is_non_overlapping_and_dense() || !b.is_non_overlapping_and_dense()) return false;
+  const auto sizes = a.sizes(), strides_a = a.strides(), strides_b = b.strides();
+  if (strides_a == strides_b) return true;
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    if (sizes[d] > 1 && strides_a[d] != strides_b[d]) return false; // the stride of a single element means nothing
+  }
+  return true;
+}
+
+const char* why_unserved(const at::Tensor& tensor) {
+  using c10::DispatchKey;
+  const auto keys = tensor.key_set();
+  if (keys.has(DispatchKey::Python)) return "a tensor subclass with its own dispatch";
+  if (keys.has_any(c10::DispatchKeySet({DispatchKey::FuncTorchBatched, DispatchKey::FuncTorchGradWrapper,
+                                        DispatchKey::Functionalize}))) {
+    return "a tensor inside a function transform";
+  }
+  if (tensor.layout() != at::kStrided) return "not a strided tensor";
+  if (find_backend(tensor.device().type()) == nullptr) return "on a device without a lerac_fast backend";
+  if (!elements_of(tensor.scalar_type(), tensor.scalar_type())) return "not float32, float64, bfloat16 or float16";
+  if (tensor.is_inference()) return "an inference tensor";
+  if (tensor.is_neg() || tensor._is_zerotensor()) return "a lazily negated or zero tensor";
+  return nullptr;
+}
+
+} // namespace lerac_fast::engine

@@ -1,0 +1,40 @@
+// The operands of one kind of update, laid out for a backend; and the rules by which tensors enter it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <optional>
+#include <vector>
+
+#include "engine/row.h"
+#include "math/hyperparameters.h"
+
+namespace lerac_fast::engine {
+
+// All rows that one backend call updates: they share device, rule and storage types. To the backend they are one
+// concatenated array: row i holds the elements [offsets[i], offsets[i + 1]).
+struct TensorTable {
+  at::Device device;
+  Rule rule;
+  Elements elements;
+  std::vector<Row> rows;
+  std::vector<int64_t> offsets;
+  std::vector<math::Hyperparameters> hyperparameters;
+
+  bool holds(at::Device device_, Rule rule_, Elements elements_) const {
+    return device == device_ && rule == rule_ && elements == elements_;
+  }
+  void clear();
+  void append(const Row& row, const math::Hyperparameters& h);
+  int64_t numel() const { return offsets.back(); }
+};
+
+// The storage types for these parameter and state dtypes, or nothing where the kernels do not serve the pair.
+std::optional<Elements> elements_of(at::ScalarType param, at::ScalarType state);
+
+// Whether two tensors of equal shape place their elements in the same dense order.
+bool share_dense_layout(const at::Tensor& a, const at::Tensor& b);
+
+// Why the kernels cannot read or write this tensor through a raw pointer, or nullptr where they can.
+const char* why_unserved(const at::Tensor& tensor);
+
+} // namespace lerac_fast::engine

@@ -1,0 +1,29 @@
+"""What this installation of lerac_fast is made of."""
+
+from typing import Any
+
+import torch
+
+from lerac_fast import _built_with
+from lerac_fast._extension import extension
+
+
+def build_info() -> dict[str, Any]:
+    """Versions, the CPU instruction set in use, and which GPU backends are present, or why not.
+
+    Returns:
+        A dict of strings and lists: ``torch`` (installed), ``torch_built_with``, ``compiler``, ``cpu_capability`` (in
+        use), ``cpu_capabilities`` (available here; the environment variable ``LERAC_FAST_CPU_CAPABILITY`` chooses one
+        before import), ``threads`` and ``gpu_backends``, a dict of backend name to ``"present"`` or the reason of its
+        absence.
+    """
+    absent = "not part of this version; tensors on a GPU are stepped by torch.optim's own code"
+    return {
+        "torch": torch.__version__,
+        "torch_built_with": _built_with.torch_version,
+        "compiler": extension.compiler,
+        "cpu_capability": extension.cpu_capability(),
+        "cpu_capabilities": extension.available_cpu_capabilities(),
+        "threads": torch.get_num_threads(),
+        "gpu_backends": {"cuda": absent, "triton": absent},
+    }

@@ -1,0 +1,354 @@
+"""LeRaC, the learning rate curriculum: pure functions of floats, and a scheduler that sets each group's `lr`.
+
+Source: Croitoru, Ristea, Ionescu and Sebe, "Learning Rate Curriculum", Eqs. 6-8. Throughout, eta_j is the base
+rate of param group j, r_j = eta_j(0) / eta_j its initial ratio, and s_j(l) the factor on its rate at step l.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# (initial ratio r, progress u = l/k) -> factor s, rising from r at u = 0 to 1 at u = 1.
+_SMOOTH_CURVES: dict[str, Callable[[float, float], float]] = {
+    "exponential": lambda r, u: r ** (1.0 - u),  # Eq. 8, in which the base c cancels
+    "linear": lambda r, u: r + (1.0 - r) * u,
+    "logarithmic": lambda r, u: r + (1.0 - r) * math.log1p((math.e - 1.0) * u),
+    "cosine": lambda r, u: r + (1.0 - r) * (1.0 - math.cos(math.pi * u)) / 2.0,
+}
+CURVES = (*_SMOOTH_CURVES, "decades")
+_CURVES_FROM_ZERO = ("linear", "cosine")
+
+
+def lerac_factors(
+    ratios: Sequence[float], step: int, total_iters: int, curve: str = "exponential"
+) -> list[float]:
+    """Return the factor s_j(`step`) on each group's rate: `ratios` at step 0, exactly 1 from `total_iters` on.
+
+    `step` and `total_iters` (k) count optimizer steps. "exponential" is the paper's rule (Eq. 8), "linear" its
+    ablation (Table 5); "logarithmic" and "cosine" come from its review. "decades" is the authors' code: at each
+    update event all rates are multiplied by 10, up to the base rate. The events divide k evenly and are as many
+    as the lowest ratio needs to reach 1: one event per epoch is `total_iters = events * steps_per_epoch`.
+    """
+    if step >= total_iters:
+        return [1.0] * len(ratios)
+    if curve == "decades":
+        # The margin keeps a ratio such as 1e-8 / 0.1, a hair below 1e-7, from asking for an eighth event.
+        events = math.ceil(-math.log10(min(ratios)) - 1e-6)
+        gain = 10.0 ** (step * events // total_iters)
+        return [min(1.0, ratio * gain) for ratio in ratios]
+    factor = _SMOOTH_CURVES[curve]
+    progress = step / total_iters
+    return [factor(ratio, progress) for ratio in ratios]
+
+
+def rate_table(
+    base_lrs: Sequence[float],
+    ratios: Sequence[float],
+    steps: Iterable[int],
+    total_iters: int,
+    curve: str = "exponential",
+) -> list[list[float]]:
+    """Return the learning rates eta_j(l): one row per step l of `steps`, one column per group j."""
+    rows = (lerac_factors(ratios, step, total_iters, curve) for step in steps)
+    return [[base * factor for base, factor in zip(base_lrs, row, strict=True)] for row in rows]
+
+
+def depth_ranks(param_groups: Sequence[dict[str, Any]]) -> list[int]:
+    """Return each group's rank, from 0 at the input, among the distinct values of the groups' `depth` key.
+
+    Groups of equal depth share a rank. Where no group has the key, they count in their order. Where only some
+    have it, there is no saying where the others stand: ValueError.
+    """
+    missing = [j for j, group in enumerate(param_groups) if "depth" not in group]
+    if len(missing) == len(param_groups):
+        return list(range(len(param_groups)))
+    if missing:
+        raise ValueError(f"param groups {missing} have no 'depth' and the others do: give it to all or none")
+    ranks = {depth: rank for rank, depth in enumerate(sorted({group["depth"] for group in param_groups}))}
+    return [ranks[group["depth"]] for group in param_groups]
+
+
+def geometric_ratios(ranks: Sequence[int], lowest: float, highest: float = 1.0) -> list[float]:
+    """Return initial ratios spaced geometrically in depth: `highest` at rank 0, `lowest` at the last rank.
+
+    The paper gives only the two ends (Table 1); the spacing between them is this library's choice.
+    """
+    last = max(ranks) or 1  # a single layer is the first
+    return [highest ** (1.0 - rank / last) * lowest ** (rank / last) for rank in ranks]
+
+
+def decade_layout(base_lr: float, blocks: int, floor: float, head_lr: float) -> list[float]:
+    """Return the authors' initial rates: stem at `base_lr`, a decade less per block down to a floor, head apart.
+
+    There is one rate for the stem, one for each of `blocks` residual (or transformer) blocks and one for the
+    head, to be given as `initial_lrs` to the LeRaC of an optimizer with those groups. For ResNet-18, `blocks` is
+    8 and `base_lr` 0.1; `(floor, head_lr)` is (1e-6, 1e-4) on CIFAR-10, (1e-7, 1e-6) on CIFAR-100 and
+    (1e-8, 1e-8) on Tiny ImageNet. On the CIFAR sets the head starts above the last block, which goes against
+    Eq. 6, and LeRaC warns of it. Source: the authors' released code.
+    """
+    return [base_lr, *(max(base_lr / 10**block, floor) for block in range(1, blocks + 1)), head_lr]
+
+
+class LeRaC(LRScheduler):
+    """Learning rate curriculum: layers near the input start at the full rate, deeper ones lower, all equal at k.
+
+    The rate of group j rises from eta_j(0) at step 0 to its base rate at step k, and is left alone from there
+    on (Croitoru et al., "Learning Rate Curriculum", Eqs. 6-8). Call `step()` once per optimizer step.
+
+    .. warning:: Mind the direction. LeRaC gives the INPUT side the LARGER rate. It is the reverse of the
+       layer-wise learning rate decay of fine-tuning, which favours the layers near the output.
+
+    Example:
+        >>> optimizer = SGD(layer_groups(model), lr=0.1, momentum=0.9)
+        >>> curriculum = LeRaC(optimizer, total_iters=5 * len(loader), min_lr=1e-8)
+        >>> for inputs, targets in batches:
+        ...     optimizer.zero_grad()
+        ...     criterion(model(inputs), targets).backward()
+        ...     optimizer.step()
+        ...     curriculum.step()
+
+    Args:
+        optimizer: any torch optimizer, with one param group per layer. A group's `depth` says how far it is
+            from the input; without that key the groups count in their order (`depth_ranks`).
+        total_iters: k, in optimizer steps. 0 is conventional training.
+        min_lr: the initial rate at the greatest depth. Between the ends, rates are spaced geometrically.
+        max_lr: the initial rate at the least depth. Default: the base rate.
+        initial_lrs: one initial rate per param group, in their order, instead of `min_lr` and `max_lr`.
+        curve: how the rates rise, one of `CURVES` (`lerac_factors`).
+        last_epoch: to resume without this scheduler's state: the number of steps done less 1, with the
+            optimizer's state loaded already. As in torch's schedulers.
+
+    The base rate of a group is its own `lr` (its `initial_lr`, if another scheduler came first), and LeRaC is a
+    factor on it. Where base rates differ, `min_lr` and `max_lr` are the ends for a group with the largest base
+    rate, and the others start lower in proportion; `initial_lrs` are the very rates of their groups.
+
+    Together with other schedulers:
+        - `SequentialLR([curriculum, scheduler], milestones=[k])` takes any scheduler. Create LeRaC first.
+          (`MultiplicativeLR` alone takes up the rate it finds rather than the base rate: give it `[k + 1]`.)
+        - Schedulers that multiply the rate (`StepLR`, `MultiStepLR`, `ExponentialLR`, `LinearLR`,
+          `CosineAnnealingLR` with `eta_min=0`, ...) can run at the same time, in a `ChainedScheduler` or
+          beside it, per step or per epoch.
+        - Schedulers that set the rate or add to it (`LambdaLR`, `OneCycleLR`, `CosineAnnealingLR` with
+          `eta_min > 0`, ...) can run at the same time if they are stepped within
+          `with curriculum.base_rates():`. Create LeRaC last.
+        - `ReduceLROnPlateau` would take the curriculum for a plateau: step it `if curriculum.finished`.
+
+    Raises:
+        ValueError: if `total_iters` is not an integer >= 0; if an initial rate is negative, NaN, above the base
+            rate, or zero with a curve other than "linear" or "cosine"; if `min_lr` exceeds `max_lr`; if not
+            exactly one of `min_lr` and `initial_lrs` is given; if `initial_lrs` is of the wrong length; if
+            `curve` is unknown; if only some groups have a `depth`. The optimizer is then as it was before.
+        RuntimeError: by `step()`, if a rate was set to what cannot be a multiple of the rate LeRaC left.
+
+    Warns with UserWarning if no rate is lowered (a single layer, say), or if `initial_lrs` rise with depth.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_iters: int,
+        min_lr: float | None = None,
+        *,
+        max_lr: float | None = None,
+        initial_lrs: Sequence[float] | None = None,
+        curve: str = "exponential",
+        last_epoch: int = -1,
+    ) -> None:
+        if not isinstance(total_iters, int) or isinstance(total_iters, bool) or total_iters < 0:
+            raise ValueError(f"total_iters={total_iters!r} must be an integer >= 0, in optimizer steps")
+        if curve not in CURVES:
+            raise ValueError(f"curve={curve!r} is unknown: choose one of {', '.join(CURVES)}")
+        base_lrs = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
+        ranks = depth_ranks(optimizer.param_groups)
+        if initial_lrs is None:
+            ratios = _ratios_between(min_lr, max_lr, max(base_lrs), ranks, curve)
+        elif min_lr is None and max_lr is None:
+            ratios = _ratios_of(initial_lrs, base_lrs, curve)
+            _warn_if_rising(ratios, ranks)
+        else:
+            raise ValueError(f"give either initial_lrs or min_lr={min_lr!r} and max_lr={max_lr!r}, not both")
+        if total_iters > 0 and min(ratios) == 1.0:
+            warnings.warn(
+                f"LeRaC has nothing to do: all {len(ranks)} param groups, at {max(ranks) + 1} distinct depths, "
+                "start at their base rates. It needs one param group per layer and a lower rate for the deeper.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+        self.total_iters = total_iters
+        self.curve = curve
+        self.ratios = ratios
+        # The rates that the groups would have without LeRaC. Each step sets `lr` from them in closed form rather
+        # than multiplying by a ratio, so that rounding does not build up and step k gives them back to the bit.
+        self._full_lrs = base_lrs
+        super().__init__(optimizer, last_epoch)
+
+    @property
+    def finished(self) -> bool:
+        """Whether step `total_iters` has been reached, from which on LeRaC leaves every rate alone."""
+        return self.last_epoch >= self.total_iters
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Return every group's rate at step `last_epoch`. Called by `step()`."""
+        groups = self.optimizer.param_groups
+        if self.last_epoch > self.total_iters:
+            return [group["lr"] for group in groups]
+        if self.last_epoch == 0:
+            # A group that stands at its `initial_lr` stands at its base rate, whatever the two now are: that is
+            # how SequentialLR starts its first scheduler, and OneCycleLR's constructor overwrites `initial_lr`.
+            self._full_lrs = [
+                float(base if group["lr"] == group["initial_lr"] else group["lr"])
+                for group, base in zip(groups, self.base_lrs, strict=True)
+            ]
+        elif self._step_count == 1:  # resumed by `last_epoch`: the groups hold the rates of this step already
+            self._left_lrs = [float(group["lr"]) for group in groups]
+            self._full_lrs = [
+                base if math.isclose(lr, base * factor, rel_tol=1e-6) else lr / factor
+                for lr, base, factor in zip(self._left_lrs, self._full_lrs, self._factors(), strict=True)
+            ]
+            return [group["lr"] for group in groups]
+        else:
+            self._take_up_changes()
+        return self._lowered_lrs()
+
+    def _get_closed_form_lr(self) -> list[float | Tensor]:
+        # By this name torch finds it: SequentialLR, to start a scheduler that is not its first, and `step(epoch)`.
+        self._full_lrs = [float(base) for base in self.base_lrs]
+        return self._lowered_lrs()
+
+    @contextmanager
+    def base_rates(self) -> Iterator[None]:
+        """Within the block every group's `lr` is what it would be without LeRaC, and may be changed at will.
+
+        For schedulers that set the rate or add to it, where LeRaC can only make out a change by a factor:
+
+            >>> with curriculum.base_rates():
+            ...     scheduler.step()
+        """
+        if self.finished:
+            yield
+            return
+        self._take_up_changes()
+        groups = self.optimizer.param_groups
+        for group, full in zip(groups, self._full_lrs, strict=True):
+            _set_lr(group, full)
+        try:
+            yield
+        finally:
+            self._full_lrs = [float(group["lr"]) for group in groups]
+            self._last_lr = self._lowered_lrs()
+            for group, lr in zip(groups, self._left_lrs, strict=True):
+                _set_lr(group, lr)
+
+    def plot(self) -> Figure:
+        """Draw every group's rate over the steps, and return the figure. Needs matplotlib: the `plot` extra."""
+        from lerac_fast.curricula.plots import plot_lerac
+
+        return plot_lerac(self)
+
+    def _factors(self) -> list[float]:
+        return lerac_factors(self.ratios, self.last_epoch, self.total_iters, self.curve)
+
+    def _lowered_lrs(self) -> list[float | Tensor]:
+        """Return the rates to set at step `last_epoch`, and remember them as the groups will hold them."""
+        self._left_lrs = [
+            _as_held(group["lr"], full * factor)
+            for group, full, factor in zip(
+                self.optimizer.param_groups, self._full_lrs, self._factors(), strict=True
+            )
+        ]
+        return [*self._left_lrs]
+
+    def _take_up_changes(self) -> None:
+        """Take up into the full rates what others did to the groups' rates since LeRaC left them."""
+        lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
+        full_lrs = []
+        for j, (lr, left, full) in enumerate(zip(lrs, self._left_lrs, self._full_lrs, strict=True)):
+            if lr == left:
+                full_lrs.append(full)
+            elif left in (full, 0.0):  # a factor of 1 needs no division; of 0, there are no multiples
+                full_lrs.append(lr)
+            else:
+                full_lrs.append(full * (lr / left))
+                # A rate that was set, not multiplied, would go on from there to grow by up to 1 / ratio.
+                if full_lrs[j] > 1.01 * max(full, float(self.base_lrs[j])):
+                    raise RuntimeError(
+                        f"LeRaC left param group {j} at lr={left:g} and finds lr={lr:g}. Taken for a factor on "
+                        f"it, that would end at {full_lrs[j]:g}, above the base rate. Step schedulers that set "
+                        "the rate (LambdaLR, OneCycleLR, ...) within `with curriculum.base_rates():`, or after "
+                        "LeRaC in a SequentialLR. From a checkpoint, load both LeRaC's state and the optimizer's."
+                    )
+        self._full_lrs, self._left_lrs = full_lrs, lrs
+
+
+def _ratios_between(
+    min_lr: float | None, max_lr: float | None, base_lr: float, ranks: Sequence[int], curve: str
+) -> list[float]:
+    if min_lr is None:
+        raise ValueError("give min_lr, the initial rate of the deepest layer, or initial_lrs, one per group")
+    highest = 1.0 if max_lr is None else _ratio("max_lr", max_lr, base_lr, curve)
+    lowest = _ratio("min_lr", min_lr, base_lr, curve)
+    if lowest > highest:
+        raise ValueError(f"min_lr={min_lr!r} exceeds max_lr={max_lr!r}: the input side gets the larger rate")
+    return geometric_ratios(ranks, lowest, highest)
+
+
+def _ratios_of(initial_lrs: Sequence[float], base_lrs: Sequence[float], curve: str) -> list[float]:
+    if len(initial_lrs) != len(base_lrs):
+        raise ValueError(f"initial_lrs has {len(initial_lrs)} rates for {len(base_lrs)} param groups")
+    return [
+        _ratio(f"initial_lrs[{j}]", initial, base, curve)
+        for j, (initial, base) in enumerate(zip(initial_lrs, base_lrs, strict=True))
+    ]
+
+
+def _ratio(name: str, initial_lr: float, base_lr: float, curve: str) -> float:
+    # NaN fails the comparison too. The margin is for a base rate that a float32 tensor `lr` has rounded down.
+    if not 0.0 <= initial_lr <= base_lr * (1.0 + 1e-6):
+        raise ValueError(
+            f"{name}={initial_lr!r} must be neither negative nor above the base rate, {base_lr!r}"
+        )
+    ratio = min(1.0, initial_lr / base_lr) if base_lr > 0.0 else 1.0  # a group frozen with lr=0 stays frozen
+    if ratio == 0.0 and curve not in _CURVES_FROM_ZERO:
+        raise ValueError(
+            f"{name}={initial_lr!r}: the {curve} curve cannot start at zero. Start at a small rate such as 1e-8, "
+            f"or choose {' or '.join(_CURVES_FROM_ZERO)}"
+        )
+    return ratio
+
+
+def _warn_if_rising(ratios: Sequence[float], ranks: Sequence[int]) -> None:
+    # Within one depth in falling order, so that only a rise from one depth to the next counts.
+    by_depth = sorted(zip(ranks, ratios, strict=True), key=lambda pair: (pair[0], -pair[1]))
+    if any(deeper > shallower for (_, shallower), (_, deeper) in pairwise(by_depth)):
+        warnings.warn(
+            "initial_lrs rise with depth, against Eq. 6 of the paper: LeRaC gives the input side the larger rate, "
+            "the reverse of layer-wise learning rate decay.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _as_held(held: float | Tensor, lr: float) -> float:
+    """Return `lr` as a group will hold it whose rate is `held`: rounded, if that is a tensor."""
+    return torch.tensor(lr, dtype=held.dtype).item() if isinstance(held, Tensor) else lr
+
+
+def _set_lr(group: dict[str, Any], lr: float) -> None:
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)  # in place: compiled and capturable optimizers hold on to the tensor
+    else:
+        group["lr"] = lr

@@ -1,0 +1,16 @@
+"""AdamW with one fused step for all param groups."""
+
+import torch
+
+from lerac_fast._extension import extension
+from lerac_fast.optim._engine import FusedStep
+
+
+class AdamW(FusedStep, torch.optim.AdamW):  # type: ignore[misc]
+    """`torch.optim.AdamW` in one native call per step, whatever the number of param groups and learning rates.
+
+    Constructor, hyperparameters, state and checkpoints are those of ``torch.optim.AdamW`` of the installed torch; see
+    there for the arguments. ``foreach=True``, ``fused=False`` and ``differentiable=True`` are refused.
+    """
+
+    _kind = extension.Optimizer.ADAM
