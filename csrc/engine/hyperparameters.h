@@ -1,7 +1,7 @@
 // Reads the hyperparameters of a param group. They are read anew at every step: schedulers and users write them.
 #pragma once
 
-#include "engine/python.h"
+#include "engine/group.h"
 #include "engine/row.h"
 #include "math/hyperparameters.h"
 

@@ -16,28 +16,25 @@ template <typename T> std::string text(const T& value) {
   return out.str();
 }
 
-const Key& step() {
-  static const Key key("step");
-  return key;
-}
+const char* name_of(StateField field) { return kStateNames[static_cast<size_t>(field)]; }
 
-// The tensor under `key`, or nullptr where the dictionary has none: SGD may hold a momentum_buffer that is None.
-const at::Tensor* find_tensor(const Parameter& parameter, PyObject* dict, const Key& key) {
-  PyObject* object = key.find(dict);
+// The tensor of a field, or nullptr where the dictionary has none: SGD may hold a momentum_buffer that is None.
+PyObject* find_tensor(const Parameter& parameter, PyObject* dict, StateField field) {
+  PyObject* object = state_keys().find(dict, field);
   if (object == nullptr || object == Py_None) return nullptr;
-  if (THPVariable_Check(object)) return &THPVariable_Unpack(object);
-  throw py::type_error(parameter.describe() + ": state '" + key.text() + "' must be a tensor, got " +
+  if (THPVariable_Check(object)) return object;
+  throw py::type_error(parameter.describe() + ": state '" + name_of(field) + "' must be a tensor, got " +
                        std::string(py::repr(object)));
 }
 
-void check_state(const Parameter& parameter, const Key& key, const at::Tensor& state, at::ScalarType dtype) {
+void check_state(const Parameter& parameter, StateField field, const at::Tensor& state, at::ScalarType dtype) {
   const at::Tensor& param = parameter.tensor;
-  if (state.sizes() == param.sizes() && state.scalar_type() == dtype && state.device() == param.device() &&
+  if (same_shape(state, param) && state.scalar_type() == dtype && state.device() == param.device() &&
       elements_of(param.scalar_type(), dtype)) {
     return;
   }
   throw py::value_error(parameter.describe() + ", " + text(param.scalar_type()) + " on " + text(param.device()) +
-                        ": state '" + key.text() + "' of shape " + text(state.sizes()) + ", " +
+                        ": state '" + name_of(field) + "' of shape " + text(state.sizes()) + ", " +
                         text(state.scalar_type()) + " on " + text(state.device()) +
                         " does not fit it. Load a state that fits, or delete optimizer.state[parameter] to start anew");
 }
@@ -55,10 +52,16 @@ std::string Parameter::describe() const {
   return group.describe() + ", parameter " + std::to_string(index) + " of shape " + text(tensor.sizes());
 }
 
-std::span<const Key> state_keys(Rule rule) {
-  static const std::array sgd{Key("momentum_buffer")};
-  static const std::array adam{Key("exp_avg"), Key("exp_avg_sq"), Key("max_exp_avg_sq")};
-  static const std::array adamax{Key("exp_avg"), Key("exp_inf")};
+const Keys<StateField, kStateNames.size()>& state_keys() {
+  static const Keys<StateField, kStateNames.size()> keys(kStateNames);
+  return keys;
+}
+
+std::span<const StateField> state_fields(Rule rule) {
+  using Field = StateField;
+  static constexpr std::array sgd{Field::kMomentumBuffer};
+  static constexpr std::array adam{Field::kExpAvg, Field::kExpAvgSq, Field::kMaxExpAvgSq};
+  static constexpr std::array adamax{Field::kExpAvg, Field::kExpInf};
   switch (rule) {
     case Rule::kSgdMomentum:
       return sgd;
@@ -73,11 +76,9 @@ std::span<const Key> state_keys(Rule rule) {
   }
 }
 
-const Key* step_key(Rule rule) { return rule == Rule::kSgd || rule == Rule::kSgdMomentum ? nullptr : &step(); }
-
 void check_gradient(const Parameter& parameter, const at::Tensor& gradient) {
   const at::Tensor& param = parameter.tensor;
-  if (gradient.sizes() == param.sizes() && gradient.scalar_type() == param.scalar_type() &&
+  if (same_shape(gradient, param) && gradient.scalar_type() == param.scalar_type() &&
       gradient.device() == param.device()) {
     return;
   }
@@ -94,42 +95,50 @@ void check_writable(const Parameter& parameter) {
   }
 }
 
-bool read_state(const Parameter& parameter, Rule rule, PyObject* dict, State& state) {
-  if (dict == nullptr) return false;
+std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject* dict) {
+  const auto fields = state_fields(rule);
+  if (dict == nullptr || fields.empty()) return std::nullopt;
   if (!PyDict_Check(dict)) throw py::type_error(parameter.describe() + ": its state must be a dict");
-  const auto keys = state_keys(rule);
-  const Key* const count = step_key(rule);
-  size_t found = 0;
-  for (size_t i = 0; i < keys.size(); ++i) {
-    state.tensors[i] = find_tensor(parameter, dict, keys[i]);
-    found += state.tensors[i] != nullptr;
+  State state;
+  bool any = false;
+  for (size_t i = 0; i < fields.size(); ++i) {
+    state.tensors[i] = find_tensor(parameter, dict, fields[i]);
+    any |= state.tensors[i] != nullptr;
   }
-  if (count != nullptr) state.step = find_tensor(parameter, dict, *count);
-  if (found == 0 && state.step == nullptr) return false;
+  if (counts_steps(rule)) {
+    state.step = find_tensor(parameter, dict, StateField::kStep);
+    any |= state.step != nullptr;
+  }
+  if (!any) return std::nullopt;
 
-  for (size_t i = 0; i < keys.size(); ++i) {
-    if (state.tensors[i] == nullptr) {
-      throw py::value_error(parameter.describe() + ": its state has no '" + keys[i].text() +
-                            "'. Delete optimizer.state[parameter] to start anew");
-    }
-    check_state(parameter, keys[i], *state.tensors[i], state.tensors[0]->scalar_type());
+  const auto check_present = [&](PyObject* tensor, StateField field) {
+    if (tensor != nullptr) return;
+    throw py::value_error(parameter.describe() + ": its state has no '" + name_of(field) +
+                          "'. Delete optimizer.state[parameter] to start anew");
+  };
+  for (size_t i = 0; i < fields.size(); ++i) {
+    check_present(state.tensors[i], fields[i]);
+    const auto dtype = THPVariable_Unpack(state.tensors[0]).scalar_type();
+    check_state(parameter, fields[i], THPVariable_Unpack(state.tensors[i]), dtype);
   }
-  if (count != nullptr) {
-    if (state.step == nullptr) throw py::value_error(parameter.describe() + ": its state has no 'step'");
-    check_step(parameter, *state.step);
+  if (counts_steps(rule)) {
+    check_present(state.step, StateField::kStep);
+    check_step(parameter, THPVariable_Unpack(state.step));
   }
-  return true;
+  return state;
 }
 
 double step_count(const at::Tensor& step) {
-  return step.scalar_type() == at::kFloat ? *step.const_data_ptr<float>() : *step.const_data_ptr<double>();
+  const void* data = step.const_data_ptr();
+  return step.scalar_type() == at::kFloat ? *static_cast<const float*>(data) : *static_cast<const double*>(data);
 }
 
 void set_step_count(const at::Tensor& step, double value) {
+  void* data = step.mutable_data_ptr();
   if (step.scalar_type() == at::kFloat) {
-    *step.mutable_data_ptr<float>() = static_cast<float>(value);
+    *static_cast<float*>(data) = static_cast<float>(value);
   } else {
-    *step.mutable_data_ptr<double>() = value;
+    *static_cast<double*>(data) = value;
   }
 }
 

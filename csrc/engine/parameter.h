@@ -3,9 +3,11 @@
 
 #include <ATen/core/Tensor.h>
 #include <array>
+#include <optional>
 #include <span>
 
-#include "engine/hyperparameters.h"
+#include "engine/group.h"
+#include "engine/keys.h"
 #include "engine/tensor_table.h"
 
 namespace lerac_fast::engine {
@@ -19,15 +21,20 @@ struct Parameter {
   std::string describe() const;
 };
 
-// The keys of the state tensors that a rule reads and writes, in the order of Row::states.
-std::span<const Key> state_keys(Rule rule);
-// The key of the step count, or nullptr for rules that count no steps.
-const Key* step_key(Rule rule);
+// The keys of state dictionaries that the engine reads.
+enum class StateField : size_t { kStep, kMomentumBuffer, kExpAvg, kExpAvgSq, kMaxExpAvgSq, kExpInf };
+inline constexpr std::array kStateNames{"step", "momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf"};
+const Keys<StateField, kStateNames.size()>& state_keys();
 
-// The state of one parameter. Tensors are borrowed from its state dictionary.
+// The state tensors that a rule reads and writes, in the order of Row::states.
+std::span<const StateField> state_fields(Rule rule);
+// Whether a rule counts its steps in `state["step"]`.
+inline bool counts_steps(Rule rule) { return rule != Rule::kSgd && rule != Rule::kSgdMomentum; }
+
+// The state of one parameter: Python tensors, borrowed from its state dictionary.
 struct State {
-  std::array<const at::Tensor*, kMaxStates> tensors{};
-  const at::Tensor* step = nullptr;
+  std::array<PyObject*, kMaxStates> tensors{};
+  PyObject* step = nullptr;
 };
 
 // ValueError where the gradient's shape, dtype or device is not the parameter's.
@@ -36,11 +43,11 @@ void check_gradient(const Parameter& parameter, const at::Tensor& gradient);
 // ValueError where the parameter cannot be written in place.
 void check_writable(const Parameter& parameter);
 
-// Reads the state that `rule` needs; false where the dictionary (perhaps nullptr) holds none of it yet. ValueError where
-// it is incomplete or does not fit the parameter.
-bool read_state(const Parameter& parameter, Rule rule, PyObject* dict, State& state);
+// The state that `rule` needs, from a state dictionary (perhaps nullptr); nothing where it holds none of it yet.
+// ValueError where it is incomplete or does not fit the parameter.
+std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject* dict);
 
-// The value of a step count.
+// The value of a step count, which read_state has checked.
 double step_count(const at::Tensor& step);
 void set_step_count(const at::Tensor& step, double value);
 

@@ -15,6 +15,14 @@ namespace lerac_fast::engine {
 
 namespace py = pybind11;
 
+namespace {
+
+py::object to_python(const at::Tensor& tensor) {
+  return py::reinterpret_steal<py::object>(THPVariable_Wrap(tensor));
+}
+
+} // namespace
+
 void Step::operator()(PyObject* param_groups, PyObject* state, double inverse_scale, const py::function& step_unserved) {
   struct Release {
     Step& step;
@@ -33,15 +41,15 @@ void Step::operator()(PyObject* param_groups, PyObject* state, double inverse_sc
 // ---- reading and checking: nothing is changed ----
 
 void Step::collect(PyObject* param_groups) {
-  static const Key params_key("params");
   if (!PyList_Check(param_groups)) throw py::type_error("optimizer.param_groups must be a list");
   walked_ = 0;
   for (Py_ssize_t g = 0; g < PyList_GET_SIZE(param_groups); ++g) {
-    const Group group{PyList_GET_ITEM(param_groups, g), g};
-    if (!PyDict_Check(group.dict)) throw py::type_error(group.describe() + " must be a dict");
+    PyObject* const dict = PyList_GET_ITEM(param_groups, g);
+    if (!PyDict_Check(dict)) throw py::type_error("param group " + std::to_string(g) + " must be a dict");
+    const Group group{dict, g};
     math::Hyperparameters h = read_hyperparameters(optimizer_, group);
     h.inverse_scale = inverse_scale_;
-    PyObject* params = group.at(params_key);
+    PyObject* const params = group.at(GroupField::kParams);
     if (!PyList_Check(params)) throw py::type_error(group.describe() + ": params must be a list of tensors");
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(params); ++i) {
       collect_parameter(group, i, PyList_GET_ITEM(params, i), h);
@@ -73,25 +81,29 @@ void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* obj
   check_writable(parameter);
 
   const Rule rule = rule_of(optimizer_, h);
-  const auto states = state_keys(rule).size();
-  State state;
-  const bool has_state = (states > 0 || step_key(rule) != nullptr) && read_state(parameter, rule, dict, state);
-  h.first_step = !has_state;
-  if (step_key(rule) != nullptr) {
-    const double t = has_state ? step_count(*state.step) + 1 : 1;
+  const auto state = read_state(parameter, rule, dict);
+  h.first_step = !state;
+  if (counts_steps(rule)) {
+    const double t = state ? step_count(THPVariable_Unpack(state->step)) + 1 : 1;
     bias_corrections_.apply(h, t);
-    if (has_state) step_counts_.emplace_back(*state.step, t);
+    if (state) step_counts_.emplace_back(py::reinterpret_borrow<py::object>(state->step), t);
   }
 
-  const auto param_dtype = param.scalar_type();
-  const auto state_dtype = has_state ? state.tensors[0]->scalar_type() : param_dtype;
-  const Place place = append_row(param.device(), rule, *elements_of(param_dtype, state_dtype), param.numel(), h);
+  const auto dtype = param.scalar_type();
+  const auto state_dtype = state ? THPVariable_Unpack(state->tensors[0]).scalar_type() : dtype;
+  const Place place = append_row(param.device(), rule, *elements_of(dtype, state_dtype), param.numel(), h);
   set_operand(place, kParam, param, param);
+  params_and_states_.push_back(py::reinterpret_borrow<py::object>(object));
   set_operand(place, kGradient, gradient, param);
-  if (has_state) {
-    for (size_t i = 0; i < states; ++i) set_operand(place, static_cast<int>(i), *state.tensors[i], param);
+  gradients_.push_back(gradient);
+  const auto states = state_fields(rule).size();
+  if (state) {
+    for (size_t i = 0; i < states; ++i) {
+      set_operand(place, static_cast<int>(i), THPVariable_Unpack(state->tensors[i]), param);
+      params_and_states_.push_back(py::reinterpret_borrow<py::object>(state->tensors[i]));
+    }
   } else if (states > 0) {
-    stateless_.push_back({place, param, object, dict});
+    stateless_.push_back({place, object, dict});
   }
 }
 
@@ -125,7 +137,6 @@ Step::Place Step::append_row(at::Device device, Rule rule, Elements elements, in
 }
 
 void Step::set_operand(Place place, int operand, const at::Tensor& tensor, const at::Tensor& param) {
-  (operand == kGradient ? gradients_ : params_and_states_).push_back(tensor);
   const bool dense = param.is_non_overlapping_and_dense();
   if (dense ? share_dense_layout(tensor, param) : tensor.is_contiguous()) {
     pointer(place, operand) =
@@ -152,24 +163,26 @@ void Step::create_states(PyObject* state) {
   for (const auto& s : stateless_) {
     const Rule rule = tables_[s.place.table].rule;
     py::dict& dict = created.emplace_back();
-    if (const Key* key = step_key(rule)) {
+    if (counts_steps(rule)) {
       const auto dtype = c10::get_default_dtype_as_scalartype() == at::kDouble ? at::kDouble : at::kFloat;
-      step_counts_.emplace_back(at::scalar_tensor(0, dtype), 1);
-      key->set(dict.ptr(), py::reinterpret_steal<py::object>(THPVariable_Wrap(step_counts_.back().first)).ptr());
+      step_counts_.emplace_back(to_python(at::scalar_tensor(0, dtype)), 1);
+      state_keys().set(dict.ptr(), StateField::kStep, step_counts_.back().first.ptr());
     }
-    const auto keys = state_keys(rule);
-    for (size_t i = 0; i < keys.size(); ++i) {
+    const auto fields = state_fields(rule);
+    const at::Tensor& param = THPVariable_Unpack(s.param);
+    for (size_t i = 0; i < fields.size(); ++i) {
       // The first momentum buffer is written before it is read.
-      const auto tensor = rule == Rule::kSgdMomentum ? at::empty_like(s.tensor, at::MemoryFormat::Preserve)
-                                                     : at::zeros_like(s.tensor, at::MemoryFormat::Preserve);
-      set_operand(s.place, static_cast<int>(i), tensor, s.tensor);
-      keys[i].set(dict.ptr(), py::reinterpret_steal<py::object>(THPVariable_Wrap(tensor)).ptr());
+      const auto tensor = rule == Rule::kSgdMomentum ? at::empty_like(param, at::MemoryFormat::Preserve)
+                                                     : at::zeros_like(param, at::MemoryFormat::Preserve);
+      set_operand(s.place, static_cast<int>(i), tensor, param);
+      params_and_states_.push_back(to_python(tensor));
+      state_keys().set(dict.ptr(), fields[i], params_and_states_.back().ptr());
     }
   }
   for (size_t i = 0; i < stateless_.size(); ++i) {
     const auto& s = stateless_[i];
     const int failed = s.dict != nullptr ? PyDict_Update(s.dict, created[i].ptr())
-                                         : PyObject_SetItem(state, s.object, created[i].ptr());
+                                         : PyObject_SetItem(state, s.param, created[i].ptr());
     if (failed) throw py::error_already_set();
   }
 }
@@ -189,11 +202,12 @@ void Step::run() {
   const auto bump = [](const at::Tensor& t) {
     if (!t.is_inference()) t.unsafeGetTensorImpl()->bump_version();
   };
-  for (const auto& tensor : params_and_states_) bump(tensor);
+  for (const auto& object : params_and_states_) bump(THPVariable_Unpack(object.ptr()));
   if (is_written(kGradient)) {
     for (const auto& tensor : gradients_) bump(tensor);
   }
-  for (const auto& [count, value] : step_counts_) {
+  for (const auto& [object, value] : step_counts_) {
+    const at::Tensor& count = THPVariable_Unpack(object.ptr());
     set_step_count(count, value);
     bump(count);
   }

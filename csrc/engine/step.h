@@ -41,8 +41,7 @@ class Step {
   // A parameter that has no state yet.
   struct Stateless {
     Place place;
-    at::Tensor tensor;
-    PyObject *object, *dict; // the parameter and its state dictionary, borrowed; the latter may be nullptr
+    PyObject *param, *dict; // borrowed; the state dictionary may be nullptr
   };
 
   void collect(PyObject* param_groups);
@@ -66,11 +65,13 @@ class Step {
   uint64_t walk_generation_ = 0;   // of the state index that the walk's dictionaries are from
   bool no_parameter_twice_ = true; // checked for the walk as it stands
 
-  // Of the step under way. Tensors are held so that they stay alive while the GIL is released.
+  // Of the step under way. Operands are held so that they stay alive while the GIL is released: parameters and states
+  // by their Python objects, as taking another C++ reference to a tensor that Python owns is slow.
   double inverse_scale_ = 1;
   std::vector<TensorTable> tables_;
-  std::vector<at::Tensor> params_and_states_, gradients_;
-  std::vector<std::pair<at::Tensor, double>> step_counts_; // `state["step"]` and its next value
+  std::vector<pybind11::object> params_and_states_;
+  std::vector<at::Tensor> gradients_;
+  std::vector<std::pair<pybind11::object, double>> step_counts_; // `state["step"]` and its next value
   std::vector<Scattered> scattered_;
   std::vector<Stateless> stateless_;
   pybind11::list unserved_;

@@ -38,10 +38,16 @@ std::optional<Elements> elements_of(at::ScalarType param, at::ScalarType state) 
   return std::nullopt;
 }
 
+bool same_shape(const at::Tensor& a, const at::Tensor& b) {
+  const auto sizes_a = a.sizes(), sizes_b = b.sizes();
+  bool same = sizes_a.size() == sizes_b.size();
+  for (size_t d = 0; same && d < sizes_a.size(); ++d) same = sizes_a[d] == sizes_b[d]; // == would call memcmp
+  return same;
+}
+
 bool share_dense_layout(const at::Tensor& a, const at::Tensor& b) {
   if (!a.is_non_overlapping_and_dense() || !b.is_non_overlapping_and_dense()) return false;
   const auto sizes = a.sizes(), strides_a = a.strides(), strides_b = b.strides();
-  if (strides_a == strides_b) return true;
   for (size_t d = 0; d < sizes.size(); ++d) {
     if (sizes[d] > 1 && strides_a[d] != strides_b[d]) return false; // the stride of a single element means nothing
   }

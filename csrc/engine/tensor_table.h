@@ -31,6 +31,8 @@ struct TensorTable {
 // The storage types for these parameter and state dtypes, or nothing where the kernels do not serve the pair.
 std::optional<Elements> elements_of(at::ScalarType param, at::ScalarType state);
 
+bool same_shape(const at::Tensor& a, const at::Tensor& b);
+
 // Whether two tensors of equal shape place their elements in the same dense order.
 bool share_dense_layout(const at::Tensor& a, const at::Tensor& b);
 

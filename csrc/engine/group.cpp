@@ -1,0 +1,89 @@
+#include "engine/group.h"
+
+#include <torch/csrc/autograd/python_variable.h>
+
+#include "engine/keys.h"
+
+namespace lerac_fast::engine {
+
+namespace py = pybind11;
+
+namespace {
+
+constexpr std::array kNames{
+    "params",   "lr",    "weight_decay", "maximize", "differentiable",         "momentum", "dampening",
+    "nesterov", "betas", "eps",          "amsgrad",  "decoupled_weight_decay",
+};
+
+const char* name_of(GroupField field) { return kNames[static_cast<size_t>(field)]; }
+
+std::string show(double value) { return std::string(py::repr(py::float_(value))); }
+
+// Texts of messages are costly beside all else here, hundreds of groups at every step: they are made where needed.
+double to_number(const Group& group, GroupField field, PyObject* object) {
+  if (PyFloat_Check(object)) return PyFloat_AS_DOUBLE(object);
+  if (PyLong_CheckExact(object)) return PyLong_AsDouble(object); // torch's defaults have `weight_decay=0`
+  if (THPVariable_Check(object)) {
+    const at::Tensor& tensor = THPVariable_Unpack(object);
+    if (tensor.numel() == 1 && !tensor.is_complex()) return tensor.item().toDouble();
+    throw py::value_error(group.describe() + ": " + name_of(field) + " must be a real number or a tensor of one, got " +
+                          std::string(py::repr(object)));
+  }
+  const double value = PyFloat_AsDouble(object); // bool, numpy scalars
+  if (value == -1.0 && PyErr_Occurred()) {
+    PyErr_Clear();
+    throw py::type_error(group.describe() + ": " + name_of(field) + " must be a number, got " +
+                         std::string(py::repr(object)));
+  }
+  return value;
+}
+
+} // namespace
+
+std::string Group::describe() const {
+  std::string text = "param group " + std::to_string(index);
+  PyObject* name = PyDict_GetItemString(dict, "name");
+  if (name != nullptr && PyUnicode_Check(name)) text += " ('" + std::string(py::str(name)) + "')";
+  return text;
+}
+
+PyObject* Group::at(GroupField field) const {
+  static const Keys<GroupField, kNames.size()> keys(kNames);
+  PyObject* value = keys.find(dict, field);
+  if (value == nullptr) throw py::key_error(describe() + " has no '" + name_of(field) + "'");
+  return value;
+}
+
+double Group::number(GroupField field) const {
+  PyObject* value = at(field);
+  return PyFloat_CheckExact(value) ? PyFloat_AS_DOUBLE(value) : to_number(*this, field, value);
+}
+
+double Group::non_negative(GroupField field) const {
+  const double value = number(field);
+  if (value >= 0) return value;
+  throw py::value_error(describe() + ": " + name_of(field) + " must be at least 0, got " + show(value));
+}
+
+bool Group::flag(GroupField field) const {
+  PyObject* const value = at(field);
+  if (PyBool_Check(value)) return value == Py_True;
+  const int truth = PyObject_IsTrue(value);
+  if (truth < 0) throw py::error_already_set();
+  return truth != 0;
+}
+
+std::pair<double, double> Group::betas() const {
+  PyObject* pair = at(GroupField::kBetas);
+  if (!(PyTuple_Check(pair) || PyList_Check(pair)) || PySequence_Fast_GET_SIZE(pair) != 2) {
+    throw py::type_error(describe() + ": betas must be a pair of numbers, got " + std::string(py::repr(pair)));
+  }
+  const auto beta = [&](Py_ssize_t i) {
+    const double value = to_number(*this, GroupField::kBetas, PySequence_Fast_GET_ITEM(pair, i));
+    if (value >= 0 && value < 1) return value;
+    throw py::value_error(describe() + ": betas must lie in [0, 1), got " + show(value));
+  };
+  return {beta(0), beta(1)};
+}
+
+} // namespace lerac_fast::engine

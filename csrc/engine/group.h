@@ -1,0 +1,44 @@
+// One param group as the engine sees it.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <string>
+#include <utility>
+
+namespace lerac_fast::engine {
+
+// The keys of param groups that the engine reads.
+enum class GroupField : size_t {
+  kParams,
+  kLr,
+  kWeightDecay,
+  kMaximize,
+  kDifferentiable,
+  kMomentum,
+  kDampening,
+  kNesterov,
+  kBetas,
+  kEps,
+  kAmsgrad,
+  kDecoupledWeightDecay,
+};
+
+// A param group and its place. Errors name the group and the value.
+struct Group {
+  PyObject* dict;
+  Py_ssize_t index;
+
+  // "param group 3 ('layer1.conv')".
+  std::string describe() const;
+  // The value of a field, borrowed; KeyError where the group lacks it.
+  PyObject* at(GroupField field) const;
+  // A number: a float, an int, or a tensor of one element; TypeError or ValueError otherwise.
+  double number(GroupField field) const;
+  // A number that is at least zero; ValueError otherwise, for NaN, too.
+  double non_negative(GroupField field) const;
+  bool flag(GroupField field) const;
+  // The pair of Adam's decay rates, each in [0, 1).
+  std::pair<double, double> betas() const;
+};
+
+} // namespace lerac_fast::engine
