@@ -2,6 +2,8 @@
 
 #include <ATen/MemoryOverlap.h>
 #include <sstream>
+#include <torch/csrc/Dtype.h>
+#include <torch/csrc/DynamicTypes.h>
 #include <torch/csrc/autograd/python_variable.h>
 
 namespace lerac_fast::engine {
@@ -14,6 +16,12 @@ template <typename T> std::string text(const T& value) {
   std::ostringstream out;
   out << value;
   return out.str();
+}
+
+// "float32 of shape [3, 4] on cpu".
+std::string show(const at::Tensor& tensor) {
+  return std::string(torch::getTHPDtype(tensor.scalar_type())->name) + " of shape " + text(tensor.sizes()) + " on " +
+         text(tensor.device());
 }
 
 const char* name_of(StateField field) { return kStateNames[static_cast<size_t>(field)]; }
@@ -31,25 +39,23 @@ void check_state(const Parameter& parameter, StateField field, const at::Tensor&
   const at::Tensor& param = parameter.tensor;
   if (same_shape(state, param) && state.scalar_type() == dtype && state.device() == param.device() &&
       elements_of(param.scalar_type(), dtype)) {
-    return;
+    return check_writable(parameter, state, name_of(field));
   }
-  throw py::value_error(parameter.describe() + ", " + text(param.scalar_type()) + " on " + text(param.device()) +
-                        ": state '" + name_of(field) + "' of shape " + text(state.sizes()) + ", " +
-                        text(state.scalar_type()) + " on " + text(state.device()) +
-                        " does not fit it. Load a state that fits, or delete optimizer.state[parameter] to start anew");
+  throw py::value_error(parameter.describe() + ": state '" + name_of(field) + "' is " + show(state) +
+                        " and does not fit. Load a state that fits, or delete optimizer.state[parameter] to start anew");
 }
 
 void check_step(const Parameter& parameter, const at::Tensor& count) {
   const bool floating = count.scalar_type() == at::kFloat || count.scalar_type() == at::kDouble;
   if (count.numel() == 1 && floating && count.is_cpu()) return;
   throw py::value_error(parameter.describe() + ": state 'step' must be one float32 or float64 number on the CPU, got " +
-                        text(count.sizes()) + ", " + text(count.scalar_type()) + " on " + text(count.device()));
+                        show(count));
 }
 
 } // namespace
 
 std::string Parameter::describe() const {
-  return group.describe() + ", parameter " + std::to_string(index) + " of shape " + text(tensor.sizes());
+  return group.describe() + ", parameter " + std::to_string(index) + ", " + show(tensor);
 }
 
 const Keys<StateField, kStateNames.size()>& state_keys() {
@@ -82,17 +88,14 @@ void check_gradient(const Parameter& parameter, const at::Tensor& gradient) {
       gradient.device() == param.device()) {
     return;
   }
-  throw py::value_error(parameter.describe() + ", " + text(param.scalar_type()) + " on " + text(param.device()) +
-                        ", has a gradient of shape " + text(gradient.sizes()) + ", " + text(gradient.scalar_type()) +
-                        " on " + text(gradient.device()) + ". Make the gradient like the parameter before step()");
+  throw py::value_error(parameter.describe() + ": its gradient is " + show(gradient) +
+                        ". Make the gradient like the parameter before step()");
 }
 
-void check_writable(const Parameter& parameter) {
-  if (parameter.tensor.is_non_overlapping_and_dense()) return;
-  if (at::has_internal_overlap(parameter.tensor) == at::MemOverlap::Yes) {
-    throw py::value_error(parameter.describe() + " and strides " + text(parameter.tensor.strides()) +
-                          " has elements that share memory. Make it .contiguous() before it is optimized");
-  }
+void check_writable(const Parameter& parameter, const at::Tensor& tensor, const char* what) {
+  if (tensor.is_non_overlapping_and_dense() || at::has_internal_overlap(tensor) != at::MemOverlap::Yes) return;
+  throw py::value_error(parameter.describe() + ": " + what + " with strides " + text(tensor.strides()) +
+                        " has elements that share memory. Make it .contiguous()");
 }
 
 std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject* dict) {

@@ -12,7 +12,7 @@
 
 namespace lerac_fast::engine {
 
-// A parameter and where it stands, for messages: "param group 3 ('conv'), parameter 0 of shape [64, 3]".
+// A parameter and where it stands, for messages: "param group 3 ('conv'), parameter 0, float32 of shape [64, 3] on cpu".
 struct Parameter {
   const Group& group;
   Py_ssize_t index;
@@ -40,8 +40,8 @@ struct State {
 // ValueError where the gradient's shape, dtype or device is not the parameter's.
 void check_gradient(const Parameter& parameter, const at::Tensor& gradient);
 
-// ValueError where the parameter cannot be written in place.
-void check_writable(const Parameter& parameter);
+// ValueError where a parameter or its state (`what`) has elements that share memory, so that it cannot be updated.
+void check_writable(const Parameter& parameter, const at::Tensor& tensor, const char* what);
 
 // The state that `rule` needs, from a state dictionary (perhaps nullptr); nothing where it holds none of it yet.
 // ValueError where it is incomplete or does not fit the parameter.

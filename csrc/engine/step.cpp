@@ -1,5 +1,6 @@
 #include "engine/step.h"
 
+#include <ATen/MemoryOverlap.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -78,7 +79,7 @@ void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* obj
     return;
   }
   check_gradient(parameter, gradient);
-  check_writable(parameter);
+  check_writable(parameter, param, "the parameter");
 
   const Rule rule = rule_of(optimizer_, h);
   const auto state = read_state(parameter, rule, dict);
@@ -146,7 +147,9 @@ void Step::set_operand(Place place, int operand, const at::Tensor& tensor, const
   auto copy = dense ? at::empty_strided(param.sizes(), param.strides(), tensor.options())
                     : at::empty(param.sizes(), tensor.options());
   pointer(place, operand) = copy.mutable_data_ptr();
-  scattered_.push_back({operand, tensor, std::move(copy)});
+  // An expanded gradient cannot hold its unscaled values; it keeps the scaled ones.
+  const bool written = is_written(operand) && at::has_internal_overlap(tensor) != at::MemOverlap::Yes;
+  scattered_.push_back({tensor, std::move(copy), written});
 }
 
 void*& Step::pointer(Place place, int operand) {
@@ -196,7 +199,7 @@ void Step::run() {
     }
   }
   for (const auto& s : scattered_) {
-    if (is_written(s.operand)) s.original.copy_(s.dense);
+    if (s.written) s.original.copy_(s.dense);
   }
   // The kernels wrote through raw pointers: tell autograd.
   const auto bump = [](const at::Tensor& t) {

@@ -35,8 +35,8 @@ class Step {
 
   // An operand whose elements do not lie in the row's order: it is updated through a dense copy.
   struct Scattered {
-    int operand;
     at::Tensor original, dense;
+    bool written;
   };
   // A parameter that has no state yet.
   struct Stateless {

@@ -1,0 +1,85 @@
+"""One declaration per optimizer; the tests expand the variants."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lerac_fast.optim
+
+
+@dataclass(frozen=True)
+class Case:
+    """An optimizer and one setting of its options."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *(f"{key}={value}" for key, value in self.options.items())]).replace(" ", "")
+
+    def fast(self, params: Iterable[Any], lr: float = 0.02, **options: Any) -> torch.optim.Optimizer:
+        return getattr(lerac_fast.optim, self.name)(params, lr=lr, **(self.options | options))
+
+    def torch(self, params: Iterable[Any], lr: float = 0.02, **options: Any) -> torch.optim.Optimizer:
+        """torch's single-tensor implementation."""
+        return getattr(torch.optim, self.name)(params, lr=lr, foreach=False, **(self.options | options))
+
+
+_VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "SGD": [
+        {"weight_decay": 0.05},
+        {"momentum": 0.9, "weight_decay": 0.05},
+        {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.05},
+        {"momentum": 0.8, "nesterov": True, "weight_decay": 0.05},
+        {"momentum": 0.9, "weight_decay": 0.05, "maximize": True},
+    ],
+    "Adam": [
+        {"weight_decay": 0.05},
+        {"betas": (0.4, 0.7), "eps": 1e-3, "weight_decay": 0.05},
+        {"amsgrad": True, "weight_decay": 0.05},
+        {"weight_decay": 0.05, "maximize": True},
+        {"weight_decay": 0.05, "decoupled_weight_decay": True},
+    ],
+    "AdamW": [
+        {"weight_decay": 0.3},
+        {"amsgrad": True, "weight_decay": 0.3},
+        {"weight_decay": 0.3, "maximize": True},
+    ],
+    "Adamax": [
+        {"weight_decay": 0.05},
+        {"betas": (0.6, 0.8), "eps": 1e-3, "weight_decay": 0.05},
+        {"weight_decay": 0.05, "maximize": True},
+    ],
+}
+CASES = [Case(name, options) for name, variants in _VARIANTS.items() for options in variants]
+# One typical setting of each optimizer, for tests of what all settings share.
+TYPICAL = [
+    Case("SGD", {"momentum": 0.9, "weight_decay": 0.05}),
+    Case("Adam", {"weight_decay": 0.05}),
+    Case("AdamW", {"weight_decay": 0.3}),
+    Case("Adamax", {"weight_decay": 0.05}),
+]
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+all_cases = pytest.mark.parametrize("case", CASES, ids=str)
+typical_cases = pytest.mark.parametrize("case", TYPICAL, ids=str)
+all_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d).removeprefix("torch."))
+
+
+def random(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """The same numbers for every dtype, up to its rounding."""
+    return torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype)
+
+
+def groups(params: list[nn.Parameter], lr: float = 0.02) -> list[dict[str, Any]]:
+    """A group per parameter, each with a learning rate of its own."""
+    return [{"params": [param], "lr": lr * (1 + i / 3)} for i, param in enumerate(params)]
+
+
+def assert_equal(actual: Tensor, expected: Tensor) -> None:
+    """Bit for bit, NaN where NaN."""
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)

@@ -1,0 +1,99 @@
+"""Under torch.amp.GradScaler the kernels divide the loss scale out, and an overflow changes nothing."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from tests.optim.cases import Case, all_cases, assert_equal, groups, random, typical_cases
+
+
+def parameters() -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    return [nn.Parameter(random(shape, torch.float32, generator)) for shape in [(5000,), (3, 4), ()]]
+
+
+@all_cases
+@pytest.mark.parametrize("unscale_first", [False, True])
+def test_scaled_gradients_give_the_numbers_of_unscaled_ones(case: Case, unscale_first: bool) -> None:
+    params = parameters()
+    twins = copy.deepcopy(params)
+    optimizer, expected = case.fast(groups(params)), case.fast(groups(twins))
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step in range(3):
+        for p in params:
+            p.grad = None
+        sum(scaler.scale((p * p * (step + 1)).sum()) for p in params).backward()
+        for twin in twins:
+            twin.grad = 2 * (step + 1) * twin.detach()
+        if unscale_first:
+            scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        expected.step()
+        for param, twin in zip(params, twins, strict=True):
+            assert_equal(param, twin)
+            assert_equal(param.grad, twin.grad)  # left unscaled, as by torch's fused and unfused steps
+
+
+@all_cases
+@pytest.mark.parametrize("overflow_at", [0, 1])
+def test_overflow_changes_nothing(case: Case, overflow_at: int) -> None:
+    """On the first step, too: no step count, no momentum buffer."""
+    params = parameters()
+    optimizer = case.fast(groups(params))
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for step in range(overflow_at + 1):
+        for i, param in enumerate(params):
+            param.grad = torch.full_like(param, 1024.0)
+            if step == overflow_at and i == 1:
+                param.grad.view(-1)[2] = float("inf")
+        before = copy.deepcopy((params, optimizer.state_dict()["state"]))
+        scaler.scale(torch.ones(()))  # makes the scaler's tensors
+        scaler.step(optimizer)
+        if step < overflow_at:
+            assert not torch.equal(params[0], before[0][0])
+        scaler.update()
+    for param, old in zip(params, before[0], strict=True):
+        assert_equal(param, old)
+    after = optimizer.state_dict()["state"]
+    assert after.keys() == before[1].keys()
+    for index, state in before[1].items():
+        for key, value in state.items():
+            assert_equal(after[index][key], value)
+    assert scaler.get_scale() == 512.0
+
+
+@typical_cases
+def test_scaled_gradients_of_parameters_beyond_the_kernels(case: Case) -> None:
+    def make() -> nn.Parameter:
+        return nn.Parameter(torch.ones(3, dtype=torch.complex64))
+
+    param, twin = make(), make()
+    optimizer, expected = case.fast([param]), case.torch([twin])
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(8.0), torch.tensor(0.0)
+    param.grad, twin.grad = torch.full_like(param, 16.0), torch.full_like(twin, 2.0)
+    with pytest.warns(UserWarning, match="torch.optim's own step"):
+        optimizer.step()
+    expected.step()
+    assert_equal(torch.view_as_real(param.detach()), torch.view_as_real(twin.detach()))
+    assert optimizer.grad_scale == 8.0
+
+
+@typical_cases
+def test_half_gradients_are_unscaled_before_they_are_rounded(case: Case) -> None:
+    """2^-24 x 2^-10 is nothing in float16; as part of a float32 computation it is something."""
+    param = nn.Parameter(torch.zeros(4, dtype=torch.float16))
+    optimizer = case.fast([param], lr=1.0, weight_decay=0.0, **({"eps": 1e-12} if case.name != "SGD" else {}))
+    optimizer.state[param] = {
+        key: torch.zeros(() if key == "step" else 4)
+        for key in {"SGD": ["momentum_buffer"], "Adamax": ["step", "exp_avg", "exp_inf"]}.get(
+            case.name, ["step", "exp_avg", "exp_avg_sq"]
+        )
+    }
+    param.grad = torch.full((4,), 2.0**-24, dtype=torch.float16)
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(1024.0), torch.tensor(0.0)
+    optimizer.step()
+    first_moment = optimizer.state[param]["momentum_buffer" if case.name == "SGD" else "exp_avg"]
+    assert (first_moment > 0).all()

@@ -1,0 +1,179 @@
+"""Bad input: an error that names the value, and nothing has changed."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import lerac_fast.optim
+from tests.optim.cases import Case, assert_equal, typical_cases
+
+NAN = float("nan")
+
+
+def parameters() -> list[nn.Parameter]:
+    return [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2, 2))]
+
+
+@typical_cases
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": -0.5}, "-0.5"),
+        ({"lr": NAN}, "nan"),
+        ({"weight_decay": -1.0}, "-1.0"),
+        ({"weight_decay": NAN}, "nan"),
+        ({"differentiable": True}, "differentiable=True"),
+        ({"foreach": True}, "foreach=True"),
+    ],
+)
+def test_constructor(case: Case, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        case.fast(parameters(), **options)
+
+
+def test_fused_false_contradicts_a_fused_optimizer() -> None:
+    with pytest.raises(ValueError, match="fused=False contradicts"):
+        lerac_fast.optim.SGD(parameters(), fused=False)
+    lerac_fast.optim.SGD(parameters(), fused=True, foreach=False)
+
+
+@typical_cases
+def test_empty_parameter_list(case: Case) -> None:
+    with pytest.raises(ValueError, match="empty parameter list"):
+        case.fast([])
+
+
+@typical_cases
+@pytest.mark.parametrize("key", ["lr", "weight_decay"])
+@pytest.mark.parametrize("value", [-0.1, NAN])
+def test_group_with_a_bad_rate(case: Case, key: str, value: float) -> None:
+    first, second = parameters()
+    with pytest.raises(ValueError, match=f"{key} must be at least 0, got {value}.*'head'"):
+        case.fast([{"params": [first]}, {"params": [second], key: value, "name": "head"}])
+    optimizer = case.fast([first])
+    with pytest.raises(ValueError, match=f"{key} must be at least 0, got {value}"):
+        optimizer.add_param_group({"params": [second], key: value})
+    assert len(optimizer.param_groups) == 1
+
+
+@typical_cases
+def test_parameter_twice(case: Case) -> None:
+    first, second = parameters()
+    with pytest.raises(ValueError, match="more than one parameter group"):
+        case.fast([{"params": [first, second]}, {"params": [first]}])
+    with pytest.raises(ValueError, match=r"shape \(3,\) appears more than once"):
+        case.fast([first, second, first])
+    optimizer = case.fast([first, second])
+    optimizer.param_groups[0]["params"].append(first)
+    for param in (first, second):
+        param.grad = torch.ones_like(param)
+    for _ in range(2):  # the second time as well
+        with pytest.raises(ValueError, match="appears more than once"):
+            optimizer.step()
+    assert_equal(first.detach(), torch.ones(3))
+
+
+Spoil = Callable[[torch.optim.Optimizer, nn.Parameter], None]
+
+
+def _group(key: str, value: Any) -> Spoil:
+    return lambda optimizer, _: optimizer.param_groups[1].update({key: value})
+
+
+def _state(key: str, value: Any) -> Spoil:
+    def spoil(optimizer: torch.optim.Optimizer, param: nn.Parameter) -> None:
+        state = optimizer.state[param]
+        state[next(k for k in state if k != "step") if key == "moment" else key] = value
+
+    return spoil
+
+
+def _wrong_shape(_: torch.optim.Optimizer, param: nn.Parameter) -> None:
+    param.data = torch.ones(5)
+
+
+def _wrong_dtype(_: torch.optim.Optimizer, param: nn.Parameter) -> None:
+    param.data = param.data.double()
+
+
+SPOILS: list[tuple[str, Spoil, type[Exception], str]] = [
+    ("negative lr", _group("lr", -2.0), ValueError, r"param group 1 \('b'\): lr must be at least 0, got -2.0"),
+    ("nan lr", _group("lr", NAN), ValueError, "lr must be at least 0, got nan"),
+    ("nan tensor lr", _group("lr", torch.tensor(NAN)), ValueError, "lr must be at least 0, got nan"),
+    ("two rates", _group("lr", torch.ones(2)), ValueError, "lr must be a real number or a tensor of one"),
+    ("text lr", _group("lr", "fast"), TypeError, "lr must be a number, got 'fast'"),
+    ("negative decay", _group("weight_decay", -1), ValueError, "weight_decay must be at least 0, got -1.0"),
+    ("differentiable", _group("differentiable", True), ValueError, "differentiable=True is not supported"),
+    ("params no list", _group("params", None), TypeError, "params must be a list"),
+    ("params no tensors", _group("params", [3]), TypeError, "parameter 0 must be a tensor, got 3"),
+    ("gradient of another shape", _wrong_shape, ValueError, r"\[5\].*gradient is float32 of shape \[2, 2\]"),
+    ("gradient of another dtype", _wrong_dtype, ValueError, "float64.*gradient is float32"),
+    ("state of another shape", _state("moment", torch.ones(7)), ValueError, r"is float32 of shape \[7\].*does not fit"),
+    ("state of another dtype", _state("moment", torch.ones(2, 2).double()), ValueError, "is float64.*does not fit"),
+    ("state no tensor", _state("moment", "x"), TypeError, "must be a tensor, got 'x'"),
+]
+
+
+@typical_cases
+@pytest.mark.parametrize(("spoil", "error", "message"), [s[1:] for s in SPOILS], ids=[s[0] for s in SPOILS])
+def test_bad_step_changes_nothing(case: Case, spoil: Spoil, error: type[Exception], message: str) -> None:
+    """The second group is bad; the first, which comes before it, must not have moved."""
+    good, bad = parameters()
+    optimizer = case.fast([{"params": [good], "name": "a"}, {"params": [bad], "name": "b"}])
+    for param in (good, bad):
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    spoil(optimizer, bad)
+    before = copy.deepcopy((good, bad, optimizer.state[good], good._version))
+    for _ in range(2):
+        with pytest.raises(error, match=message):
+            optimizer.step()
+    assert_equal(good, before[0])
+    assert_equal(bad, before[1])
+    for key, value in before[2].items():
+        assert_equal(optimizer.state[good][key], value)
+
+
+@pytest.mark.parametrize("case", [Case("Adam"), Case("AdamW"), Case("Adamax")], ids=str)
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_group("betas", (0.9, 1.0)), r"betas must lie in \[0, 1\), got 1.0"),
+        (_group("betas", (NAN, 0.9)), "betas must lie in"),
+        (_group("eps", -1e-8), "eps must be at least 0, got -1e-08"),
+        (_state("step", torch.tensor(3)), "'step' must be one float32 or float64"),
+        (_state("step", torch.ones(2)), "'step' must be one float32 or float64"),
+        (lambda o, p: o.state[p].pop("exp_avg"), "its state has no 'exp_avg'"),
+        (lambda o, p: o.state[p].pop("step"), "its state has no 'step'"),
+    ],
+)
+def test_bad_step_of_the_adams(case: Case, spoil: Spoil, message: str) -> None:
+    test_bad_step_changes_nothing(case, spoil, ValueError, message)
+
+
+def test_amsgrad_switched_on_in_mid_training() -> None:
+    spoil = _group("amsgrad", True)
+    test_bad_step_changes_nothing(Case("Adam"), spoil, ValueError, "its state has no 'max_exp_avg_sq'")
+
+
+@typical_cases
+def test_missing_hyperparameter(case: Case) -> None:
+    param = nn.Parameter(torch.ones(3))
+    optimizer = case.fast([param])
+    del optimizer.param_groups[0]["lr"]
+    with pytest.raises(KeyError, match="param group 0 has no 'lr'"):
+        optimizer.step()
+
+
+@typical_cases
+def test_parameter_whose_elements_share_memory(case: Case) -> None:
+    param = nn.Parameter(torch.ones(1).expand(4))
+    optimizer = case.fast([param])
+    param.grad = torch.ones(4)
+    with pytest.raises(ValueError, match="share memory"):
+        optimizer.step()
+    assert_equal(param.detach(), torch.ones(4))

@@ -1,0 +1,114 @@
+"""The same bits whatever the number of threads, the instruction set, or the place of an element."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import lerac_fast
+from tests.optim.cases import CASES, Case, all_cases, all_dtypes, assert_equal, groups, random
+
+
+def train(case: Case, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Enough elements for several threads, in tensors of awkward sizes."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(70001,), (3,), (257, 129), (1,), (33333,)]
+    params = [nn.Parameter(random(shape, dtype, generator)) for shape in shapes]
+    optimizer = case.fast(groups(params))
+    for _ in range(2):
+        for param in params:
+            param.grad = random(tuple(param.shape), dtype, generator)
+        optimizer.step()
+    tensors = [p.detach() for p in params]
+    return tensors + [v for p in params for v in optimizer.state[p].values()]
+
+
+@all_cases
+def test_thread_count(case: Case) -> None:
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2, 3, 7):
+            torch.set_num_threads(count)
+            results.append(train(case, torch.float32))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert_equal(a, b)
+
+
+def digest() -> str:
+    """Of every case and dtype, on this process's instruction set."""
+    sha = hashlib.sha256()
+    for case in CASES:
+        for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+            for tensor in train(case, dtype):
+                sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return f"{lerac_fast.build_info()['cpu_capability']} {sha.hexdigest()}"
+
+
+def _in_process(code: str, capability: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"LERAC_FAST_CPU_CAPABILITY": capability}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_instruction_sets() -> None:
+    """Every one that this machine has gives the bits of the plainest."""
+    digests = {}
+    for capability in lerac_fast.build_info()["cpu_capabilities"]:
+        run = _in_process("from tests.optim.test_determinism import digest; print(digest())", capability)
+        assert run.returncode == 0, run.stderr
+        used, digests[capability] = run.stdout.split()
+        assert used == capability
+    assert len(set(digests.values())) == 1, digests
+
+
+def test_unknown_instruction_set_is_refused() -> None:
+    run = _in_process("import lerac_fast", "mmx")
+    assert run.returncode != 0
+    assert "LERAC_FAST_CPU_CAPABILITY is 'mmx'; available here: baseline" in run.stderr
+
+
+@all_cases
+@all_dtypes
+def test_equal_elements_get_equal_results(case: Case, dtype: torch.dtype) -> None:
+    """In vector bodies and tails alike."""
+    params = [nn.Parameter(torch.full((size,), 0.7, dtype=dtype)) for size in (*range(1, 70), 1000, 40001)]
+    optimizer = case.fast(params)
+    for step in range(3):
+        for param in params:
+            param.grad = torch.full_like(param, 0.3 - 0.2 * step)
+        optimizer.step()
+    for param in params:
+        assert_equal(param.detach(), params[0].detach().expand_as(param))
+        for key, value in optimizer.state[param].items():
+            assert_equal(value, optimizer.state[params[0]][key].expand_as(value))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bit_rounding_of_every_number(dtype: torch.dtype) -> None:
+    """p - lr * g with p = 0 and lr = -1 is a conversion: every 16-bit number there and every float32 pattern back."""
+    everything = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(dtype)
+    param = nn.Parameter(torch.zeros_like(everything))
+    param.grad = everything.clone()
+    lerac_fast.optim.SGD([param], lr=1.0, maximize=True).step()
+    assert_equal(param.detach(), everything + 0)  # -0 + 0 is 0
+
+    generator = torch.Generator().manual_seed(0)
+    bits = torch.randint(-(2**31), 2**31, (2**20,), generator=generator).to(torch.int32)
+    halfway = (bits & ~0xFFFF) | 0x8000  # ties, for bfloat16
+    near = ((torch.rand(2**20, generator=generator) * 0.002).view(torch.int32) & ~0x1FFF) | 0x1000  # and for float16
+    for pattern in (bits, halfway, halfway + 1, halfway - 1, near, near + 1, near - 1):
+        values = pattern.view(torch.float32)
+        # m = 0 + (1 - 0) * g with a float32 gradient does not exist; the state of SGD does: buffer = 1 * buffer + g.
+        param = nn.Parameter(torch.zeros(len(values), dtype=dtype))
+        param.grad = torch.zeros_like(param)
+        optimizer = lerac_fast.optim.SGD([param], lr=1.0, momentum=1.0, maximize=True)
+        optimizer.state[param]["momentum_buffer"] = -values  # p -= 1 * (1 * -values + 0)
+        optimizer.step()
+        assert_equal(param.detach() + 0, values.to(dtype) + 0)
