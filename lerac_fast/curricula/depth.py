@@ -1,13 +1,15 @@
 """How deep in a model each parameter lies, measured by following the data through one forward pass.
 
-The depth of a parameter is one more than the largest depth among the inputs of the operation that first uses it; the
-output of an operation has the largest depth of its inputs, plus one if the operation uses parameters. The inputs of
-the model have depth 0. The pass runs on stand-ins for every parameter, buffer and input: fake tensors, which carry
-shapes and no values and so cost no computation, or copies where the model's control flow needs values.
+The depth of a parameter is one more than the largest depth among the inputs of the operation that first
+uses it; the output of an operation has the largest depth of its inputs, plus one if the operation uses
+parameters. The inputs of the model have depth 0. The pass runs on stand-ins for every parameter, buffer and
+input: fake tensors, which carry shapes and no values and so cost no computation, or copies where control
+flow needs values.
 """
 
 import copy
 import random
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple, TypeAlias
@@ -33,7 +35,7 @@ class FirstUse(NamedTuple):
     order: int
     """The operation's number in order of execution; parameters first used by one operation share it."""
     after: str | None
-    """A parameter of the operation whose output is this one's deepest input; None for the model's own input."""
+    """A parameter of the operation that made this one's deepest input; None for the model's own input."""
 
 
 class Place(NamedTuple):
@@ -44,7 +46,7 @@ class Place(NamedTuple):
 
 
 def parameter_places(model: nn.Module) -> dict[str, Place]:
-    """Every place of every parameter by its full name, in order of registration; a shared module counts once."""
+    """Every place of every parameter, by its full name, as registered; a shared module counts once."""
     return {
         _join(prefix, name): Place(module, parameter)
         for prefix, module in model.named_modules()
@@ -56,10 +58,11 @@ def parameter_places(model: nn.Module) -> dict[str, Place]:
 def first_uses(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, FirstUse]:
     """Measures where `model(*args, **kwargs)` first uses each of its parameters.
 
-    The pass runs in evaluation mode, so that no layer is dropped at random; if it leaves parameters unused and the
-    model is in training mode, that mode is tried too (auxiliary heads run in it alone). The model is left as it was
-    found: parameters, buffers, attributes, training flags and random state. What the forward pass writes elsewhere
-    (a global cache, a hook's closure) cannot be restored and would hold stand-ins.
+    The pass runs in evaluation mode, so that no layer is dropped at random; if it leaves parameters unused
+    and the model is in training mode, that mode is tried too (auxiliary heads run in it alone). The model
+    is left as it was found: parameters, buffers, attributes, training flags and random state. What the
+    forward pass writes elsewhere (a global cache, a hook's closure) cannot be restored and would hold
+    stand-ins.
 
     Args:
         model: any module that runs in eager mode, on any device, the meta device included.
@@ -67,55 +70,67 @@ def first_uses(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
         kwargs: its keyword inputs, likewise.
 
     Returns:
-        For each name of :func:`parameter_places` that the pass uses, its first use. Tied parameters are measured
-        in each of their places.
+        For each name of :func:`parameter_places` that the pass uses, its first use. Tied parameters are
+        measured in each of their places.
 
     Raises:
-        ValueError: the inputs hold no tensor.
+        ValueError: the inputs hold no tensor, or a part of the model is compiled by torch.jit.
         RuntimeError: the forward pass fails on real tensors too.
     """
-    try:
-        uses = _trace(model, args, kwargs, fake=True, guard=torch.inference_mode)
-    except _NoTensor:
-        raise
-    except Exception:
-        uses = _trace_values(model, args, kwargs)
+    scripted = next((m for m in model.modules() if isinstance(m, torch.jit.ScriptModule)), None)
+    if scripted is not None:
+        raise ValueError(f"{scripted.original_name} is compiled by torch.jit: its data cannot be followed")
+    uses = _trace_evaluation(model, args, kwargs)
     if model.training and len(uses) < len(parameter_places(model)):
         with suppress(Exception):  # what evaluation mode has shown stands
-            trained = _trace(model, args, kwargs, fake=True, guard=torch.inference_mode, evaluate=False)
+            trained = _trace(model, args, kwargs, _ATTEMPTS[0], evaluate=False)
             uses = max(uses, trained, key=len)
     return uses
 
 
+class _Attempt(NamedTuple):
+    fake: bool
+    guard: Callable[[], AbstractContextManager[Any]]
+
+
+# Below autograd, as in inference mode, operations arrive whole (linear, conv2d, lstm) and not in their parts.
+_ATTEMPTS = (
+    _Attempt(fake=True, guard=torch.inference_mode),
+    _Attempt(fake=False, guard=torch.inference_mode),  # control flow depends on values
+    _Attempt(fake=False, guard=torch.no_grad),  # the forward pass differentiates (forces from an energy)
+)
+
+
 class _NoTensor(ValueError):
-    """The example inputs hold no tensor, which no other way of running the model would mend."""
+    """The example inputs hold no tensor, which no other attempt would mend."""
 
 
-def _trace_values(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, FirstUse]:
-    """The same on copies of the real tensors, for control flow that depends on their values."""
-    try:
-        return _trace(model, args, kwargs, fake=False, guard=torch.inference_mode)
-    except Exception:
-        # A forward pass that differentiates (forces from an energy) cannot run in inference mode.
+def _trace_evaluation(
+    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, FirstUse]:
+    failure: Exception | None = None
+    for attempt in _ATTEMPTS:
         try:
-            return _trace(model, args, kwargs, fake=False, guard=torch.no_grad)
+            return _trace(model, args, kwargs, attempt, evaluate=True)
+        except _NoTensor:  # noqa: PERF203
+            raise
         except Exception as error:
-            raise RuntimeError(
-                f"the forward pass of {type(model).__name__} with example_inputs failed: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+            failure = error
+    raise RuntimeError(
+        f"the forward pass of {type(model).__name__} with the example inputs failed: "
+        f"{type(failure).__name__}: {failure}"
+    ) from failure
 
 
 def _trace(
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    attempt: _Attempt,
     *,
-    fake: bool,
-    guard: Callable[[], AbstractContextManager[Any]],
-    evaluate: bool = True,
+    evaluate: bool,
 ) -> dict[str, FirstUse]:
-    mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else None
+    mode = FakeTensorMode(allow_non_fake_inputs=True) if attempt.fake else None
     stand_in = _faker(mode) if mode else _clone
     flow = _DataFlow()
     with _left_as_found(model), _plain_execution():
@@ -128,8 +143,7 @@ def _trace(
         _replace_tensors(model, stand_in, flow)
         if evaluate:
             model.eval()
-        # Below autograd, as in inference mode, an operation arrives whole (linear, conv2d, lstm), not in its parts.
-        with mode or nullcontext(), flow, guard():
+        with mode or nullcontext(), flow, attempt.guard():
             model(*args, **kwargs)
     return flow.uses
 
@@ -143,7 +157,7 @@ class _Reach(NamedTuple):
 
 
 class _DataFlow(TorchDispatchMode):
-    """Carries with the storage of every tensor how the data has come to it, or which parameters it is made of.
+    """Keeps, for the storage of every tensor, how the data has come to it or which parameters it is made of.
 
     By storage, not by tensor, so that what is written through a view reaches the tensor that it views.
     """
@@ -154,8 +168,8 @@ class _DataFlow(TorchDispatchMode):
         super().__init__()
         self.uses: dict[str, FirstUse] = {}
         self._reached: dict[_Storage, _Reach] = {}
-        # Parameters, and what is computed from parameters alone: views, reparametrizations, position embeddings.
-        # Those count as used only where they meet the data. A dict serves as an ordered set of names.
+        # Parameters, and what is computed from them alone: views, reparametrizations, position embeddings.
+        # They count as used only where they meet the data. A dict serves as an ordered set of names.
         self._made_of: dict[_Storage, dict[str, None]] = {}
         self._parameters: set[_Storage] = set()
         self._operations = 0
@@ -214,17 +228,16 @@ def _mutated(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> lis
     schema = getattr(func, "_schema", None)  # higher-order operators have none
     if schema is None or not schema.is_mutable:
         return []
-    values = [*zip(schema.arguments, args, strict=False)]
-    values += [(argument, kwargs[argument.name]) for argument in schema.arguments if argument.name in kwargs]
-    return [value for argument, value in values if argument.is_write]
+    given = dict(zip((argument.name for argument in schema.arguments), args, strict=False)) | dict(kwargs)
+    return [
+        given[argument.name] for argument in schema.arguments if argument.is_write and argument.name in given
+    ]
 
 
 def _faker(mode: FakeTensorMode) -> _StandIn:
     def fake(tensor: Tensor) -> Tensor:
-        if tensor.layout is not torch.strided:
-            return mode.from_tensor(tensor)
-        # Built from the shape, so that tensors which share memory get stand-ins that do not. A meta model may make
-        # or receive tensors on the CPU: the devices must agree, and which one it is costs nothing.
+        # Built from the shape, so that tensors which share memory get stand-ins that do not. A meta model may
+        # make or receive tensors on the CPU: the devices must agree, and which one it is costs nothing.
         device = torch.device("cpu") if tensor.is_meta else tensor.device
         with mode:
             return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
@@ -254,13 +267,12 @@ class _CopyTensors(TorchFunctionMode):
 
 
 def _replace_tensors(model: nn.Module, stand_in: _StandIn, flow: _DataFlow) -> None:
-    """Puts a stand-in in every place of a parameter or buffer; :func:`_left_as_found` puts the originals back."""
+    """Puts a stand-in in the place of every parameter and buffer, until `_left_as_found` restores them."""
     for name, (owner, parameter) in parameter_places(model).items():
         flow.add_parameter(name, parameter)  # forward may hold it by another way than its place
         replacement = nn.Parameter(stand_in(parameter.detach()), parameter.requires_grad)
         flow.add_parameter(name, replacement)
-        # By setattr, because recurrent modules keep a list of their weights in step with it.
-        setattr(owner, name.rpartition(".")[2], replacement)
+        owner._parameters[name.rpartition(".")[2]] = replacement
     buffers: dict[Tensor, Tensor] = {}
     for module in model.modules():
         for name, buffer in module._buffers.items():
@@ -272,7 +284,7 @@ def _replace_tensors(model: nn.Module, stand_in: _StandIn, flow: _DataFlow) -> N
 def _left_as_found(model: nn.Module) -> Iterator[None]:
     """Restores the attributes of all modules, the dicts, lists and sets among them, and the random state."""
     found = [
-        (container, copy.copy(container))
+        (container, list(container.items() if isinstance(container, dict) else container))
         for module in list(model.modules())
         for container in (module.__dict__, *module.__dict__.values())
         if isinstance(container, dict | list | set)
@@ -295,11 +307,13 @@ def _left_as_found(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _plain_execution() -> Iterator[None]:
-    """Turns off what would run many layers as one operation: compiled code and the fused transformer layer."""
+    """Turns off what runs many layers as one operation: compiled code and the fused transformer layer."""
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.compiler.set_stance("force_eager"):
+        with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+            # Recurrent modules on a GPU look at the addresses of their weights, and fake ones have none.
+            warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)

@@ -1,7 +1,8 @@
 """LeRaC, the learning rate curriculum: pure functions of floats, and a scheduler that sets each group's `lr`.
 
-Source: Croitoru, Ristea, Ionescu and Sebe, "Learning Rate Curriculum", Eqs. 6-8. Throughout, eta_j is the base
-rate of param group j, r_j = eta_j(0) / eta_j its initial ratio, and s_j(l) the factor on its rate at step l.
+Source: Croitoru, Ristea, Ionescu and Sebe, "Learning Rate Curriculum", Eqs. 6-8. Throughout, eta_j is the
+base rate of param group j, r_j = eta_j(0) / eta_j its initial ratio, and s_j(l) the factor on its rate at
+step l.
 """
 
 from __future__ import annotations
@@ -35,17 +36,18 @@ _CURVES_FROM_ZERO = ("linear", "cosine")
 def lerac_factors(
     ratios: Sequence[float], step: int, total_iters: int, curve: str = "exponential"
 ) -> list[float]:
-    """Return the factor s_j(`step`) on each group's rate: `ratios` at step 0, exactly 1 from `total_iters` on.
+    """Return the factor s_j(`step`) on each group's rate: `ratios` at step 0, 1 from `total_iters` on.
 
-    `step` and `total_iters` (k) count optimizer steps. "exponential" is the paper's rule (Eq. 8), "linear" its
-    ablation (Table 5); "logarithmic" and "cosine" come from its review. "decades" is the authors' code: at each
-    update event all rates are multiplied by 10, up to the base rate. The events divide k evenly and are as many
-    as the lowest ratio needs to reach 1: one event per epoch is `total_iters = events * steps_per_epoch`.
+    `step` and `total_iters` (k) count optimizer steps. "exponential" is the paper's rule (Eq. 8), "linear"
+    its ablation (Table 5); "logarithmic" and "cosine" come from its review. "decades" is the authors' code:
+    at each update event all rates are multiplied by 10, up to the base rate. The events divide k evenly and
+    are as many as the lowest ratio needs to reach 1: 7 for 1e-7, so that `total_iters=7 * steps_per_epoch` is
+    one event per epoch.
     """
     if step >= total_iters:
         return [1.0] * len(ratios)
     if curve == "decades":
-        # The margin keeps a ratio such as 1e-8 / 0.1, a hair below 1e-7, from asking for an eighth event.
+        # The margin keeps 1e-8 / float32(0.1), a hair below 1e-7, from asking for an eighth event.
         events = math.ceil(-math.log10(min(ratios)) - 1e-6)
         gain = 10.0 ** (step * events // total_iters)
         return [min(1.0, ratio * gain) for ratio in ratios]
@@ -91,19 +93,19 @@ def geometric_ratios(ranks: Sequence[int], lowest: float, highest: float = 1.0) 
 
 
 def decade_layout(base_lr: float, blocks: int, floor: float, head_lr: float) -> list[float]:
-    """Return the authors' initial rates: stem at `base_lr`, a decade less per block down to a floor, head apart.
+    """Return the authors' initial rates: one decade less per block, down to a floor; the head apart.
 
-    There is one rate for the stem, one for each of `blocks` residual (or transformer) blocks and one for the
-    head, to be given as `initial_lrs` to the LeRaC of an optimizer with those groups. For ResNet-18, `blocks` is
-    8 and `base_lr` 0.1; `(floor, head_lr)` is (1e-6, 1e-4) on CIFAR-10, (1e-7, 1e-6) on CIFAR-100 and
-    (1e-8, 1e-8) on Tiny ImageNet. On the CIFAR sets the head starts above the last block, which goes against
-    Eq. 6, and LeRaC warns of it. Source: the authors' released code.
+    There is one rate for the stem (`base_lr`), one for each of `blocks` residual (or transformer) blocks and
+    one for the head, to be given as `initial_lrs` to the LeRaC of an optimizer with those groups. For
+    ResNet-18, `blocks` is 8 and `base_lr` 0.1; `(floor, head_lr)` is (1e-6, 1e-4) on CIFAR-10, (1e-7, 1e-6)
+    on CIFAR-100 and (1e-8, 1e-8) on Tiny ImageNet. On the CIFAR sets the head starts above the last block,
+    which goes against Eq. 6, and LeRaC warns of it. Source: the authors' released code.
     """
     return [base_lr, *(max(base_lr / 10**block, floor) for block in range(1, blocks + 1)), head_lr]
 
 
 class LeRaC(LRScheduler):
-    """Learning rate curriculum: layers near the input start at the full rate, deeper ones lower, all equal at k.
+    """Learning rate curriculum: layers start at rates that fall with depth, and reach the full rate together.
 
     The rate of group j rises from eta_j(0) at step 0 to its base rate at step k, and is left alone from there
     on (Croitoru et al., "Learning Rate Curriculum", Eqs. 6-8). Call `step()` once per optimizer step.
@@ -122,7 +124,8 @@ class LeRaC(LRScheduler):
 
     Args:
         optimizer: any torch optimizer, with one param group per layer. A group's `depth` says how far it is
-            from the input; without that key the groups count in their order (`depth_ranks`).
+            from the input; without that key the groups count in their order (`depth_ranks`). A tensor `lr`
+            that groups share, as in `SGD(groups, lr=tensor)`, is replaced by one for each but the first.
         total_iters: k, in optimizer steps. 0 is conventional training.
         min_lr: the initial rate at the greatest depth. Between the ends, rates are spaced geometrically.
         max_lr: the initial rate at the least depth. Default: the base rate.
@@ -131,9 +134,9 @@ class LeRaC(LRScheduler):
         last_epoch: to resume without this scheduler's state: the number of steps done less 1, with the
             optimizer's state loaded already. As in torch's schedulers.
 
-    The base rate of a group is its own `lr` (its `initial_lr`, if another scheduler came first), and LeRaC is a
-    factor on it. Where base rates differ, `min_lr` and `max_lr` are the ends for a group with the largest base
-    rate, and the others start lower in proportion; `initial_lrs` are the very rates of their groups.
+    The base rate of a group is its own `lr` (its `initial_lr`, if another scheduler came first), and LeRaC is
+    a factor on it. Where base rates differ, `min_lr` and `max_lr` are the ends for a group with the largest
+    base rate, and the others start lower in proportion; `initial_lrs` are the very rates of their groups.
 
     Together with other schedulers:
         - `SequentialLR([curriculum, scheduler], milestones=[k])` takes any scheduler. Create LeRaC first.
@@ -147,10 +150,10 @@ class LeRaC(LRScheduler):
         - `ReduceLROnPlateau` would take the curriculum for a plateau: step it `if curriculum.finished`.
 
     Raises:
-        ValueError: if `total_iters` is not an integer >= 0; if an initial rate is negative, NaN, above the base
-            rate, or zero with a curve other than "linear" or "cosine"; if `min_lr` exceeds `max_lr`; if not
-            exactly one of `min_lr` and `initial_lrs` is given; if `initial_lrs` is of the wrong length; if
-            `curve` is unknown; if only some groups have a `depth`. The optimizer is then as it was before.
+        ValueError: if `total_iters` is not an integer >= 0; if an initial rate is negative, NaN, above the
+            base rate, or zero with a curve other than "linear" or "cosine"; if `min_lr` exceeds `max_lr`; if
+            not exactly one of `min_lr` and `initial_lrs` is given; if `initial_lrs` is of the wrong length;
+            if `curve` is unknown; if only some groups have a `depth`. The optimizer is then as it was before.
         RuntimeError: by `step()`, if a rate was set to what cannot be a multiple of the rate LeRaC left.
 
     Warns with UserWarning if no rate is lowered (a single layer, say), or if `initial_lrs` rise with depth.
@@ -182,8 +185,8 @@ class LeRaC(LRScheduler):
             raise ValueError(f"give either initial_lrs or min_lr={min_lr!r} and max_lr={max_lr!r}, not both")
         if total_iters > 0 and min(ratios) == 1.0:
             warnings.warn(
-                f"LeRaC has nothing to do: all {len(ranks)} param groups, at {max(ranks) + 1} distinct depths, "
-                "start at their base rates. It needs one param group per layer and a lower rate for the deeper.",
+                f"LeRaC has nothing to do: {len(ranks)} param group(s) at {max(ranks) + 1} distinct depth(s) "
+                "start at their base rates. It needs a param group per layer and a rate below theirs.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -191,24 +194,31 @@ class LeRaC(LRScheduler):
         self.total_iters = total_iters
         self.curve = curve
         self.ratios = ratios
-        # The rates that the groups would have without LeRaC. Each step sets `lr` from them in closed form rather
-        # than multiplying by a ratio, so that rounding does not build up and step k gives them back to the bit.
+        # The rates that the groups would have without LeRaC. Each step computes `lr` from them, in place of
+        # multiplying it by s(l) / s(l - 1), so that rounding does not build up and step k restores every bit.
         self._full_lrs = base_lrs
+        _unshare_lrs(optimizer.param_groups)
         super().__init__(optimizer, last_epoch)
 
     @property
     def finished(self) -> bool:
-        """Whether step `total_iters` has been reached, from which on LeRaC leaves every rate alone."""
+        """Whether step `total_iters` has been reached, from which on LeRaC leaves every rate alone.
+
+        A SequentialLR with `milestones=[total_iters]` stops stepping LeRaC just before, and it stays False.
+        """
         return self.last_epoch >= self.total_iters
 
     def get_lr(self) -> list[float | Tensor]:
-        """Return every group's rate at step `last_epoch`. Called by `step()`."""
+        """Return every group's rate at step `last_epoch`. Only `step()` may call it."""
+        if not self._get_lr_called_within_step:
+            warnings.warn("To get the rates last set, use `get_last_lr()`.", UserWarning, stacklevel=2)
+            return self.get_last_lr()
         groups = self.optimizer.param_groups
-        if self.last_epoch > self.total_iters:
+        if self.last_epoch > self.total_iters:  # after the curriculum, read no tensor back from its device
             return [group["lr"] for group in groups]
         if self.last_epoch == 0:
-            # A group that stands at its `initial_lr` stands at its base rate, whatever the two now are: that is
-            # how SequentialLR starts its first scheduler, and OneCycleLR's constructor overwrites `initial_lr`.
+            # A group at its `initial_lr` is taken to be at its base rate, even if those differ: SequentialLR
+            # starts its first scheduler from `initial_lr`, which OneCycleLR's constructor has overwritten.
             self._full_lrs = [
                 float(base if group["lr"] == group["initial_lr"] else group["lr"])
                 for group, base in zip(groups, self.base_lrs, strict=True)
@@ -225,7 +235,7 @@ class LeRaC(LRScheduler):
         return self._lowered_lrs()
 
     def _get_closed_form_lr(self) -> list[float | Tensor]:
-        # By this name torch finds it: SequentialLR, to start a scheduler that is not its first, and `step(epoch)`.
+        # Called by torch: by SequentialLR to start any scheduler but its first, and by `step(epoch)`.
         self._full_lrs = [float(base) for base in self.base_lrs]
         return self._lowered_lrs()
 
@@ -254,7 +264,7 @@ class LeRaC(LRScheduler):
                 _set_lr(group, lr)
 
     def plot(self) -> Figure:
-        """Draw every group's rate over the steps, and return the figure. Needs matplotlib: the `plot` extra."""
+        """Draw the rate of every group over the steps (`plots.plot_lerac`). Needs the extra `plot`."""
         from lerac_fast.curricula.plots import plot_lerac
 
         return plot_lerac(self)
@@ -286,10 +296,10 @@ class LeRaC(LRScheduler):
                 # A rate that was set, not multiplied, would go on from there to grow by up to 1 / ratio.
                 if full_lrs[j] > 1.01 * max(full, float(self.base_lrs[j])):
                     raise RuntimeError(
-                        f"LeRaC left param group {j} at lr={left:g} and finds lr={lr:g}. Taken for a factor on "
-                        f"it, that would end at {full_lrs[j]:g}, above the base rate. Step schedulers that set "
-                        "the rate (LambdaLR, OneCycleLR, ...) within `with curriculum.base_rates():`, or after "
-                        "LeRaC in a SequentialLR. From a checkpoint, load both LeRaC's state and the optimizer's."
+                        f"LeRaC left param group {j} at lr={left:g} and finds lr={lr:g}. As a factor, that "
+                        f"makes its base rate {full_lrs[j]:g}. Step schedulers that set the rate (LambdaLR, "
+                        "OneCycleLR, ...) within `with curriculum.base_rates():`, or after LeRaC in a "
+                        "SequentialLR. From a checkpoint, load LeRaC's state as well as the optimizer's."
                     )
         self._full_lrs, self._left_lrs = full_lrs, lrs
 
@@ -324,8 +334,8 @@ def _ratio(name: str, initial_lr: float, base_lr: float, curve: str) -> float:
     ratio = min(1.0, initial_lr / base_lr) if base_lr > 0.0 else 1.0  # a group frozen with lr=0 stays frozen
     if ratio == 0.0 and curve not in _CURVES_FROM_ZERO:
         raise ValueError(
-            f"{name}={initial_lr!r}: the {curve} curve cannot start at zero. Start at a small rate such as 1e-8, "
-            f"or choose {' or '.join(_CURVES_FROM_ZERO)}"
+            f"{name}={initial_lr!r}: the {curve} curve cannot start at zero. Start at a small rate such as "
+            f"1e-8, or choose {' or '.join(_CURVES_FROM_ZERO)}"
         )
     return ratio
 
@@ -335,11 +345,21 @@ def _warn_if_rising(ratios: Sequence[float], ranks: Sequence[int]) -> None:
     by_depth = sorted(zip(ranks, ratios, strict=True), key=lambda pair: (pair[0], -pair[1]))
     if any(deeper > shallower for (_, shallower), (_, deeper) in pairwise(by_depth)):
         warnings.warn(
-            "initial_lrs rise with depth, against Eq. 6 of the paper: LeRaC gives the input side the larger rate, "
-            "the reverse of layer-wise learning rate decay.",
+            "initial_lrs rise with depth, against Eq. 6 of the paper: LeRaC gives the input side the larger "
+            "rate, the reverse of layer-wise learning rate decay.",
             UserWarning,
             stacklevel=3,
         )
+
+
+def _unshare_lrs(param_groups: Sequence[dict[str, Any]]) -> None:
+    """Give each group a tensor `lr` of its own: torch's optimizers hand the same one to all groups."""
+    seen = set()
+    for group in param_groups:
+        if isinstance(group["lr"], Tensor):
+            if id(group["lr"]) in seen:
+                group["lr"] = group["lr"].clone()
+            seen.add(id(group["lr"]))
 
 
 def _as_held(held: float | Tensor, lr: float) -> float:

@@ -1,4 +1,4 @@
-"""Pictures of the curricula. matplotlib is imported only when one is drawn."""
+"""Pictures of the curricula. matplotlib is imported when the first one is drawn, not before."""
 
 from __future__ import annotations
 
@@ -11,48 +11,69 @@ if TYPE_CHECKING:
 
     from lerac_fast.curricula.lerac import LeRaC
 
-MAX_LEGEND_ENTRIES = 12
-MAX_POINTS = 500
+_MAX_NAMES = 12  # more lines than that are told apart by a colour bar
+_MAX_POINTS = 500
 
 
 def plot_lerac(curriculum: LeRaC) -> Figure:
-    """Draw the rate of every param group over the optimizer steps, from 0 to a little beyond k.
+    """Draw the learning rate of every param group over the optimizer steps, to a little beyond k.
 
-    One line per group, coloured by depth from the input (dark) to the output (light), without the effect of other
-    schedulers. Groups are named by their `name` key, or numbered. The scheduler is only read.
+    One line per group, coloured by its depth, dark at the input; a legend with the groups' `name` keys, or a
+    colour bar if they are many. What other schedulers do is left out. The curriculum is only read.
 
-    Raises ImportError if matplotlib is not installed.
+    Raises ImportError if matplotlib is missing.
     """
     try:
         from matplotlib import colormaps
         from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
+        from matplotlib.colors import LinearSegmentedColormap, Normalize
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
     except ImportError as error:
-        raise ImportError("plotting needs matplotlib: pip install 'lerac_fast[plot]'") from error
+        raise ImportError("LeRaC.plot needs matplotlib: pip install 'lerac_fast[plot]'") from error
 
     groups = curriculum.optimizer.param_groups
     ranks = depth_ranks(groups)
     k = curriculum.total_iters
-    last = k + max(1, k // 8)
-    steps = sorted({round(i * last / MAX_POINTS) for i in range(MAX_POINTS + 1)} | {k})
+    end = k + max(1, k // 10)
+    steps = sorted({end * i // _MAX_POINTS for i in range(_MAX_POINTS + 1)} | {k})
     base_lrs = [float(base) for base in curriculum.base_lrs]
     rates = rate_table(base_lrs, curriculum.ratios, steps, k, curriculum.curve)
 
-    # Not pyplot: a library leaves its global state alone.
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")  # without pyplot, which would keep it alive
     axes = figure.add_subplot()
-    depth = Normalize(0, max(max(ranks), 1))
-    # The brightest end of the colormap is too pale for a line on white.
-    colours = colormaps["viridis"].resampled(256)
-    for j, group in enumerate(groups):
+    # The yellow end of viridis is too pale for lines on white.
+    colours = LinearSegmentedColormap.from_list("depth", colormaps["viridis"]([i / 280 for i in range(256)]))
+    depths = Normalize(1, max(2, max(ranks) + 1))
+    for j, (group, rank) in enumerate(zip(groups, ranks, strict=True)):
         axes.plot(
             steps,
             [row[j] for row in rates],
-            color=colours(0.92 * depth(ranks[j])),
-            label=str(group.get("name", f"group {j}")),
+            color=colours(depths(rank + 1)),
             drawstyle="steps-post" if curriculum.curve == "decades" else "default",
+            label=group.get("name", f"group {j}"),
         )
-    axes.axvline(k, color="0.5", linestyle="--", linewidth=1, zorder=0)
+    axes.axvline(k, color="0.6", linestyle="--", linewidth=1, zorder=0)
+    axes.annotate(
+        f"k = {k}",
+        (k, 0.03),
+        (-5, 0),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="right",
+        color="0.4",
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(
+        title=f"LeRaC, {curriculum.curve}",
+        xlabel="optimizer step",
+        ylabel="learning rate",
+        yscale="log",
+        xlim=(0, end),
+    )
+    if len(groups) <= _MAX_NAMES:
+        figure.legend(loc="outside right upper", frameon=False)
+    else:
+        bar = figure.colorbar(ScalarMappable(depths, colours), ax=axes, label="depth (1: nearest the input)")
+        bar.ax.invert_yaxis()  # as the lines lie: the input on top
     return figure
