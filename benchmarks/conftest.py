@@ -1,0 +1,125 @@
+"""Paired timing: contenders take turns within one process, and are compared by the ratio of their medians."""
+
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import lerac_fast
+
+LIMIT = "stream limit"
+
+
+@dataclass
+class Result:
+    """Medians, in microseconds, of contenders that took turns."""
+
+    benchmark: str
+    case: str
+    medians: dict[str, float]
+    bytes_moved: int
+    rounds: int
+
+    @property
+    def subject(self) -> str:
+        return next(iter(self.medians))
+
+    def ratio(self, contender: str) -> float:
+        """The subject's time over the contender's: below 1, the subject is faster."""
+        return self.medians[self.subject] / self.medians[contender]
+
+
+@dataclass
+class Report:
+    results: list[Result] = field(default_factory=list)
+
+
+_REPORT = Report()
+
+
+def _once(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+@pytest.fixture
+def compare(benchmark, request) -> Callable[..., Result]:
+    """Times contenders in turns. The first is the subject, which pytest-benchmark records; the others are its peers.
+
+    Call it with the case's name, ``{contender: function}``, and the bytes that the subject must move. Each round runs
+    the peers in a new random order, then the subject. Rounds fill `seconds`, within limits.
+    """
+
+    def run(
+        case: str, contenders: dict[str, Callable[[], object]], bytes_moved: int, seconds: float = 4.0
+    ) -> Result:
+        subject, *peers = contenders
+        for function in contenders.values():  # states, caches, threads
+            function()
+        one_round = sum(_once(function) for function in contenders.values())
+        rounds = max(7, min(300, int(seconds / one_round)))
+        times: dict[str, list[float]] = {name: [] for name in contenders}
+        order = random.Random(0)
+
+        def run_peers() -> None:
+            order.shuffle(peers)
+            for peer in peers:
+                times[peer].append(_once(contenders[peer]))
+
+        gc.collect()
+        gc.disable()
+        try:
+            benchmark.pedantic(
+                lambda: times[subject].append(_once(contenders[subject])), setup=run_peers, rounds=rounds
+            )
+        finally:
+            gc.enable()
+        medians = {name: statistics.median(times[name]) * 1e6 for name in contenders}
+        result = Result(request.function.__name__.removeprefix("bench_"), case, medians, bytes_moved, rounds)
+        benchmark.extra_info |= {
+            "case": case,
+            "median_us": {name: round(value, 2) for name, value in medians.items()},
+            "ratio": {name: round(result.ratio(name), 4) for name in medians if name != subject},
+            "bytes_moved": bytes_moved,
+            "gigabytes_per_second": round(bytes_moved / medians[subject] / 1e3, 2),
+        }
+        if LIMIT in medians:
+            benchmark.extra_info["share_of_limit"] = round(1 / result.ratio(LIMIT), 3)
+        _REPORT.results.append(result)
+        return result
+
+    return run
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:
+    machine_info["lerac_fast"] = lerac_fast.build_info()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    console = Console(width=max(150, terminalreporter.config.get_terminal_writer().fullwidth))
+    for name in dict.fromkeys(result.benchmark for result in _REPORT.results):
+        results = [result for result in _REPORT.results if result.benchmark == name]
+        columns = list(dict.fromkeys(c for result in results for c in result.medians))
+        table = Table(
+            title=f"{name}: median milliseconds, and in brackets the first column's time over this one's\n"
+            f"torch {torch.__version__}, {torch.get_num_threads()} threads, {lerac_fast.build_info()['cpu_capability']}"
+        )
+        for column in ["case", *columns]:
+            table.add_column(column, justify="left" if column == "case" else "right")
+        for result in results:
+            cells = [
+                f"{result.medians[c] / 1e3:.3f}" + (f" ({result.ratio(c):.2f})" if c != result.subject else "")
+                if c in result.medians
+                else ""
+                for c in columns
+            ]
+            table.add_row(result.case, *cells)
+        console.print(table)

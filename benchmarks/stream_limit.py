@@ -1,0 +1,43 @@
+"""Compiles and calls ``stream_limit.cpp``: what the memory allows, measured in the same run as the step."""
+
+import ctypes
+import functools
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+_SOURCE = Path(__file__).with_name("stream_limit.cpp")
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    folder = Path(tempfile.mkdtemp(prefix="lerac_fast_stream_"))
+    library = folder / "stream_limit.so"
+    compiler = os.environ.get("CXX", "c++")
+    options = ["-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-shared", "-fPIC"]
+    subprocess.run([compiler, *options, str(_SOURCE), "-o", str(library)], check=True)
+    return ctypes.CDLL(str(library))  # after torch, whose OpenMP threads it then shares
+
+
+def stream_pass(bytes_read_only: int, bytes_updated: list[int]) -> Callable[[], None]:
+    """A function that reads one array of `bytes_read_only` bytes, and reads and writes arrays of `bytes_updated` each.
+
+    The arrays are walked together, so they are cut to their mean size; the total of bytes moved is kept.
+    """
+    total = bytes_read_only + 2 * sum(bytes_updated)
+    updated = len(bytes_updated)
+    count = total // (4 * (1 + 2 * updated))
+    gradient = torch.full((count,), 1e-6)
+    arrays = [torch.ones(count) for _ in range(updated)]
+    pointers = (ctypes.c_void_p * updated)(*(array.data_ptr() for array in arrays))
+    library = _library()
+
+    def run() -> None:
+        library.stream_pass(ctypes.c_void_p(gradient.data_ptr()), pointers, updated, ctypes.c_int64(count))
+
+    run.arrays = (gradient, *arrays)  # type: ignore[attr-defined]  # keeps the memory alive
+    return run
