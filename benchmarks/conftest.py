@@ -58,9 +58,7 @@ def compare(benchmark, request) -> Callable[..., Result]:
     the peers in a new random order, then the subject. Rounds fill `seconds`, within limits.
     """
 
-    def run(
-        case: str, contenders: dict[str, Callable[[], object]], bytes_moved: int, seconds: float = 4.0
-    ) -> Result:
+    def run(case: str, contenders: dict[str, Callable[[], object]], bytes_moved: int, seconds: float = 4.0) -> Result:
         subject, *peers = contenders
         for function in contenders.values():  # states, caches, threads
             function()
@@ -99,7 +97,7 @@ def compare(benchmark, request) -> Callable[..., Result]:
     return run
 
 
-def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:
+def pytest_benchmark_update_machine_info(machine_info: dict[str, object]) -> None:
     machine_info["lerac_fast"] = lerac_fast.build_info()
 
 
@@ -109,7 +107,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         results = [result for result in _REPORT.results if result.benchmark == name]
         columns = list(dict.fromkeys(c for result in results for c in result.medians))
         table = Table(
-            title=f"{name}: median milliseconds, and in brackets the first column's time over this one's\n"
+            title=f"{name}: median milliseconds; in brackets, the first column's time over this one's\n"
             f"torch {torch.__version__}, {torch.get_num_threads()} threads, {lerac_fast.build_info()['cpu_capability']}"
         )
         for column in ["case", *columns]:

@@ -8,12 +8,12 @@ namespace lerac_fast::cpu {
 
 const char* name(Capability capability) {
   switch (capability) {
-    case Capability::kAvx512:
-      return "avx512";
-    case Capability::kAvx2:
-      return "avx2";
-    default:
-      return "baseline";
+  case Capability::kAvx512:
+    return "avx512";
+  case Capability::kAvx2:
+    return "avx2";
+  default:
+    return "baseline";
   }
 }
 
@@ -37,8 +37,8 @@ Capability capability() {
     const auto available = available_capabilities();
     const char* asked = std::getenv("LERAC_FAST_CPU_CAPABILITY");
     if (asked == nullptr) return available.back();
-    const auto found = std::find_if(available.begin(), available.end(),
-                                    [&](Capability c) { return std::string(asked) == name(c); });
+    const auto found =
+        std::find_if(available.begin(), available.end(), [&](Capability c) { return std::string(asked) == name(c); });
     if (found != available.end()) return *found;
     std::string names;
     for (Capability c : available) names += std::string(names.empty() ? "" : ", ") + name(c);

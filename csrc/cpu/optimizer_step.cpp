@@ -17,12 +17,12 @@ constexpr int64_t kElementsPerThread = 32768;
 const OptimizerStepKernels& kernels() {
 #ifdef LERAC_FAST_X86_KERNELS
   switch (capability()) {
-    case Capability::kAvx512:
-      return optimizer_step_kernels_avx512;
-    case Capability::kAvx2:
-      return optimizer_step_kernels_avx2;
-    default:
-      break;
+  case Capability::kAvx512:
+    return optimizer_step_kernels_avx512;
+  case Capability::kAvx2:
+    return optimizer_step_kernels_avx2;
+  default:
+    break;
   }
 #endif
   return optimizer_step_kernels_baseline;
@@ -42,8 +42,7 @@ void update_elements(const engine::TensorTable& table, UpdateRange update, int64
 }
 
 void update_table(const engine::TensorTable& table) {
-  const UpdateRange update =
-      kernels().update[static_cast<size_t>(table.rule)][static_cast<size_t>(table.elements)];
+  const UpdateRange update = kernels().update[static_cast<size_t>(table.rule)][static_cast<size_t>(table.elements)];
   const int64_t numel = table.numel();
   at::parallel_for(0, (numel + kUnit - 1) / kUnit, kElementsPerThread / kUnit, [&](int64_t first, int64_t last) {
     update_elements(table, update, first * kUnit, std::min(last * kUnit, numel));

@@ -11,8 +11,8 @@ namespace py = pybind11;
 namespace {
 
 constexpr std::array kNames{
-    "params",   "lr",    "weight_decay", "maximize", "differentiable",         "momentum", "dampening",
-    "nesterov", "betas", "eps",          "amsgrad",  "decoupled_weight_decay",
+    "params",    "lr",       "weight_decay", "maximize", "differentiable", "momentum",
+    "dampening", "nesterov", "betas",        "eps",      "amsgrad",        "decoupled_weight_decay",
 };
 
 const char* name_of(GroupField field) { return kNames[static_cast<size_t>(field)]; }

@@ -18,31 +18,31 @@ math::Hyperparameters read_hyperparameters(Optimizer optimizer, const Group& gro
                                              "parameters without autograd. Use torch.optim for it");
   }
   switch (optimizer) {
-    case Optimizer::kSgd:
-      h.momentum = group.non_negative(Field::kMomentum);
-      h.dampening = group.number(Field::kDampening);
-      h.nesterov = group.flag(Field::kNesterov);
-      break;
-    case Optimizer::kAdam:
-      h.amsgrad = group.flag(Field::kAmsgrad);
-      h.decoupled_weight_decay = group.flag(Field::kDecoupledWeightDecay);
-      [[fallthrough]];
-    case Optimizer::kAdamax:
-      h.eps = group.non_negative(Field::kEps);
-      std::tie(h.beta1, h.beta2) = group.betas();
-      break;
+  case Optimizer::kSgd:
+    h.momentum = group.non_negative(Field::kMomentum);
+    h.dampening = group.number(Field::kDampening);
+    h.nesterov = group.flag(Field::kNesterov);
+    break;
+  case Optimizer::kAdam:
+    h.amsgrad = group.flag(Field::kAmsgrad);
+    h.decoupled_weight_decay = group.flag(Field::kDecoupledWeightDecay);
+    [[fallthrough]];
+  case Optimizer::kAdamax:
+    h.eps = group.non_negative(Field::kEps);
+    std::tie(h.beta1, h.beta2) = group.betas();
+    break;
   }
   return h;
 }
 
 Rule rule_of(Optimizer optimizer, const math::Hyperparameters& h) {
   switch (optimizer) {
-    case Optimizer::kSgd:
-      return h.momentum != 0 ? Rule::kSgdMomentum : Rule::kSgd;
-    case Optimizer::kAdam:
-      return h.amsgrad ? Rule::kAdamAmsgrad : Rule::kAdam;
-    default:
-      return Rule::kAdamax;
+  case Optimizer::kSgd:
+    return h.momentum != 0 ? Rule::kSgdMomentum : Rule::kSgd;
+  case Optimizer::kAdam:
+    return h.amsgrad ? Rule::kAdamAmsgrad : Rule::kAdam;
+  default:
+    return Rule::kAdamax;
   }
 }
 

@@ -10,7 +10,8 @@ namespace lerac_fast::engine {
 // The optimizers, by the keys of their param groups and states. AdamW is Adam with `decoupled_weight_decay`.
 enum class Optimizer { kSgd, kAdam, kAdamax };
 
-// The group's hyperparameters; ValueError, TypeError or KeyError naming the group and the value where they are not valid.
+// The group's hyperparameters; ValueError, TypeError or KeyError naming the group and the value where they are not
+// valid.
 math::Hyperparameters read_hyperparameters(Optimizer optimizer, const Group& group);
 
 // The update rule that these hyperparameters ask for.

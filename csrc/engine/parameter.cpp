@@ -41,8 +41,9 @@ void check_state(const Parameter& parameter, StateField field, const at::Tensor&
       elements_of(param.scalar_type(), dtype)) {
     return check_writable(parameter, state, name_of(field));
   }
-  throw py::value_error(parameter.describe() + ": state '" + name_of(field) + "' is " + show(state) +
-                        " and does not fit. Load a state that fits, or delete optimizer.state[parameter] to start anew");
+  throw py::value_error(
+      parameter.describe() + ": state '" + name_of(field) + "' is " + show(state) +
+      " and does not fit. Load a state that fits, or delete optimizer.state[parameter] to start anew");
 }
 
 void check_step(const Parameter& parameter, const at::Tensor& count) {
@@ -69,16 +70,16 @@ std::span<const StateField> state_fields(Rule rule) {
   static constexpr std::array adam{Field::kExpAvg, Field::kExpAvgSq, Field::kMaxExpAvgSq};
   static constexpr std::array adamax{Field::kExpAvg, Field::kExpInf};
   switch (rule) {
-    case Rule::kSgdMomentum:
-      return sgd;
-    case Rule::kAdam:
-      return std::span(adam).first(2);
-    case Rule::kAdamAmsgrad:
-      return adam;
-    case Rule::kAdamax:
-      return adamax;
-    default:
-      return {};
+  case Rule::kSgdMomentum:
+    return sgd;
+  case Rule::kAdam:
+    return std::span(adam).first(2);
+  case Rule::kAdamAmsgrad:
+    return adam;
+  case Rule::kAdamax:
+    return adamax;
+  default:
+    return {};
   }
 }
 

@@ -12,7 +12,8 @@
 
 namespace lerac_fast::engine {
 
-// A parameter and where it stands, for messages: "param group 3 ('conv'), parameter 0, float32 of shape [64, 3] on cpu".
+// A parameter and where it stands, for messages: "param group 3 ('conv'), parameter 0, float32 of shape [64, 3] on
+// cpu".
 struct Parameter {
   const Group& group;
   Py_ssize_t index;
@@ -23,7 +24,8 @@ struct Parameter {
 
 // The keys of state dictionaries that the engine reads.
 enum class StateField : size_t { kStep, kMomentumBuffer, kExpAvg, kExpAvgSq, kMaxExpAvgSq, kExpInf };
-inline constexpr std::array kStateNames{"step", "momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf"};
+inline constexpr std::array kStateNames{"step",       "momentum_buffer", "exp_avg",
+                                        "exp_avg_sq", "max_exp_avg_sq",  "exp_inf"};
 const Keys<StateField, kStateNames.size()>& state_keys();
 
 // The state tensors that a rule reads and writes, in the order of Row::states.

@@ -18,13 +18,12 @@ namespace py = pybind11;
 
 namespace {
 
-py::object to_python(const at::Tensor& tensor) {
-  return py::reinterpret_steal<py::object>(THPVariable_Wrap(tensor));
-}
+py::object to_python(const at::Tensor& tensor) { return py::reinterpret_steal<py::object>(THPVariable_Wrap(tensor)); }
 
 } // namespace
 
-void Step::operator()(PyObject* param_groups, PyObject* state, double inverse_scale, const py::function& step_unserved) {
+void Step::operator()(PyObject* param_groups, PyObject* state, double inverse_scale,
+                      const py::function& step_unserved) {
   struct Release {
     Step& step;
     ~Release() { step.release(); }

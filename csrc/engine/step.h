@@ -21,7 +21,8 @@ class Step {
   // Applies one update to every parameter that has a gradient.
   //   param_groups, state: the optimizer's own.
   //   inverse_scale: 1 / the loss scale. Gradients are multiplied by it, in the update and in place.
-  //   step_unserved: called with a list of (group index, parameter index, reason) where parameters are beyond the native
+  //   step_unserved: called with a list of (group index, parameter index, reason) where parameters are beyond the
+  //   native
   //     kernels; it runs after everything was checked and before anything native has changed.
   void operator()(PyObject* param_groups, PyObject* state, double inverse_scale,
                   const pybind11::function& step_unserved);

@@ -21,16 +21,16 @@ std::optional<Elements> elements_of(at::ScalarType param, at::ScalarType state) 
   using at::ScalarType;
   if (param == state) {
     switch (param) {
-      case ScalarType::Float:
-        return Elements::kFloat;
-      case ScalarType::Double:
-        return Elements::kDouble;
-      case ScalarType::BFloat16:
-        return Elements::kBFloat16;
-      case ScalarType::Half:
-        return Elements::kHalf;
-      default:
-        return std::nullopt;
+    case ScalarType::Float:
+      return Elements::kFloat;
+    case ScalarType::Double:
+      return Elements::kDouble;
+    case ScalarType::BFloat16:
+      return Elements::kBFloat16;
+    case ScalarType::Half:
+      return Elements::kHalf;
+    default:
+      return std::nullopt;
     }
   }
   if (state == ScalarType::Float && param == ScalarType::BFloat16) return Elements::kBFloat16FloatStates;
@@ -58,8 +58,8 @@ const char* why_unserved(const at::Tensor& tensor) {
   using c10::DispatchKey;
   const auto keys = tensor.key_set();
   if (keys.has(DispatchKey::Python)) return "a tensor subclass with its own dispatch";
-  if (keys.has_any(c10::DispatchKeySet({DispatchKey::FuncTorchBatched, DispatchKey::FuncTorchGradWrapper,
-                                        DispatchKey::Functionalize}))) {
+  if (keys.has_any(c10::DispatchKeySet(
+          {DispatchKey::FuncTorchBatched, DispatchKey::FuncTorchGradWrapper, DispatchKey::Functionalize}))) {
     return "a tensor inside a function transform";
   }
   if (tensor.layout() != at::kStrided) return "not a strided tensor";

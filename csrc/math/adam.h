@@ -10,12 +10,10 @@ template <typename T, bool amsgrad> struct AdamRule {
   static constexpr int kStates = amsgrad ? 3 : 2; // exp_avg, exp_avg_sq, max_exp_avg_sq
 
   LERAC_INLINE explicit AdamRule(const Hyperparameters& h)
-      : gradient_factor(T(h.gradient_factor())),
-        l2_decay(h.decoupled_weight_decay ? T(0) : T(h.weight_decay)),
-        shrinkage(h.decoupled_weight_decay ? T(1 - h.lr * h.weight_decay) : T(1)),
-        one_minus_beta1(T(1 - h.beta1)), beta2(T(h.beta2)), one_minus_beta2(T(1 - h.beta2)),
-        step_size(T(h.lr / h.bias_correction1)), inverse_sqrt_bias_correction2(T(1 / h.sqrt_bias_correction2)),
-        eps(T(h.eps)) {}
+      : gradient_factor(T(h.gradient_factor())), l2_decay(h.decoupled_weight_decay ? T(0) : T(h.weight_decay)),
+        shrinkage(h.decoupled_weight_decay ? T(1 - h.lr * h.weight_decay) : T(1)), one_minus_beta1(T(1 - h.beta1)),
+        beta2(T(h.beta2)), one_minus_beta2(T(1 - h.beta2)), step_size(T(h.lr / h.bias_correction1)),
+        inverse_sqrt_bias_correction2(T(1 / h.sqrt_bias_correction2)), eps(T(h.eps)) {}
 
   LERAC_INLINE void operator()(T& param, T gradient, T* state) const {
     param *= shrinkage; // AdamW decays first, by the layer's own rate

@@ -23,9 +23,8 @@ template <typename T> struct SgdMomentum {
   static constexpr int kStates = 1; // momentum_buffer
 
   LERAC_INLINE explicit SgdMomentum(const Hyperparameters& h)
-      : gradient_factor(T(h.gradient_factor())), weight_decay(T(h.weight_decay)), lr(T(h.lr)),
-        momentum(T(h.momentum)), one_minus_dampening(T(1 - h.dampening)), nesterov(h.nesterov),
-        first_step(h.first_step) {}
+      : gradient_factor(T(h.gradient_factor())), weight_decay(T(h.weight_decay)), lr(T(h.lr)), momentum(T(h.momentum)),
+        one_minus_dampening(T(1 - h.dampening)), nesterov(h.nesterov), first_step(h.first_step) {}
 
   LERAC_INLINE void operator()(T& param, T gradient, T* state) const {
     const T g = with_l2_decay(gradient * gradient_factor, param, weight_decay);

@@ -105,9 +105,7 @@ class _NoTensor(ValueError):
     """The example inputs hold no tensor, which no other attempt would mend."""
 
 
-def _trace_evaluation(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> dict[str, FirstUse]:
+def _trace_evaluation(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, FirstUse]:
     failure: Exception | None = None
     for attempt in _ATTEMPTS:
         try:
@@ -229,9 +227,7 @@ def _mutated(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> lis
     if schema is None or not schema.is_mutable:
         return []
     given = dict(zip((argument.name for argument in schema.arguments), args, strict=False)) | dict(kwargs)
-    return [
-        given[argument.name] for argument in schema.arguments if argument.is_write and argument.name in given
-    ]
+    return [given[argument.name] for argument in schema.arguments if argument.is_write and argument.name in given]
 
 
 def _faker(mode: FakeTensorMode) -> _StandIn:

@@ -119,9 +119,7 @@ def _unwrap(model: nn.Module) -> nn.Module:
 def _check_trainable(model: nn.Module, places: Mapping[str, Place]) -> None:
     lazy = [name for name, place in places.items() if is_lazy(place.parameter)]
     if lazy:
-        raise ValueError(
-            f"uninitialised parameters: {', '.join(lazy)}; run the model once before grouping them"
-        )
+        raise ValueError(f"uninitialised parameters: {', '.join(lazy)}; run the model once before grouping them")
     if not any(place.parameter.requires_grad for place in places.values()):
         raise ValueError(f"{type(model).__name__} has no trainable parameters")
 
@@ -147,9 +145,7 @@ def _call_arguments(
 def _registration_order(places: Mapping[str, Place]) -> dict[str, FirstUse]:
     """As if each parameter were used by an operation of its own, one after the other."""
     previous = [None, *places]
-    return {
-        name: FirstUse(i, i, after) for i, (name, after) in enumerate(zip(places, previous, strict=False), 1)
-    }
+    return {name: FirstUse(i, i, after) for i, (name, after) in enumerate(zip(places, previous, strict=False), 1)}
 
 
 def _block_function(by: By, places: Mapping[str, Place]) -> Callable[[str], str | None]:
@@ -197,9 +193,7 @@ def _assign_layers(
     members: dict[str, dict[str, Place]] = defaultdict(dict)
     for name, module in modules.items():
         members[module][name] = places[name]
-    followers = {
-        module for module, parameters in members.items() if _is_norm(parameters) or _is_bias(parameters)
-    }
+    followers = {module for module, parameters in members.items() if _is_norm(parameters) or _is_bias(parameters)}
     blocks = {name: block_of(name) for name in places}
 
     def layer_of(name: str) -> str:
@@ -250,9 +244,7 @@ def _is_norm(members: Mapping[str, Place]) -> bool:
 
 
 def _is_bias(members: Mapping[str, Place]) -> bool:
-    return all(
-        "bias" in _split_name(name)[1] and _is_vector(place.parameter) for name, place in members.items()
-    )
+    return all("bias" in _split_name(name)[1] and _is_vector(place.parameter) for name, place in members.items())
 
 
 def _is_vector(tensor: Tensor) -> bool:
@@ -292,9 +284,7 @@ def _build_groups(
     return groups
 
 
-def _layer_positions(
-    layers: Mapping[str, _Membership], uses: Mapping[str, FirstUse]
-) -> dict[str, tuple[float, int]]:
+def _layer_positions(layers: Mapping[str, _Membership], uses: Mapping[str, FirstUse]) -> dict[str, tuple[float, int]]:
     """The smallest depth among the parameters that set each layer's, and its place in order of execution."""
     setting: dict[str, list[tuple[bool, int, int]]] = defaultdict(list)
     for name, use in uses.items():
@@ -325,7 +315,5 @@ def _options_of(name: str, parameter: nn.Parameter, options: Options | None) -> 
         raise TypeError(f"options({name!r}, parameter) must return a mapping or None, not {extra!r}")
     reserved = _RESERVED & extra.keys()
     if reserved:
-        raise ValueError(
-            f"options({name!r}, parameter) sets {', '.join(sorted(reserved))}, which layer_groups sets"
-        )
+        raise ValueError(f"options({name!r}, parameter) sets {', '.join(sorted(reserved))}, which layer_groups sets")
     return dict(extra)

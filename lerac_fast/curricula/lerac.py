@@ -33,9 +33,7 @@ CURVES = (*_SMOOTH_CURVES, "decades")
 _CURVES_FROM_ZERO = ("linear", "cosine")
 
 
-def lerac_factors(
-    ratios: Sequence[float], step: int, total_iters: int, curve: str = "exponential"
-) -> list[float]:
+def lerac_factors(ratios: Sequence[float], step: int, total_iters: int, curve: str = "exponential") -> list[float]:
     """Return the factor s_j(`step`) on each group's rate: `ratios` at step 0, 1 from `total_iters` on.
 
     `step` and `total_iters` (k) count optimizer steps. "exponential" is the paper's rule (Eq. 8), "linear"
@@ -276,9 +274,7 @@ class LeRaC(LRScheduler):
         """Return the rates to set at step `last_epoch`, and remember them as the groups will hold them."""
         self._left_lrs = [
             _as_held(group["lr"], full * factor)
-            for group, full, factor in zip(
-                self.optimizer.param_groups, self._full_lrs, self._factors(), strict=True
-            )
+            for group, full, factor in zip(self.optimizer.param_groups, self._full_lrs, self._factors(), strict=True)
         ]
         return [*self._left_lrs]
 
@@ -328,9 +324,7 @@ def _ratios_of(initial_lrs: Sequence[float], base_lrs: Sequence[float], curve: s
 def _ratio(name: str, initial_lr: float, base_lr: float, curve: str) -> float:
     # NaN fails the comparison too. The margin is for a base rate that a float32 tensor `lr` has rounded down.
     if not 0.0 <= initial_lr <= base_lr * (1.0 + 1e-6):
-        raise ValueError(
-            f"{name}={initial_lr!r} must be neither negative nor above the base rate, {base_lr!r}"
-        )
+        raise ValueError(f"{name}={initial_lr!r} must be neither negative nor above the base rate, {base_lr!r}")
     ratio = min(1.0, initial_lr / base_lr) if base_lr > 0.0 else 1.0  # a group frozen with lr=0 stays frozen
     if ratio == 0.0 and curve not in _CURVES_FROM_ZERO:
         raise ValueError(

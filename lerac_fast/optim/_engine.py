@@ -44,7 +44,7 @@ class FusedStep(Parent):
             _check_distinct(params)
         super().add_param_group(param_group)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Performs a single optimization step.
 
         Args:
@@ -114,7 +114,8 @@ class FusedStep(Parent):
         named.update(new)
         places = "; ".join(f"param group {group}, parameter {index}: {reason}" for group, index, reason in new)
         warnings.warn(
-            f"lerac_fast.optim.{type(self).__name__} leaves to torch.optim's own step what its kernels do not serve: {places}",
+            f"lerac_fast.optim.{type(self).__name__} leaves to torch.optim's own step what its kernels do not "
+            f"serve: {places}",
             stacklevel=5,
         )
 

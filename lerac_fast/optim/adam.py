@@ -6,7 +6,7 @@ from lerac_fast._extension import extension
 from lerac_fast.optim._engine import FusedStep
 
 
-class Adam(FusedStep, torch.optim.Adam):  # type: ignore[misc]
+class Adam(FusedStep, torch.optim.Adam):
     """`torch.optim.Adam` in one native call per step, whatever the number of param groups and learning rates.
 
     Constructor, hyperparameters, state and checkpoints are those of ``torch.optim.Adam`` of the installed torch; see

@@ -6,7 +6,7 @@ from lerac_fast._extension import extension
 from lerac_fast.optim._engine import FusedStep
 
 
-class Adamax(FusedStep, torch.optim.Adamax):  # type: ignore[misc]
+class Adamax(FusedStep, torch.optim.Adamax):
     """`torch.optim.Adamax` in one native call per step, whatever the number of param groups and learning rates.
 
     Constructor, hyperparameters, state and checkpoints are those of ``torch.optim.Adamax`` of the installed torch; see

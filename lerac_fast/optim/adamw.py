@@ -6,7 +6,7 @@ from lerac_fast._extension import extension
 from lerac_fast.optim._engine import FusedStep
 
 
-class AdamW(FusedStep, torch.optim.AdamW):  # type: ignore[misc]
+class AdamW(FusedStep, torch.optim.AdamW):
     """`torch.optim.AdamW` in one native call per step, whatever the number of param groups and learning rates.
 
     Constructor, hyperparameters, state and checkpoints are those of ``torch.optim.AdamW`` of the installed torch; see

@@ -6,7 +6,7 @@ from lerac_fast._extension import extension
 from lerac_fast.optim._engine import FusedStep
 
 
-class SGD(FusedStep, torch.optim.SGD):  # type: ignore[misc]
+class SGD(FusedStep, torch.optim.SGD):
     """`torch.optim.SGD` in one native call per step, whatever the number of param groups and learning rates.
 
     Constructor, hyperparameters, state and checkpoints are those of ``torch.optim.SGD`` of the installed torch; see

@@ -216,9 +216,7 @@ class TakesBatch(nn.Module):
         self.first = nn.Linear(3, 4)
 
     def forward(self, batch: Batch, *, scale: Tensor) -> Output:
-        pair = batch.extra[
-            "pairs"
-        ].pop()  # what a forward pass does to its inputs must not reach the caller's
+        pair = batch.extra["pairs"].pop()  # what a forward pass does to its inputs must not reach the caller's
         return Output(self.head(self.first(batch.image) + self.side(pair.left + pair.right) * scale))
 
 
@@ -252,7 +250,5 @@ class Graph(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         outputs: dict[int, Tensor] = {-1: x}
         for node, parents in enumerate(self.parents):
-            outputs[node] = self.get_submodule(f"node{node}")(
-                sum(outputs[parent] for parent in parents)
-            ).relu()
+            outputs[node] = self.get_submodule(f"node{node}")(sum(outputs[parent] for parent in parents)).relu()
         return list(outputs.values())

@@ -324,9 +324,7 @@ def test_the_model_and_its_inputs_are_left_as_found(reads_values, training):
 def test_the_model_is_left_as_found_when_its_forward_pass_fails():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(5))
     before = dict(model.named_parameters())
-    with pytest.raises(
-        RuntimeError, match="the forward pass of Sequential with the example inputs failed"
-    ) as error:
+    with pytest.raises(RuntimeError, match="the forward pass of Sequential with the example inputs failed") as error:
         first_uses(model, (torch.zeros(2, 3),), {})
     assert isinstance(error.value.__cause__, RuntimeError)
     assert all(dict(model.named_parameters())[name] is parameter for name, parameter in before.items())
@@ -438,9 +436,7 @@ def test_a_scripted_part_is_refused():
 @st.composite
 def graphs(draw):
     size = draw(st.integers(1, 8))
-    parents = [
-        draw(st.lists(st.integers(-1, node - 1), min_size=1, max_size=3, unique=True)) for node in range(size)
-    ]
+    parents = [draw(st.lists(st.integers(-1, node - 1), min_size=1, max_size=3, unique=True)) for node in range(size)]
     return parents, draw(st.permutations(range(size)))
 
 

@@ -28,9 +28,7 @@ def summary(model: nn.Module, groups: list[dict]) -> list[tuple[int, str, list[s
     """(depth, layer, parameters) of each group; checks that every trainable parameter is in one, in order."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     found = [names[parameter] for group in groups for parameter in group["params"]]
-    assert sorted(found) == sorted(
-        names[parameter] for parameter in model.parameters() if parameter.requires_grad
-    )
+    assert sorted(found) == sorted(names[parameter] for parameter in model.parameters() if parameter.requires_grad)
     depths = [group["depth"] for group in groups]
     assert depths == sorted(depths)
     assert set(depths) == set(range(1, max(depths) + 1))
@@ -124,9 +122,7 @@ def test_dataflow_overrides_the_order_of_registration_which_stands_in_for_it():
 
 
 def test_norms_join_the_layer_registered_before_them_without_example_inputs():
-    model = nn.Sequential(
-        nn.LayerNorm(3), nn.Linear(3, 4), nn.BatchNorm1d(4), nn.LayerNorm(4), nn.Linear(4, 2)
-    )
+    model = nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 4), nn.BatchNorm1d(4), nn.LayerNorm(4), nn.Linear(4, 2))
     assert summary(model, layer_groups(model)) == [
         (1, "0", ["0.weight", "0.bias"]),
         (2, "1", [f"{i}.{kind}" for i in (1, 2, 3) for kind in ("weight", "bias")]),
@@ -254,9 +250,7 @@ def test_reparametrized_weights_keep_the_name_of_their_module(example):
 
 def test_unused_parameters_go_last_with_a_warning_and_frozen_ones_are_left_out():
     model = models.Unfinished()
-    with pytest.warns(
-        UserWarning, match=r"does not use unused\.weight, unused\.bias: ordered last"
-    ) as record:
+    with pytest.warns(UserWarning, match=r"does not use unused\.weight, unused\.bias: ordered last") as record:
         groups = layer_groups(model, example_inputs=torch.zeros(2, 3))
     assert record[0].filename == __file__
     assert summary(model, groups) == [
@@ -390,9 +384,7 @@ def test_blocks_by_pattern_are_the_shortest_matching_prefix_in_whole_components(
 
 def test_a_function_may_name_every_layer():
     model = torchvision.models.resnet18()
-    groups = layer_groups(
-        model, example_inputs=IMAGES, by=lambda name: "head" if name.startswith("fc") else "body"
-    )
+    groups = layer_groups(model, example_inputs=IMAGES, by=lambda name: "head" if name.startswith("fc") else "body")
     assert layers(model, groups) == [(1, "body"), (2, "head")]
 
 
@@ -417,9 +409,7 @@ def test_options_split_a_layer_into_groups_of_the_same_name_and_depth():
         model,
         example_inputs=IMAGES,
         by="resnet",
-        options=lambda name, p: (
-            {"weight_decay": 0.0} if p.ndim < 2 else ({"lr": 1.0} if name == "fc.weight" else None)
-        ),
+        options=lambda name, p: {"weight_decay": 0.0} if p.ndim < 2 else ({"lr": 1.0} if name == "fc.weight" else None),
     )
     summary(model, groups)
     assert len(groups) == 20
@@ -460,9 +450,7 @@ def test_what_cannot_be_grouped_is_refused_by_name():
         layer_groups(model, example_inputs=3)
     with pytest.raises(TypeError, match="example_kwargs must be a mapping, not Tensor"):
         layer_groups(model, example_kwargs=x)
-    with pytest.raises(
-        RuntimeError, match=r"forward pass of Branches with the example inputs failed.*shapes"
-    ):
+    with pytest.raises(RuntimeError, match=r"forward pass of Branches with the example inputs failed.*shapes"):
         layer_groups(model, example_inputs=torch.zeros(2, 5))
 
 
@@ -506,12 +494,8 @@ def test_random_graphs(graph, data):
     frozen = data.draw(st.sets(st.integers(0, len(parents) - 1), max_size=len(parents) - 1))
     for node in frozen:
         model.get_submodule(f"node{node}").requires_grad_(False)
-    found = {
-        name: depth for depth, name in layers(model, layer_groups(model, example_inputs=torch.zeros(1, 2)))
-    }
-    assert found.keys() == {f"node{node}" for node in range(len(parents))} - {
-        f"node{node}" for node in frozen
-    }
+    found = {name: depth for depth, name in layers(model, layer_groups(model, example_inputs=torch.zeros(1, 2)))}
+    assert found.keys() == {f"node{node}" for node in range(len(parents))} - {f"node{node}" for node in frozen}
     for node, sources in enumerate(parents):
         for source in sources:
             if {node, source}.isdisjoint({-1} | frozen):

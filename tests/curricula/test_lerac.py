@@ -84,9 +84,7 @@ def test_factors_match_the_reference(k, base_lr, decades_below, curve):
 
 def test_base_c_of_eq8_cancels():
     for c in (2.0, math.e, 10.0):
-        assert lerac_factors([1e-7], 3, 7)[0] * 0.1 == pytest.approx(
-            reference.eq8(1e-8, 0.1, 3, 7, c), rel=1e-12
-        )
+        assert lerac_factors([1e-7], 3, 7)[0] * 0.1 == pytest.approx(reference.eq8(1e-8, 0.1, 3, 7, c), rel=1e-12)
 
 
 @reproducible

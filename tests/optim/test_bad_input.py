@@ -101,7 +101,12 @@ def _wrong_dtype(_: torch.optim.Optimizer, param: nn.Parameter) -> None:
 
 
 SPOILS: list[tuple[str, Spoil, type[Exception], str]] = [
-    ("negative lr", _group("lr", -2.0), ValueError, r"param group 1 \('b'\): lr must be at least 0, got -2.0"),
+    (
+        "negative lr",
+        _group("lr", -2.0),
+        ValueError,
+        r"param group 1 \('b'\): lr must be at least 0, got -2.0",
+    ),
     ("nan lr", _group("lr", NAN), ValueError, "lr must be at least 0, got nan"),
     ("nan tensor lr", _group("lr", torch.tensor(NAN)), ValueError, "lr must be at least 0, got nan"),
     ("two rates", _group("lr", torch.ones(2)), ValueError, "lr must be a real number or a tensor of one"),
@@ -112,8 +117,18 @@ SPOILS: list[tuple[str, Spoil, type[Exception], str]] = [
     ("params no tensors", _group("params", [3]), TypeError, "parameter 0 must be a tensor, got 3"),
     ("gradient of another shape", _wrong_shape, ValueError, r"\[5\].*gradient is float32 of shape \[2, 2\]"),
     ("gradient of another dtype", _wrong_dtype, ValueError, "float64.*gradient is float32"),
-    ("state of another shape", _state("moment", torch.ones(7)), ValueError, r"is float32 of shape \[7\].*does not fit"),
-    ("state of another dtype", _state("moment", torch.ones(2, 2).double()), ValueError, "is float64.*does not fit"),
+    (
+        "state of another shape",
+        _state("moment", torch.ones(7)),
+        ValueError,
+        r"is float32 of shape \[7\].*does not fit",
+    ),
+    (
+        "state of another dtype",
+        _state("moment", torch.ones(2, 2).double()),
+        ValueError,
+        "is float64.*does not fit",
+    ),
     ("state no tensor", _state("moment", "x"), TypeError, "must be a tensor, got 'x'"),
 ]
 

@@ -22,7 +22,18 @@ from tests.optim.cases import (
 from tests.reference import optimizers as reference
 
 # Sizes around the vector widths and the thread's unit, a scalar and a tensor without elements.
-SHAPES: list[tuple[int, ...]] = [(3,), (17, 5), (), (0,), (0, 4), (8, 4, 3, 3), (1,), (129,), (1000,), (40, 1031)]
+SHAPES: list[tuple[int, ...]] = [
+    (3,),
+    (17, 5),
+    (),
+    (0,),
+    (0, 4),
+    (8, 4, 3, 3),
+    (1,),
+    (129,),
+    (1000,),
+    (40, 1031),
+]
 
 
 def parameters(dtype: torch.dtype, generator: torch.Generator, shapes=SHAPES) -> list[nn.Parameter]:

@@ -31,7 +31,9 @@ def new_state(name: str, param: Tensor, group: dict[str, Any], dtype: torch.dtyp
     return {"step": 0} | {key: torch.zeros_like(param, dtype=dtype or param.dtype) for key in keys}
 
 
-def step(name: str, param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any], scale: float = 1.0) -> None:
+def step(
+    name: str, param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any], scale: float = 1.0
+) -> None:
     """Updates `param` and `state` in place."""
     compute = compute_dtype(param.dtype)
     p, g = param.to(compute), grad.to(compute)

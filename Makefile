@@ -1,0 +1,86 @@
+# Everything sets up what it needs. Override: PYTHON, VENV, TORCH_SPEC (another torch, as for pip).
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_SPEC ?= torch>=2.9 torchvision
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/*) $(shell find csrc -type f)
+CXX_SOURCES := $(shell find csrc benchmarks -name '*.h' -o -name '*.cpp')
+FASHION_MNIST := /usr/share/datasets/fashion-mnist
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test bench lint format types sanitize clean fashion-mnist
+
+help:
+	@echo "make demo      train on real images, conventionally and with LeRaC, and compare (about 2 minutes)"
+	@echo "make test      run the tests"
+	@echo "make bench     time the optimizer step against torch's (about 10 minutes, on an idle machine)"
+	@echo "make lint      ruff and clang-format, checking only;  make format  applies them"
+	@echo "make types     mypy"
+	@echo "make sanitize  run the optimizers' tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	@echo "make clean     remove builds and results, not the virtual environment"
+
+# The virtual environment with torch. Another TORCH_SPEC is another stamp, so that it is installed, too.
+TORCH_STAMP := $(VENV)/.torch-$(shell echo '$(TORCH_SPEC)' | cksum | cut -d' ' -f1)
+$(TORCH_STAMP):
+	@echo "Setting up $(VENV) with $(TORCH_SPEC)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@rm -f $(VENV)/.torch-* $(VENV)/.built
+	@$(PIP) $(foreach spec,$(TORCH_SPEC),'$(spec)')
+	@touch $@
+
+# The compiled module, in place: Python sources are used from the checkout.
+$(VENV)/.built: $(TORCH_STAMP) $(SOURCES)
+	@echo "Building lerac_fast against the installed torch"
+	@$(PIP) 'scikit-build-core>=0.10' 'pybind11>=2.13' cmake ninja
+	@$(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@
+
+build: $(VENV)/.built
+
+demo: $(VENV)/.built fashion-mnist
+	$(VENV)/bin/lerac-fast demo $(ARGS)
+
+# Real images for the demo, from Debian's package where that can be had. Elsewhere torchvision downloads them.
+fashion-mnist:
+	@if [ ! -d $(FASHION_MNIST) ] && [ -f /etc/debian_version ] && [ "$$(id -u)" = 0 ]; then \
+	  echo "Installing Debian's dataset-fashion-mnist with apt-get"; \
+	  { apt-get update -qq && apt-get install -qq -y dataset-fashion-mnist; } >/dev/null 2>&1 \
+	    || echo "apt-get failed; the demo will look for the images elsewhere"; \
+	fi
+
+test: $(VENV)/.built
+	$(PY) -m pytest $(ARGS)
+
+bench: $(VENV)/.built
+	@mkdir -p runs/bench
+	$(PY) -m pytest benchmarks --benchmark-columns=median,iqr,rounds --benchmark-json=runs/bench/optimizer_step.json $(ARGS)
+
+lint: $(VENV)/.built
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/clang-format --dry-run --Werror $(CXX_SOURCES)
+
+format: $(VENV)/.built
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $(CXX_SOURCES)
+
+types: $(VENV)/.built
+	$(VENV)/bin/mypy
+
+# A second build, beside the first, in which every read and write of the engine and the kernels is checked.
+sanitize: $(VENV)/.built
+	@$(PIP) --no-build-isolation --no-deps --target build/sanitized --upgrade . \
+	  -C build-dir=build/sanitize -C cmake.define.LERAC_FAST_SANITIZE=ON -C install.strip=false
+	cd build/sanitized && ln -sfn $(CURDIR)/tests tests && \
+	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so) $$(c++ -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONPATH=$(CURDIR)/build/sanitized \
+	  $(CURDIR)/$(PY) -c "import sys; sys.meta_path = [f for f in sys.meta_path if 'Editable' not in type(f).__name__]; \
+	    import lerac_fast, pytest; assert 'sanitized' in lerac_fast.__file__, lerac_fast.__file__; \
+	    sys.exit(pytest.main(['-q', '-c', '$(CURDIR)/pyproject.toml', '--rootdir', '.', 'tests/optim', '-p', 'no:cacheprovider', \
+	      '--deselect', 'tests/optim/test_behaviour.py::test_compiled_step_gives_the_same_numbers']))"
+
+clean:
+	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)/.built

@@ -1,0 +1,87 @@
+"""The rules that keep the parts apart: who may import whom, in Python and in C++."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "lerac_fast"
+
+# Part of the package -> the parts that it may import. The order is: _extension <- optim <- curricula <- experiments,
+# except that curricula know nothing of our optimizers.
+PYTHON_RULES = {
+    "_extension": {"_built_with"},
+    "_build_info": {"_extension", "_built_with"},
+    "optim": {"_extension"},
+    "curricula": set(),
+    "experiments": {"", "_build_info", "optim", "curricula"},
+    "": {"_build_info", "curricula"},  # lerac_fast/__init__.py
+}
+CXX_RULES = {"math": set(), "engine": {"math"}, "cpu": {"math", "engine"}}
+
+
+def _part(module: str) -> str:
+    """`lerac_fast.optim.sgd` -> `optim`; `lerac_fast` itself -> ``."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def _runtime_imports(tree: ast.AST) -> set[str]:
+    """Modules of the package that a file imports, type-checking blocks apart."""
+    found = set()
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            module = node.module or ""
+            if module == "lerac_fast":  # its public names, or its submodules
+                names = {alias.name for alias in node.names}
+                found |= {f"lerac_fast.{n}" if (PACKAGE / n).exists() or n.startswith("_") else module for n in names}
+            else:
+                found.add(module)
+        found |= _runtime_imports(node)
+    return {module for module in found if module.split(".")[0] == "lerac_fast"}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_python_imports(path: Path) -> None:
+    relative = path.relative_to(PACKAGE)
+    part = relative.parts[0].removesuffix(".py")
+    part = "" if part == "__init__" else part
+    imported = {_part(module) for module in _runtime_imports(ast.parse(path.read_text()))}
+    assert imported <= PYTHON_RULES[part] | ({part} if part else set())
+
+
+@pytest.mark.parametrize("part", CXX_RULES)
+def test_cxx_includes(part: str) -> None:
+    for path in (ROOT / "csrc" / part).iterdir():
+        own = set(re.findall(r'#include "([a-z]+)/', path.read_text()))
+        assert own <= CXX_RULES[part] | {part}, path
+        if part == "math" or "kernels" in path.name:
+            # Compiled once per instruction set, and for CUDA: no torch, no containers.
+            system = set(re.findall(r"#include <([^>]+)>", path.read_text()))
+            assert system <= {"cmath", "cstdint", "cstring"}, path
+
+
+def test_import_needs_torch_alone() -> None:
+    """The experiments' and the tests' dependencies are not loaded, nor is Triton or a GPU looked for."""
+    code = """
+import sys
+import torch
+before = set(sys.modules)
+import lerac_fast, lerac_fast.optim, lerac_fast.curricula
+new = {name.split(".")[0] for name in set(sys.modules) - before}
+print(" ".join(sorted(new - set(sys.stdlib_module_names))))
+print(torch.cuda.is_initialized())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, cuda = run.stdout.splitlines()
+    # What an editable install's finder loads is its own.
+    assert set(loaded.split()) - {"_lerac_fast_editable"} <= {"lerac_fast", "torch", "sympy", "mpmath", "numpy"}
+    assert cuda == "False"

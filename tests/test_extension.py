@@ -1,0 +1,48 @@
+"""A compiled module that is missing or does not fit torch says so, and says what to do."""
+
+import importlib
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+
+import lerac_fast
+from lerac_fast import _extension
+
+
+def test_missing_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lerac_fast._built_with", None)
+    with pytest.raises(ImportError, match=rf"missing.*{torch.__version__.split('+')[0]}.*--no-build-isolation"):
+        _extension.load()
+
+
+def test_module_of_another_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ModuleType("lerac_fast._built_with")
+    other.torch_version = "1.13.1+cpu"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lerac_fast._built_with", other)
+    installed = torch.__version__.split("+")[0]
+    with pytest.raises(ImportError, match=rf"torch 1\.13\.1.*torch {installed}.*pip install --no-build-isolation"):
+        _extension.load()
+
+
+def test_module_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> ModuleType:
+        if name == "lerac_fast._C":
+            raise ImportError("undefined symbol: _ZN3c105ErrorE")
+        return importlib.import_module(name)
+
+    monkeypatch.setattr(_extension, "import_module", fail)
+    with pytest.raises(ImportError, match=r"does not load.*undefined symbol.*Compile it anew"):
+        _extension.load()
+
+
+def test_local_versions_of_one_torch_are_one() -> None:
+    assert _extension._release("2.14.1+cu130") == _extension._release("2.14.1+cpu") == "2.14.1"
+
+
+def test_build_info() -> None:
+    info = lerac_fast.build_info()
+    assert info["torch"] == torch.__version__
+    assert info["cpu_capability"] in info["cpu_capabilities"]
+    assert set(info["gpu_backends"]) == {"cuda", "triton"}
