@@ -22,7 +22,6 @@ std::string show(double value) { return std::string(py::repr(py::float_(value)))
 // Texts of messages are costly beside all else here, hundreds of groups at every step: they are made where needed.
 double to_number(const Group& group, GroupField field, PyObject* object) {
   if (PyFloat_Check(object)) return PyFloat_AS_DOUBLE(object);
-  if (PyLong_CheckExact(object)) return PyLong_AsDouble(object); // torch's defaults have `weight_decay=0`
   if (THPVariable_Check(object)) {
     const at::Tensor& tensor = THPVariable_Unpack(object);
     if (tensor.numel() == 1 && !tensor.is_complex()) return tensor.item().toDouble();
@@ -48,7 +47,7 @@ std::string Group::describe() const {
 }
 
 PyObject* Group::at(GroupField field) const {
-  static const Keys<GroupField, kNames.size()> keys(kNames);
+  static Keys<GroupField, kNames.size()> keys(kNames);
   PyObject* value = keys.find(dict, field);
   if (value == nullptr) throw py::key_error(describe() + " has no '" + name_of(field) + "'");
   return value;
@@ -56,7 +55,9 @@ PyObject* Group::at(GroupField field) const {
 
 double Group::number(GroupField field) const {
   PyObject* value = at(field);
-  return PyFloat_CheckExact(value) ? PyFloat_AS_DOUBLE(value) : to_number(*this, field, value);
+  if (PyFloat_CheckExact(value)) return PyFloat_AS_DOUBLE(value);
+  if (PyLong_CheckExact(value)) return PyLong_AsDouble(value); // torch's defaults have `weight_decay=0`
+  return to_number(*this, field, value);
 }
 
 double Group::non_negative(GroupField field) const {

@@ -59,8 +59,8 @@ std::string Parameter::describe() const {
   return group.describe() + ", parameter " + std::to_string(index) + ", " + show(tensor);
 }
 
-const Keys<StateField, kStateNames.size()>& state_keys() {
-  static const Keys<StateField, kStateNames.size()> keys(kStateNames);
+Keys<StateField, kStateNames.size()>& state_keys() {
+  static Keys<StateField, kStateNames.size()> keys(kStateNames);
   return keys;
 }
 

@@ -26,7 +26,7 @@ struct Parameter {
 enum class StateField : size_t { kStep, kMomentumBuffer, kExpAvg, kExpAvgSq, kMaxExpAvgSq, kExpInf };
 inline constexpr std::array kStateNames{"step",       "momentum_buffer", "exp_avg",
                                         "exp_avg_sq", "max_exp_avg_sq",  "exp_inf"};
-const Keys<StateField, kStateNames.size()>& state_keys();
+Keys<StateField, kStateNames.size()>& state_keys();
 
 // The state tensors that a rule reads and writes, in the order of Row::states.
 std::span<const StateField> state_fields(Rule rule);
