@@ -54,15 +54,17 @@ def _once(function: Callable[[], object]) -> float:
 def compare(benchmark, request) -> Callable[..., Result]:
     """Times contenders in turns. The first is the subject, which pytest-benchmark records; the others are its peers.
 
-    Call it with the case's name, ``{contender: function}``, and the bytes that the subject must move. Each round runs
-    the peers in a new random order, then the subject. Rounds fill `seconds`, within limits.
+    Call it with the case's name, ``{contender: function}``, and the bytes that the subject must move. In each round the
+    peers have their turns in a new random order, then the subject. A turn is one call that is not timed, so that the
+    caches hold what the contender itself leaves there and not what the one before it left, and one that is. Rounds
+    fill `seconds`, within limits.
     """
 
     def run(case: str, contenders: dict[str, Callable[[], object]], bytes_moved: int, seconds: float = 4.0) -> Result:
         subject, *peers = contenders
-        for function in contenders.values():  # states, caches, threads
+        for function in contenders.values():  # makes states, starts threads
             function()
-        one_round = sum(_once(function) for function in contenders.values())
+        one_round = 2 * sum(_once(function) for function in contenders.values())
         rounds = max(7, min(300, int(seconds / one_round)))
         times: dict[str, list[float]] = {name: [] for name in contenders}
         order = random.Random(0)
@@ -70,7 +72,9 @@ def compare(benchmark, request) -> Callable[..., Result]:
         def run_peers() -> None:
             order.shuffle(peers)
             for peer in peers:
+                contenders[peer]()
                 times[peer].append(_once(contenders[peer]))
+            contenders[subject]()
 
         gc.collect()
         gc.disable()

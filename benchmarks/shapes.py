@@ -34,7 +34,7 @@ def _bert_large() -> Shapes:
 MODELS: dict[str, Callable[[], Shapes]] = {
     "400 x 64": lambda: [(64,)] * 400,
     "LSTM": lambda: _of(_lstm),
-    "DenseNet-121": lambda: _of(torchvision.models.densenet121),
+    "DenseNet-121": lambda: _of(lambda: torchvision.models.densenet121(num_classes=10)),
     "ResNet-18": lambda: _of(lambda: torchvision.models.resnet18(num_classes=10)),
     "Wide-ResNet-50-2": lambda: _of(lambda: torchvision.models.wide_resnet50_2(num_classes=10)),
     "BERT-large": _bert_large,

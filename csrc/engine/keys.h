@@ -12,7 +12,7 @@ namespace lerac_fast::engine {
 // its last find and looks there first: that is twice as fast as a look-up, and an offset that is wrong costs a look-up
 // and nothing else, as the key found there is compared.
 template <typename Field, size_t N> class Keys {
-public:
+ public:
   explicit Keys(const std::array<const char*, N>& names) {
     for (size_t i = 0; i < N; ++i) {
       objects_[i] = PyUnicode_InternFromString(names[i]);

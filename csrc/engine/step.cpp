@@ -66,6 +66,10 @@ void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* obj
                          std::string(py::repr(object)));
   }
   PyObject* const dict = state_dict_of(object);
+  Footprint& footprint = next_footprint();
+  footprint.note_python_tensor(object);
+  footprint.note_dict(group.dict);
+  footprint.note_dict(dict);
   const Parameter parameter{group, index, THPVariable_Unpack(object)};
   const at::Tensor& param = parameter.tensor;
   const at::Tensor& gradient = param.unsafeGetTensorImpl()->grad();
@@ -86,7 +90,11 @@ void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* obj
   if (counts_steps(rule)) {
     const double t = state ? step_count(THPVariable_Unpack(state->step)) + 1 : 1;
     bias_corrections_.apply(h, t);
-    if (state) step_counts_.emplace_back(py::reinterpret_borrow<py::object>(state->step), t);
+    if (state) {
+      step_counts_.emplace_back(py::reinterpret_borrow<py::object>(state->step), t);
+      footprint.note_python_tensor(state->step);
+      footprint.note(THPVariable_Unpack(state->step).const_data_ptr());
+    }
   }
 
   const auto dtype = param.scalar_type();
@@ -96,11 +104,13 @@ void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* obj
   params_and_states_.push_back(py::reinterpret_borrow<py::object>(object));
   set_operand(place, kGradient, gradient, param);
   gradients_.push_back(gradient);
+  footprint.note_tensor(gradient);
   const auto states = state_fields(rule).size();
   if (state) {
     for (size_t i = 0; i < states; ++i) {
       set_operand(place, static_cast<int>(i), THPVariable_Unpack(state->tensors[i]), param);
       params_and_states_.push_back(py::reinterpret_borrow<py::object>(state->tensors[i]));
+      footprint.note_python_tensor(state->tensors[i]);
     }
   } else if (states > 0) {
     stateless_.push_back({place, object, dict});
@@ -114,6 +124,17 @@ PyObject* Step::state_dict_of(PyObject* param) {
   if (known_param != param) no_parameter_twice_ = false;
   known_param = param;
   return dict = state_index_.find(param);
+}
+
+// The footprint to be noted for the parameter under way. Prefetches that of one a little ahead: far enough for memory
+// to answer, near enough for the caches' queues.
+Footprint& Step::next_footprint() {
+  constexpr size_t kAhead = 3;
+  if (footprints_.size() < walked_) footprints_.resize(walked_);
+  if (walked_ + kAhead < footprints_.size()) footprints_[walked_ + kAhead].prefetch();
+  Footprint& footprint = footprints_[walked_ - 1];
+  footprint.clear();
+  return footprint;
 }
 
 // Rows are updated at the same time, so a tensor must have one row only.

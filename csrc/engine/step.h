@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/footprint.h"
 #include "engine/hyperparameters.h"
 #include "engine/parameter.h"
 #include "engine/state_index.h"
@@ -48,6 +49,7 @@ class Step {
   void collect(PyObject* param_groups);
   void collect_parameter(const Group& group, Py_ssize_t index, PyObject* object, math::Hyperparameters& h);
   PyObject* state_dict_of(PyObject* param);
+  Footprint& next_footprint();
   void check_no_parameter_twice();
   Place append_row(at::Device device, Rule rule, Elements elements, int64_t numel, const math::Hyperparameters& h);
   void set_operand(Place place, int operand, const at::Tensor& tensor, const at::Tensor& param);
@@ -62,6 +64,7 @@ class Step {
   BiasCorrections bias_corrections_;
   // Every parameter of the last walk and its state dictionary: spares the look-up where neither has moved.
   std::vector<std::pair<PyObject*, PyObject*>> walk_;
+  std::vector<Footprint> footprints_; // of the same parameters
   size_t walked_ = 0;
   uint64_t walk_generation_ = 0;   // of the state index that the walk's dictionaries are from
   bool no_parameter_twice_ = true; // checked for the walk as it stands

@@ -1,0 +1,15 @@
+"""Runs pytest on the build in the current folder, not on the editable install. See `make sanitize`."""
+
+import os
+import sys
+
+sys.meta_path = [finder for finder in sys.meta_path if "Editable" not in type(finder).__name__]
+sys.path.insert(0, os.getcwd())
+
+import lerac_fast  # noqa: E402
+
+assert os.path.dirname(lerac_fast.__file__) == os.path.join(os.getcwd(), "lerac_fast"), lerac_fast.__file__
+
+import pytest  # noqa: E402
+
+sys.exit(pytest.main(sys.argv[1:]))
