@@ -1,0 +1,235 @@
+"""The demonstration: a residual network trained on real images, conventionally and with LeRaC."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import nn
+from torch.optim import Optimizer
+
+from lerac_fast import layer_groups
+from lerac_fast.experiments import data, plots, results
+from lerac_fast.experiments.data import DataName, ImageData, Labelled, Splits
+from lerac_fast.experiments.errors import ExperimentError
+from lerac_fast.experiments.models import ResNet
+from lerac_fast.experiments.regimes import REGIMES, Schedule
+from lerac_fast.experiments.results import Row
+from lerac_fast.experiments.runner import Run, train
+from lerac_fast.experiments.timing import interleaved_medians
+from lerac_fast.optim import SGD
+
+MOMENTUM = 0.9
+WEIGHT_DECAY = 5e-4
+TIMED_OPTIMIZER_STEPS = 300
+WIDE_IMAGE = 16  # from this width on the stem halves the resolution, for the sake of time
+
+
+def fused_torch_sgd(*args: Any, **kwargs: Any) -> Optimizer:
+    """torch's own fused SGD: its fastest on a CPU, though not its default."""
+    return torch.optim.SGD(*args, fused=True, **kwargs)
+
+
+# lerac_fast first: the ratios are to the first.
+TIMED_OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "lerac_fast.optim.SGD": SGD,
+    "torch.optim.SGD": torch.optim.SGD,
+    "torch.optim.SGD(fused=True)": fused_torch_sgd,
+}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Train a small residual network on real images, conventionally and with LeRaC, and compare."""
+
+    data: DataName = "auto"
+    """Fashion-MNIST (Debian's package, else a download) or scikit-learn's digits. auto: digits only where
+    Fashion-MNIST cannot be had."""
+    train_images: int = 12_000
+    """How many training images to draw, or all if there are fewer; a tenth of them serves for validation."""
+    epochs: int = 5
+    """How often to go through the training images."""
+    batch_size: int = 64
+    """Images per optimizer step."""
+    lr: float = 0.1
+    """The base learning rate, of all layers."""
+    min_lr: float = 1e-8
+    """The learning rate at which LeRaC starts the deepest layer."""
+    lerac_epochs: float = 0.5
+    """How many epochs LeRaC lasts (k); from then on all layers have the same rate. In the paper it is
+    from 1% to 40% of the training."""
+    seed: int = 0
+    """Decides which images are drawn, their order and the initial weights."""
+    threads: int = 1
+    """CPU threads. One is steady where others use the machine too, and the results are the same whatever the
+    number of cores; on an idle machine two are faster."""
+    output: Path = Path("runs/demo")
+    """The folder for results.json, learning_rates.png and learning_curves.png."""
+
+    def __post_init__(self) -> None:
+        for name, lowest in (
+            ("train_images", 10),
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("seed", 0),
+            ("threads", 1),
+        ):
+            value = getattr(self, name)
+            if value < lowest:
+                raise ValueError(f"{name} must be at least {lowest}, got {value}")
+        if not 0.0 < self.min_lr <= self.lr:
+            raise ValueError(f"min_lr must be above 0 and at most lr, got min_lr={self.min_lr:g} and lr={self.lr:g}")
+        if not 0.0 < self.lerac_epochs <= self.epochs:
+            raise ValueError(
+                f"lerac_epochs must be above 0 and at most epochs, got lerac_epochs={self.lerac_epochs:g} "
+                f"and epochs={self.epochs}"
+            )
+
+    def run(self) -> None:
+        """Trains, measures, prints the table, and writes it and two pictures to the output folder.
+
+        Raises:
+            ExperimentError: no data, damaged data, too few images for a batch, or diverging training.
+            OSError: the output folder cannot be written to.
+        """
+        self.output.mkdir(parents=True, exist_ok=True)
+        torch.set_num_threads(self.threads)
+        images = data.load(self.data)
+        splits = data.split(images, self.train_images, self.seed)
+        schedule = self._schedule(splits)
+        runs = self._start_runs(images, splits, schedule)
+        console = Console()
+        with _progress(console) as progress:
+            task = progress.add_task("Training side by side", total=schedule.total_iters)
+            train(
+                runs,
+                splits.train,
+                splits.validation,
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                on_step=lambda: progress.advance(task),
+            )
+        rows = self._measure(runs, splits)
+        remarks = self._remarks(images, splits, schedule, runs)
+        console.print(results.results_table(rows, title=f"A small ResNet on {images.name}", remarks=remarks))
+        self._write(images, splits, schedule, runs, rows)
+        console.print(f"Table and pictures are in {self.output}/", highlight=False)
+
+    def _schedule(self, splits: Splits) -> Schedule:
+        steps_per_epoch = len(splits.train) // self.batch_size
+        if steps_per_epoch == 0:
+            raise ExperimentError(f"{len(splits.train)} training images do not fill a batch of {self.batch_size}")
+        return Schedule(
+            total_iters=self.epochs * steps_per_epoch,
+            lerac_iters=max(1, round(self.lerac_epochs * steps_per_epoch)),
+            min_lr=self.min_lr,
+        )
+
+    def _start_runs(self, images: ImageData, splits: Splits, schedule: Schedule) -> list[Run]:
+        """One run per regime, from the same initial weights, with the same optimizer and param groups."""
+        torch.manual_seed(self.seed)
+        channels, _, width = splits.train.images.shape[1:]
+        initial = ResNet(channels, images.classes, stem_stride=2 if width >= WIDE_IMAGE else 1)
+        initial.to(memory_format=torch.channels_last)  # convolutions on a CPU are several times faster
+        runs = []
+        for name, regime in REGIMES.items():
+            model = copy.deepcopy(initial)
+            optimizer = self._optimizer(SGD, model, splits.train)
+            runs.append(Run(name, model, optimizer, regime(optimizer, schedule)))
+        return runs
+
+    def _optimizer(self, make: Callable[..., Optimizer], model: nn.Module, train_data: Labelled) -> Optimizer:
+        groups = layer_groups(model, example_inputs=train_data.images[:1])
+        return make(groups, lr=self.lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+
+    def _measure(self, runs: Sequence[Run], splits: Splits) -> list[Row]:
+        accuracies = {run.name: run.accuracy(splits.test) for run in runs}
+        step_seconds = {run.name: median(run.history.step_seconds) for run in runs}
+        optimizer_seconds = self._time_optimizers(runs[0].model, splits.train)
+        return [
+            *results.rows("test accuracy", accuracies, "fraction"),
+            *results.rows("time per training step", step_seconds, "s", ratios=True),
+            *results.rows("time per optimizer step", optimizer_seconds, "s", ratios=True),
+        ]
+
+    def _time_optimizers(self, trained: nn.Module, train_data: Labelled) -> dict[str, float]:
+        """The seconds per step of each optimizer, on copies of one model with the gradients of one batch."""
+        steps = {}
+        for name, make in TIMED_OPTIMIZERS.items():
+            model = copy.deepcopy(trained)
+            F.cross_entropy(
+                model(train_data.images[: self.batch_size]), train_data.labels[: self.batch_size]
+            ).backward()
+            steps[name] = self._optimizer(make, model, train_data).step
+        return interleaved_medians(steps, TIMED_OPTIMIZER_STEPS)
+
+    def _remarks(self, images: ImageData, splits: Splits, schedule: Schedule, runs: Sequence[Run]) -> list[str]:
+        layers = len(runs[0].optimizer.param_groups)
+        sizes = ", ".join(f"{size:,} {part}" for part, size in splits.sizes.items())
+        remarks = [
+            f"Data: {images.source}; images: {sizes}.",
+            f"One param group for each of {layers} layers. LeRaC ends at step {schedule.lerac_iters:,} "
+            f"of {schedule.total_iters:,}.",
+            f"One short run from seed {self.seed}, no verdict: accuracies differ from seed to seed.",
+            f"Times: medians of steps done by turns; threads: {self.threads}. Ratios: to the first row of the measure.",
+        ]
+        return remarks if images.note is None else [f"Note: {images.name} {images.note}.", *remarks]
+
+    def _write(
+        self, images: ImageData, splits: Splits, schedule: Schedule, runs: Sequence[Run], rows: Sequence[Row]
+    ) -> None:
+        record = {
+            "experiment": "demo",
+            "table": [asdict(row) for row in rows],
+            "data": {"name": images.name, "source": images.source, "note": images.note, **splits.sizes},
+            "settings": {
+                **asdict(self),
+                "output": str(self.output),
+                "optimizer": "SGD",
+                "momentum": MOMENTUM,
+                "weight_decay": WEIGHT_DECAY,
+                **asdict(schedule),
+            },
+            "model": {
+                "parameters": sum(p.numel() for p in runs[0].model.parameters()),
+                "layers": {group["name"]: group["depth"] for group in runs[0].optimizer.param_groups},
+            },
+            "epochs": {
+                run.name: {
+                    "training_losses": run.history.epoch_losses,
+                    "validation_accuracies": run.history.validation_accuracies,
+                }
+                for run in runs
+            },
+            **results.environment(),
+        }
+        results.write_json(self.output / "results.json", record)
+        rates = plots.learning_rates(*runs, lerac_iters=schedule.lerac_iters)
+        curves = plots.learning_curves(runs, lerac_iters=schedule.lerac_iters)
+        plots.save(rates, self.output / "learning_rates.png")
+        plots.save(curves, self.output / "learning_curves.png")
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )

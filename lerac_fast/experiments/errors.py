@@ -1,0 +1,5 @@
+"""What a user of the command line can mend."""
+
+
+class ExperimentError(Exception):
+    """Bad options, data or settings. The command line prints the message alone, without a traceback."""

@@ -1,0 +1,69 @@
+"""A small residual network for small images."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return F.relu(out + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """The residual network for CIFAR of He et al. (2016), section 4.2, of any width and depth.
+
+    A 3x3 stem, one stage of `blocks` residual blocks per width, each stage but the first halving the
+    resolution, global average pooling and a linear head: 2 * stages * blocks + 2 layers on the main path.
+    Shortcuts that change shape are convolutions, layers parallel to those of their block. A `stem_stride` of
+    2 cuts the work to a quarter.
+
+    Shapes: [N, channels, H, W] -> [N, classes] logits.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        *,
+        widths: Sequence[int] = (16, 32, 64),
+        blocks: int = 2,
+        stem_stride: int = 1,
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(channels, widths[0], 3, stem_stride, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(widths[0])
+        self.stages = nn.Sequential()
+        in_channels = widths[0]
+        for stage, width in enumerate(widths):
+            for block in range(blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                self.stages.append(ResidualBlock(in_channels, width, stride))
+                in_channels = width
+        self.head = nn.Linear(in_channels, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn(self.stem(x)))
+        x = self.stages(x)
+        logits: Tensor = self.head(x.mean(dim=(2, 3)))
+        return logits

@@ -1,0 +1,99 @@
+"""The results of an experiment: a table to read, a record as JSON, and on what machine they were obtained."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.table import Table
+
+from lerac_fast import build_info
+
+PACKAGES = ("lerac_fast", "torch", "torchvision", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured value."""
+
+    measure: str
+    subject: str
+    """What was measured."""
+    value: float
+    unit: Literal["fraction", "s"]
+    ratio: float | None = None
+    """To the first subject of the same measure."""
+
+
+def rows(
+    measure: str, values: Mapping[str, float], unit: Literal["fraction", "s"], *, ratios: bool = False
+) -> list[Row]:
+    """The rows of one measure, in the order of `values`; with `ratios` to the first of them."""
+    first = next(iter(values.values()))
+    return [Row(measure, subject, value, unit, value / first if ratios else None) for subject, value in values.items()]
+
+
+def results_table(rows: Sequence[Row], *, title: str, remarks: Sequence[str]) -> Table:
+    """A table of all rows, with a rule between measures and the remarks below."""
+    table = Table(title=title, caption="\n".join(remarks), caption_justify="left")
+    table.add_column("measure")
+    table.add_column("of")
+    table.add_column("value", justify="right")
+    table.add_column("ratio", justify="right")
+    previous = None
+    for row in rows:
+        if previous is not None and row.measure != previous:
+            table.add_section()
+        ratio = "" if row.ratio is None else f"{row.ratio:.3g}" if row.ratio >= 10 else f"{row.ratio:.2f}"
+        table.add_row("" if row.measure == previous else row.measure, row.subject, _format(row), ratio)
+        previous = row.measure
+    return table
+
+
+def _format(row: Row) -> str:
+    if row.unit == "fraction":
+        return f"{row.value:.2%}"
+    return f"{row.value * 1e3:.1f} ms" if row.value >= 1e-3 else f"{row.value * 1e6:.1f} µs"
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes `record` whole or not at all: whoever reads `path` finds the old file or the new one."""
+    content = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def environment() -> dict[str, Any]:
+    """The machine, the versions of what matters to the results, and the build of lerac_fast."""
+    return {
+        "machine": {
+            "cpu": cpu_model(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "system": platform.platform(),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in PACKAGES},
+        },
+        "build": build_info(),
+    }
+
+
+def cpu_model() -> str:
+    """The processor as the system names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

@@ -1,0 +1,87 @@
+"""The command line: help, and errors that name the value."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lerac_fast import build_info
+from lerac_fast.experiments.cli import main
+from lerac_fast.experiments.data import fashion_mnist
+
+DIGITS = ("demo", "--data", "digits")
+
+
+def test_help_lists_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for args, expected in (
+        (["--help"], ("demo", "info")),
+        (["demo", "--help"], ("--data", "--epochs", "--seed", "--output", "--lerac-epochs")),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(args)
+        assert left.value.code == 0
+        printed = capsys.readouterr().out
+        for text in expected:
+            assert text in printed
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    assert json.loads(capsys.readouterr().out) == build_info()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["demo", "--data", "cifar"], "'cifar'"),
+        (["demo", "--epochs", "0"], "epochs must be at least 1, got 0"),
+        (["demo", "--epochs", "two"], "'two'"),
+        (["demo", "--batch-size", "-3"], "batch_size must be at least 1, got -3"),
+        (["demo", "--train-images", "9"], "train_images must be at least 10, got 9"),
+        (["demo", "--seed", "-1"], "seed must be at least 0, got -1"),
+        (["demo", "--threads", "0"], "threads must be at least 1, got 0"),
+        (["demo", "--lr", "nan"], "lr=nan"),
+        (["demo", "--min-lr", "0"], "min_lr=0 "),
+        (["demo", "--min-lr", "0.2"], "min_lr=0.2 and lr=0.1"),
+        (["demo", "--lerac-epochs", "6"], "lerac_epochs=6 and epochs=5"),
+        (["dome"], "dome"),
+    ],
+)
+def test_wrong_arguments(capsys: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(args)
+    assert left.value.code == 2
+    # tyro frames its messages and breaks their lines.
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def assert_fails(capsys: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
+    assert main(args) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("lerac-fast: error: ")
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_too_few_images_for_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = [*DIGITS, "--train-images", "20", "--batch-size", "19", "--output", str(tmp_path)]
+    assert_fails(capsys, args, "18 training images do not fill a batch of 19")
+
+
+def test_diverging_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = [*DIGITS, "--train-images", "100", "--epochs", "9", "--lr", "1e38", "--output", str(tmp_path)]
+    assert_fails(capsys, args, "the loss is ")
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_damaged_data(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"damaged")
+    args = ["demo", "--output", str(tmp_path / "demo")]
+    assert_fails(capsys, args, f"cannot read {tmp_path / 'train-images-idx3-ubyte.gz'}")
+
+
+def test_the_output_folder_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    assert_fails(capsys, [*DIGITS, "--output", str(path)], str(path))

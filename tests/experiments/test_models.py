@@ -1,0 +1,31 @@
+"""The networks: shapes and the order of their layers."""
+
+import pytest
+import torch
+
+from lerac_fast import layer_groups
+from lerac_fast.experiments.models import ResNet
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "stem_stride"),
+    [((2, 1, 28, 28), 10, 2), ((3, 1, 8, 8), 10, 1), ((2, 3, 32, 32), 7, 1)],
+)
+def test_shapes(shape: tuple[int, ...], classes: int, stem_stride: int) -> None:
+    model = ResNet(shape[1], classes, stem_stride=stem_stride)
+    assert model(torch.randn(shape)).shape == (shape[0], classes)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_layers_on_the_main_path(blocks: int) -> None:
+    model = ResNet(1, 10, widths=(4, 8), blocks=blocks)
+    groups = layer_groups(model, example_inputs=torch.randn(1, 1, 8, 8))
+    assert max(group["depth"] for group in groups) == 2 * 2 * blocks + 2
+    assert groups[0]["name"] == "stem"
+    assert groups[-1]["name"] == "head"
+
+
+def test_every_parameter_is_used() -> None:
+    model = ResNet(1, 10, widths=(4, 8))
+    model(torch.randn(2, 1, 8, 8)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

@@ -1,0 +1,107 @@
+"""Training runs and timing."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lerac_fast.experiments.data import Labelled
+from lerac_fast.experiments.errors import ExperimentError
+from lerac_fast.experiments.regimes import REGIMES, Schedule
+from lerac_fast.experiments.runner import Run, train
+from lerac_fast.experiments.timing import interleaved_medians
+from lerac_fast.optim import SGD
+
+
+class Recorder(nn.Module):
+    """A linear classifier that keeps the inputs it was trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen.append(x)
+        logits: Tensor = self.linear(x.flatten(1))
+        return logits
+
+
+def make_run(name: str, lr: float = 0.1) -> Run:
+    model = Recorder()
+    return Run(name, model, SGD(model.parameters(), lr=lr), [])
+
+
+def make_data(count: int) -> Labelled:
+    return Labelled(torch.randn(count, 1, 2, 2), torch.arange(count) % 3)
+
+
+def train_quietly(runs: Sequence[Run], data: Labelled, *, epochs: int = 2, seed: int = 0) -> int:
+    """Trains in batches of 4, and returns how often progress was reported."""
+    reports: list[None] = []
+    train(runs, data, data, epochs=epochs, batch_size=4, seed=seed, on_step=lambda: reports.append(None))
+    return len(reports)
+
+
+def test_all_runs_see_the_same_batches() -> None:
+    first, second = make_run("first"), make_run("second")
+    assert train_quietly([first, second], make_data(10)) == 4
+    batches = [torch.stack(run.model.seen) for run in (first, second)]  # type: ignore[arg-type]
+    assert batches[0].shape == (4, 4, 1, 2, 2)
+    assert torch.equal(batches[0], batches[1])
+    assert not torch.equal(batches[0][:2], batches[0][2:]), "every epoch has an order of its own"
+
+
+def test_history_has_an_entry_per_step_and_epoch() -> None:
+    run = make_run("run", lr=0.25)
+    train_quietly([run], make_data(8), epochs=3)
+    history = run.history
+    assert len(history.losses) == len(history.step_seconds) == 6
+    assert history.learning_rates == [[0.25]] * 6
+    assert len(history.validation_accuracies) == len(history.epoch_losses) == 3
+    assert history.epoch_losses[1] == pytest.approx(sum(history.losses[2:4]) / 2)
+
+
+def test_accuracy() -> None:
+    run = make_run("run")
+    data = make_data(1201)  # not a multiple of the batches it is done in
+    predicted = run.model(data.images).argmax(dim=1)
+    assert run.accuracy(Labelled(data.images, predicted)) == 1.0
+    assert run.accuracy(Labelled(data.images, (predicted + 1) % 3)) == 0.0
+    assert run.model.training
+
+
+def test_divergence_is_reported() -> None:
+    run = make_run("LeRaC", lr=1e39)
+    with pytest.raises(ExperimentError, match=r"LeRaC: the loss is (nan|inf) after .* up to 1e\+39"):
+        train_quietly([run], make_data(40))
+
+
+def test_regimes() -> None:
+    schedule = Schedule(total_iters=20, lerac_iters=4, min_lr=1e-5)
+    traces = {}
+    for name, regime in REGIMES.items():
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+        groups = [{"params": layer.parameters(), "depth": depth} for depth, layer in enumerate(model)]
+        optimizer = SGD(groups, lr=0.1)
+        run = Run(name, nn.Sequential(nn.Flatten(), model), optimizer, regime(optimizer, schedule))
+        train_quietly([run], make_data(20), epochs=4)
+        traces[name] = torch.tensor(run.history.learning_rates)
+    conventional, lerac = traces["conventional"], traces["LeRaC"]
+    expected = torch.tensor([0.1] * 12 + [0.01] * 5 + [0.001] * 3)
+    torch.testing.assert_close(conventional, expected[:, None].expand(-1, 2))
+    torch.testing.assert_close(lerac[:, 0], expected)
+    torch.testing.assert_close(lerac[:5, 1], torch.tensor([1e-5, 1e-4, 1e-3, 1e-2, 1e-1]))
+    torch.testing.assert_close(lerac[4:], conventional[4:])
+
+
+def test_interleaved_medians_takes_turns() -> None:
+    calls: list[str] = []
+    named = {name: partial(calls.append, name) for name in "ab"}
+    medians = interleaved_medians(named, 3, warmup=1)
+    assert "".join(calls) == "abbaabba"
+    assert medians.keys() == {"a", "b"}
+    assert all(seconds > 0 for seconds in medians.values())
