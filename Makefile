@@ -34,7 +34,7 @@ $(TORCH_STAMP):
 $(VENV)/.built: $(TORCH_STAMP) $(SOURCES)
 	@echo "Building lerac_fast against the installed torch"
 	@$(PIP) 'scikit-build-core>=0.10' 'pybind11>=2.13' cmake ninja
-	@$(PIP) --no-build-isolation -e '.[dev]'
+	@$(PIP) --no-build-isolation -e '.[dev]' -C build-dir=build/$(notdir $(VENV))
 	@touch $@
 
 build: $(VENV)/.built

@@ -101,3 +101,24 @@ def bench_host_cost(compare, name: str) -> None:
     """364 groups of one tensor of one element: everything but the arithmetic."""
     params = parameters([(1,)] * 364, torch.float32)
     compare(f"{name}, 364 groups of one element", contenders(name, params, large=False), bytes_moved=0)
+
+
+@pytest.mark.parametrize("groups", [1, 4, 16, 64, 364])
+def bench_number_of_groups(compare, groups: int) -> None:
+    """DenseNet-121's 364 tensors divided evenly among param groups; the picture in the README."""
+    params = parameters(MODELS["DenseNet-121"](), torch.float32)
+    divided = [
+        {"params": params[len(params) * g // groups : len(params) * (g + 1) // groups], "lr": 1e-7 * (1 + g % 7)}
+        for g in range(groups)
+    ]
+    options = OPTIONS["AdamW"]
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        "lerac_fast": lerac_fast.optim.AdamW(divided, **options),
+        "torch fused": torch.optim.AdamW([dict(group) for group in divided], fused=True, **options),
+        "torch default": torch.optim.AdamW([dict(group) for group in divided], **options),
+    }
+    for optimizer in optimizers.values():
+        optimizer.state = optimizers["lerac_fast"].state
+    numel = sum(param.numel() for param in params)
+    timed = {label: optimizer.step for label, optimizer in optimizers.items()}
+    compare(f"{groups} groups", timed, bytes_moved=4 * numel * (1 + 2 * UPDATED["AdamW"]))

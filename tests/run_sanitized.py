@@ -3,7 +3,7 @@
 import os
 import sys
 
-sys.meta_path = [finder for finder in sys.meta_path if "Editable" not in type(finder).__name__]
+sys.meta_path = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("_editable")]
 sys.path.insert(0, os.getcwd())
 
 import lerac_fast  # noqa: E402

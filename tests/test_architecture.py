@@ -83,5 +83,5 @@ print(torch.cuda.is_initialized())
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded, cuda = run.stdout.splitlines()
     # What an editable install's finder loads is its own.
-    assert set(loaded.split()) - {"_lerac_fast_editable"} <= {"lerac_fast", "torch", "sympy", "mpmath", "numpy"}
+    assert set(loaded.split()) - {"_editable_skbc_lerac_fast"} <= {"lerac_fast", "torch", "sympy", "mpmath", "numpy"}
     assert cuda == "False"

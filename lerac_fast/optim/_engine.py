@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 
 from lerac_fast._extension import extension
 
@@ -61,14 +62,18 @@ class FusedStep(Parent):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        # Set by torch.amp.GradScaler around this call.
+        self._update()
+        return loss
+
+    @_disable_dynamo  # a compiled step calls this as it is, in place of tracing it down to the native call
+    def _update(self) -> None:
+        # Set by torch.amp.GradScaler around the step.
         found_inf: Tensor | None = getattr(self, "found_inf", None)
         if found_inf is not None and found_inf.item():
-            return loss
+            return
         grad_scale: Tensor | None = getattr(self, "grad_scale", None)
         inverse_scale = 1.0 if grad_scale is None else 1.0 / grad_scale.item()
         self._native_step(self.param_groups, self.state, inverse_scale, self._step_unserved)
-        return loss
 
     @property
     def _native_step(self) -> "Step":
@@ -116,7 +121,7 @@ class FusedStep(Parent):
         warnings.warn(
             f"lerac_fast.optim.{type(self).__name__} leaves to torch.optim's own step what its kernels do not "
             f"serve: {places}",
-            stacklevel=5,
+            stacklevel=8,  # past this module, torch.compile.disable and torch's hooks: where step() was called
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
