@@ -5,6 +5,7 @@ Groups per tensor have unequal rates.
 """
 
 import gc
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,9 @@ from benchmarks.shapes import MODELS
 from benchmarks.stream_limit import stream_pass
 
 try:
-    from deepspeed.ops.adam import DeepSpeedCPUAdam
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
 except ImportError:
     DeepSpeedCPUAdam = None
 

@@ -26,6 +26,13 @@ PYBIND11_MODULE(_C, m) {
           },
           py::arg("param_groups"), py::arg("state"), py::arg("inverse_scale"), py::arg("step_unserved"));
 
+  m.def(
+      "check_param_group",
+      [](Optimizer optimizer, const py::dict& param_group, Py_ssize_t index) {
+        lerac_fast::engine::read_hyperparameters(optimizer, {param_group.ptr(), index});
+      },
+      py::arg("optimizer"), py::arg("param_group"), py::arg("index"));
+
   m.attr("compiler") = LERAC_FAST_COMPILER;
   m.def("cpu_capability", [] { return lerac_fast::cpu::name(lerac_fast::cpu::capability()); });
   m.def("available_cpu_capabilities", [] {

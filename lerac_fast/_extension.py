@@ -36,6 +36,8 @@ def load() -> ModuleType:
     try:
         return import_module("lerac_fast._C")
     except ImportError as error:
+        if "LERAC_FAST_CPU_CAPABILITY" in str(error):  # it loads; the variable is wrong
+            raise
         raise ImportError(
             f"lerac_fast's module, compiled against torch {built_with}, does not load with the installed torch "
             f"{torch.__version__}: {error}. Compile it anew: {REBUILD}"

@@ -20,14 +20,8 @@ const char* name(Capability capability) {
 std::vector<Capability> available_capabilities() {
   std::vector<Capability> available{Capability::kBaseline};
 #ifdef LERAC_FAST_X86_KERNELS
-  // The features of the x86-64-v3 and -v4 levels that their code may use.
-  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-                  __builtin_cpu_supports("bmi2");
-  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                  __builtin_cpu_supports("avx512vl");
-  if (v3) available.push_back(Capability::kAvx2);
-  if (v4) available.push_back(Capability::kAvx512);
+  if (__builtin_cpu_supports("x86-64-v3")) available.push_back(Capability::kAvx2);
+  if (__builtin_cpu_supports("x86-64-v4")) available.push_back(Capability::kAvx512);
 #endif
   return available;
 }

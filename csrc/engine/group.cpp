@@ -22,13 +22,14 @@ std::string show(double value) { return std::string(py::repr(py::float_(value)))
 // Texts of messages are costly beside all else here, hundreds of groups at every step: they are made where needed.
 double to_number(const Group& group, GroupField field, PyObject* object) {
   if (PyFloat_Check(object)) return PyFloat_AS_DOUBLE(object);
-  if (THPVariable_Check(object)) {
+  if (!PyLong_CheckExact(object) && THPVariable_Check(object)) {
     const at::Tensor& tensor = THPVariable_Unpack(object);
     if (tensor.numel() == 1 && !tensor.is_complex()) return tensor.item().toDouble();
     throw py::value_error(group.describe() + ": " + name_of(field) + " must be a real number or a tensor of one, got " +
                           std::string(py::repr(object)));
   }
-  const double value = PyFloat_AsDouble(object); // bool, numpy scalars
+  // torch's defaults have `weight_decay=0`; also bool and numpy scalars.
+  const double value = PyLong_CheckExact(object) ? PyLong_AsDouble(object) : PyFloat_AsDouble(object);
   if (value == -1.0 && PyErr_Occurred()) {
     PyErr_Clear();
     throw py::type_error(group.describe() + ": " + name_of(field) + " must be a number, got " +
@@ -56,7 +57,6 @@ PyObject* Group::at(GroupField field) const {
 double Group::number(GroupField field) const {
   PyObject* value = at(field);
   if (PyFloat_CheckExact(value)) return PyFloat_AS_DOUBLE(value);
-  if (PyLong_CheckExact(value)) return PyLong_AsDouble(value); // torch's defaults have `weight_decay=0`
   return to_number(*this, field, value);
 }
 
@@ -75,12 +75,14 @@ bool Group::flag(GroupField field) const {
 }
 
 std::pair<double, double> Group::betas() const {
-  PyObject* pair = at(GroupField::kBetas);
-  if (!(PyTuple_Check(pair) || PyList_Check(pair)) || PySequence_Fast_GET_SIZE(pair) != 2) {
-    throw py::type_error(describe() + ": betas must be a pair of numbers, got " + std::string(py::repr(pair)));
+  PyObject* const value = at(GroupField::kBetas);
+  const auto pair = py::reinterpret_steal<py::object>(PySequence_Fast(value, "")); // itself, if a tuple or a list
+  if (!pair || PySequence_Fast_GET_SIZE(pair.ptr()) != 2) {
+    PyErr_Clear();
+    throw py::type_error(describe() + ": betas must be a pair of numbers, got " + std::string(py::repr(value)));
   }
   const auto beta = [&](Py_ssize_t i) {
-    const double value = to_number(*this, GroupField::kBetas, PySequence_Fast_GET_ITEM(pair, i));
+    const double value = to_number(*this, GroupField::kBetas, PySequence_Fast_GET_ITEM(pair.ptr(), i));
     if (value >= 0 && value < 1) return value;
     throw py::value_error(describe() + ": betas must lie in [0, 1), got " + show(value));
   };

@@ -10,14 +10,17 @@ namespace lerac_fast::engine {
 //
 // Hundreds of param groups, and of states, hold the same keys in the same order. So each key remembers the offset of
 // its last find and looks there first: that is twice as fast as a look-up, and an offset that is wrong costs a look-up
-// and nothing else, as the key found there is compared.
+// and nothing else, as the key found there is compared. It is compared by address, with the interned key and with the
+// one last found: keys that come from a file are not interned.
 template <typename Field, size_t N> class Keys {
  public:
   explicit Keys(const std::array<const char*, N>& names) {
     for (size_t i = 0; i < N; ++i) {
-      objects_[i] = PyUnicode_InternFromString(names[i]);
-      if (objects_[i] == nullptr) throw pybind11::error_already_set();
+      interned_[i] = PyUnicode_InternFromString(names[i]);
+      if (interned_[i] == nullptr) throw pybind11::error_already_set();
     }
+    found_ = interned_;
+    for (PyObject* key : found_) Py_INCREF(key);
   }
 
   // The value under a key, borrowed, or nullptr.
@@ -25,27 +28,33 @@ template <typename Field, size_t N> class Keys {
     const auto i = static_cast<size_t>(field);
     PyObject *key, *value;
     Py_ssize_t offset = offsets_[i];
-    if (PyDict_Next(dict, &offset, &key, &value) && key == objects_[i]) return value;
-    value = PyDict_GetItemWithError(dict, objects_[i]);
+    if (PyDict_Next(dict, &offset, &key, &value) && (key == found_[i] || key == interned_[i])) return value;
+    value = PyDict_GetItemWithError(dict, interned_[i]);
     if (value == nullptr && PyErr_Occurred()) throw pybind11::error_already_set();
-    if (value != nullptr) remember_offset(dict, i);
+    if (value != nullptr) remember(dict, i, value);
     return value;
   }
 
   void set(PyObject* dict, Field field, PyObject* value) const {
-    if (PyDict_SetItem(dict, objects_[static_cast<size_t>(field)], value) != 0) throw pybind11::error_already_set();
+    if (PyDict_SetItem(dict, interned_[static_cast<size_t>(field)], value) != 0) throw pybind11::error_already_set();
   }
 
  private:
-  void remember_offset(PyObject* dict, size_t i) {
+  void remember(PyObject* dict, size_t i, PyObject* found_value) {
     PyObject *key, *value;
-    Py_ssize_t offset = 0;
-    do {
-      offsets_[i] = offset;
-    } while (PyDict_Next(dict, &offset, &key, &value) && key != objects_[i]);
+    Py_ssize_t next = 0, offset = 0;
+    while (PyDict_Next(dict, &next, &key, &value)) {
+      if (value == found_value && PyUnicode_Check(key) && PyUnicode_Compare(key, interned_[i]) == 0) {
+        offsets_[i] = offset;
+        Py_INCREF(key); // owned, so that its address is not given to another key
+        Py_SETREF(found_[i], key);
+        return;
+      }
+      offset = next;
+    }
   }
 
-  std::array<PyObject*, N> objects_;
+  std::array<PyObject*, N> interned_, found_;
   std::array<Py_ssize_t, N> offsets_{};
 };
 

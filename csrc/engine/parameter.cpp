@@ -47,10 +47,8 @@ void check_state(const Parameter& parameter, StateField field, const at::Tensor&
 }
 
 void check_step(const Parameter& parameter, const at::Tensor& count) {
-  const bool floating = count.scalar_type() == at::kFloat || count.scalar_type() == at::kDouble;
-  if (count.numel() == 1 && floating && count.is_cpu()) return;
-  throw py::value_error(parameter.describe() + ": state 'step' must be one float32 or float64 number on the CPU, got " +
-                        show(count));
+  if (count.numel() == 1 && count.is_cpu() && !count.is_complex()) return;
+  throw py::value_error(parameter.describe() + ": state 'step' must be one real number on the CPU, got " + show(count));
 }
 
 } // namespace
@@ -133,16 +131,14 @@ std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject*
 }
 
 double step_count(const at::Tensor& step) {
-  const void* data = step.const_data_ptr();
-  return step.scalar_type() == at::kFloat ? *static_cast<const float*>(data) : *static_cast<const double*>(data);
+  return step.scalar_type() == at::kFloat ? *static_cast<const float*>(step.const_data_ptr()) : step.item().toDouble();
 }
 
 void set_step_count(const at::Tensor& step, double value) {
-  void* data = step.mutable_data_ptr();
-  if (step.scalar_type() == at::kFloat) {
-    *static_cast<float*>(data) = static_cast<float>(value);
+  if (step.scalar_type() == at::kFloat) { // as torch makes it; the general way is slow
+    *static_cast<float*>(step.mutable_data_ptr()) = static_cast<float>(value);
   } else {
-    *static_cast<double*>(data) = value;
+    step.fill_(value);
   }
 }
 

@@ -7,6 +7,8 @@
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/zeros_like.h>
+#include <algorithm>
+#include <stdexcept>
 #include <torch/csrc/autograd/python_variable.h>
 #include <unordered_set>
 
@@ -24,10 +26,16 @@ py::object to_python(const at::Tensor& tensor) { return py::reinterpret_steal<py
 
 void Step::operator()(PyObject* param_groups, PyObject* state, double inverse_scale,
                       const py::function& step_unserved) {
-  struct Release {
+  if (running_)
+    throw std::runtime_error("step() is already running on this optimizer, in another thread or around this call");
+  struct Running {
     Step& step;
-    ~Release() { step.release(); }
-  } release{*this};
+    explicit Running(Step& s) : step(s) { step.running_ = true; }
+    ~Running() {
+      step.release();
+      step.running_ = false;
+    }
+  } running(*this);
   const at::NoGradGuard no_grad;
   inverse_scale_ = inverse_scale;
 
@@ -58,6 +66,7 @@ void Step::collect(PyObject* param_groups) {
   walk_.resize(walked_);
   walk_generation_ = state_index_.generation();
   if (!no_parameter_twice_) check_no_parameter_twice();
+  check_no_memory_shared();
 }
 
 void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* object, math::Hyperparameters& h) {
@@ -113,7 +122,7 @@ void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* obj
       footprint.note_python_tensor(state->tensors[i]);
     }
   } else if (states > 0) {
-    stateless_.push_back({place, object, dict});
+    stateless_.push_back({place, py::reinterpret_borrow<py::object>(object), py::reinterpret_borrow<py::object>(dict)});
   }
 }
 
@@ -146,6 +155,36 @@ void Step::check_no_parameter_twice() {
                           " appears more than once in the param groups");
   }
   no_parameter_twice_ = true;
+}
+
+// Nor may two tensors share memory (`head.weight.data = embedding.weight.data`). Looked at anew where data has moved.
+void Step::check_no_memory_shared() {
+  size_t i = 0;
+  bool moved = false;
+  for (const auto& table : tables_) {
+    for (const auto& row : table.rows) {
+      if (i == checked_memory_.size()) checked_memory_.push_back(nullptr);
+      moved |= checked_memory_[i] != row.param;
+      checked_memory_[i++] = row.param;
+    }
+  }
+  checked_memory_.resize(i);
+  if (!moved) return;
+  std::vector<std::pair<const char*, const char*>> ranges;
+  for (const auto& table : tables_) {
+    for (const auto& row : table.rows) {
+      if (row.numel == 0) continue;
+      const auto* begin = static_cast<const char*>(row.param);
+      ranges.emplace_back(begin, begin + row.numel * param_itemsize(table.elements));
+    }
+  }
+  std::sort(ranges.begin(), ranges.end());
+  for (size_t r = 1; r < ranges.size(); ++r) {
+    if (ranges[r].first >= ranges[r - 1].second) continue;
+    checked_memory_.clear();
+    throw py::value_error("two parameters share memory and would be updated at the same time. To tie them, use one "
+                          "Parameter in both places");
+  }
 }
 
 Step::Place Step::append_row(at::Device device, Rule rule, Elements elements, int64_t numel,
@@ -192,7 +231,7 @@ void Step::create_states(PyObject* state) {
       state_keys().set(dict.ptr(), StateField::kStep, step_counts_.back().first.ptr());
     }
     const auto fields = state_fields(rule);
-    const at::Tensor& param = THPVariable_Unpack(s.param);
+    const at::Tensor& param = THPVariable_Unpack(s.param.ptr());
     for (size_t i = 0; i < fields.size(); ++i) {
       // The first momentum buffer is written before it is read.
       const auto tensor = rule == Rule::kSgdMomentum ? at::empty_like(param, at::MemoryFormat::Preserve)
@@ -204,8 +243,8 @@ void Step::create_states(PyObject* state) {
   }
   for (size_t i = 0; i < stateless_.size(); ++i) {
     const auto& s = stateless_[i];
-    const int failed = s.dict != nullptr ? PyDict_Update(s.dict, created[i].ptr())
-                                         : PyObject_SetItem(state, s.param, created[i].ptr());
+    const int failed = s.dict ? PyDict_Update(s.dict.ptr(), created[i].ptr())
+                              : PyObject_SetItem(state, s.param.ptr(), created[i].ptr());
     if (failed) throw py::error_already_set();
   }
 }

@@ -25,6 +25,7 @@ class Step {
   //   step_unserved: called with a list of (group index, parameter index, reason) where parameters are beyond the
   //   native
   //     kernels; it runs after everything was checked and before anything native has changed.
+  // RuntimeError where another thread, or `step_unserved`, calls it while it runs.
   void operator()(PyObject* param_groups, PyObject* state, double inverse_scale,
                   const pybind11::function& step_unserved);
 
@@ -43,7 +44,7 @@ class Step {
   // A parameter that has no state yet.
   struct Stateless {
     Place place;
-    PyObject *param, *dict; // borrowed; the state dictionary may be nullptr
+    pybind11::object param, dict; // the state dictionary may be null
   };
 
   void collect(PyObject* param_groups);
@@ -51,6 +52,7 @@ class Step {
   PyObject* state_dict_of(PyObject* param);
   Footprint& next_footprint();
   void check_no_parameter_twice();
+  void check_no_memory_shared();
   Place append_row(at::Device device, Rule rule, Elements elements, int64_t numel, const math::Hyperparameters& h);
   void set_operand(Place place, int operand, const at::Tensor& tensor, const at::Tensor& param);
   void*& pointer(Place place, int operand);
@@ -66,8 +68,11 @@ class Step {
   std::vector<std::pair<PyObject*, PyObject*>> walk_;
   std::vector<Footprint> footprints_; // of the same parameters
   size_t walked_ = 0;
-  uint64_t walk_generation_ = 0;   // of the state index that the walk's dictionaries are from
-  bool no_parameter_twice_ = true; // checked for the walk as it stands
+  uint64_t walk_generation_ = 0;            // of the state index that the walk's dictionaries are from
+  bool no_parameter_twice_ = true;          // checked for the walk as it stands
+  std::vector<const void*> checked_memory_; // parameters' data that were found not to overlap
+
+  bool running_ = false;
 
   // Of the step under way. Operands are held so that they stay alive while the GIL is released: parameters and states
   // by their Python objects, as taking another C++ reference to a tensor that Python owns is slow.

@@ -38,6 +38,10 @@ std::optional<Elements> elements_of(at::ScalarType param, at::ScalarType state) 
   return std::nullopt;
 }
 
+int64_t param_itemsize(Elements elements) {
+  return elements == Elements::kDouble ? 8 : elements == Elements::kFloat ? 4 : 2;
+}
+
 bool same_shape(const at::Tensor& a, const at::Tensor& b) {
   const auto sizes_a = a.sizes(), sizes_b = b.sizes();
   bool same = sizes_a.size() == sizes_b.size();

@@ -31,6 +31,9 @@ struct TensorTable {
 // The storage types for these parameter and state dtypes, or nothing where the kernels do not serve the pair.
 std::optional<Elements> elements_of(at::ScalarType param, at::ScalarType state);
 
+// Bytes of an element of the parameter.
+int64_t param_itemsize(Elements elements);
+
 bool same_shape(const at::Tensor& a, const at::Tensor& b);
 
 // Whether two tensors of equal shape place their elements in the same dense order.

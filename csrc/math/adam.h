@@ -18,7 +18,7 @@ template <typename T, bool amsgrad> struct AdamRule {
   LERAC_INLINE void operator()(T& param, T gradient, T* state) const {
     param *= shrinkage; // AdamW decays first, by the layer's own rate
     const T g = with_l2_decay(gradient * gradient_factor, param, l2_decay);
-    const T m = state[0] + one_minus_beta1 * (g - state[0]);
+    const T m = lerp(state[0], g, one_minus_beta1);
     const T v = beta2 * state[1] + one_minus_beta2 * g * g;
     state[0] = m;
     state[1] = v;

@@ -15,7 +15,7 @@ template <typename T> struct Adamax {
 
   LERAC_INLINE void operator()(T& param, T gradient, T* state) const {
     const T g = with_l2_decay(gradient * gradient_factor, param, weight_decay);
-    const T m = state[0] + one_minus_beta1 * (g - state[0]);
+    const T m = lerp(state[0], g, one_minus_beta1);
     const T u = maximum(beta2 * state[1], absolute(g) + eps); // eps stands inside the maximum
     state[0] = m;
     state[1] = u;

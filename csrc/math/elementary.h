@@ -16,6 +16,11 @@ template <typename T> LERAC_INLINE T with_l2_decay(T gradient, T param, T weight
   return weight_decay != T(0) ? gradient + weight_decay * param : gradient;
 }
 
+// The point between `start` and `end` at `weight`, in the form of torch.lerp: exact at both ends.
+template <typename T> LERAC_INLINE T lerp(T start, T end, T weight) {
+  return weight < T(0.5) ? start + weight * (end - start) : end - (end - start) * (T(1) - weight);
+}
+
 LERAC_INLINE float square_root(float x) { return sqrtf(x); }
 LERAC_INLINE double square_root(double x) { return sqrt(x); }
 LERAC_INLINE float absolute(float x) { return fabsf(x); }

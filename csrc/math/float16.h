@@ -37,8 +37,11 @@ LERAC_INLINE float load(BFloat16 x) { return float_of(uint32_t(x.bits) << 16); }
 LERAC_INLINE float load(Half x) {
   const uint32_t sign = uint32_t(x.bits & 0x8000) << 16;
   const uint32_t magnitude = uint32_t(x.bits & 0x7fff) << 13; // exponent and mantissa where float has them
-  // A product with 2^112 moves the exponent's bias from 15 to 127 and normalizes subnormals, exactly.
-  const float finite = float_of(magnitude) * 0x1p112f;
+  // Adding 112 to the exponent moves its bias from 15 to 127. A subnormal half is the fraction of 2^-14 that is left
+  // when the whole is taken off again; the way there leads over normal floats only, so that it holds where subnormal
+  // ones are taken for zero (torch.set_flush_denormal).
+  const float finite =
+      magnitude < 0x00800000 ? float_of(magnitude | 0x38800000) - 0x1p-14f : float_of(magnitude + 0x38000000);
   const uint32_t special = magnitude | 0x7f800000; // infinities and NaN
   return float_of(sign | (magnitude >= 0x0f800000 ? special : bits_of(finite)));
 }

@@ -1,6 +1,8 @@
 // Everything that the update of one tensor depends on besides its elements. In double: each rule narrows what it needs.
 #pragma once
 
+#include "math/inline.h"
+
 namespace lerac_fast::math {
 
 struct Hyperparameters {
@@ -24,7 +26,7 @@ struct Hyperparameters {
   // 1 / the loss scale of a GradScaler; 1 when the gradients are not scaled.
   double inverse_scale = 1;
 
-  double gradient_factor() const { return maximize ? -inverse_scale : inverse_scale; }
+  LERAC_INLINE double gradient_factor() const { return maximize ? -inverse_scale : inverse_scale; }
 
   bool operator==(const Hyperparameters&) const = default;
 };

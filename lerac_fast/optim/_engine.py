@@ -1,7 +1,9 @@
 """The step that all optimizers share: one call into the compiled engine."""
 
+import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     Parent = torch.optim.Optimizer
 else:
     Parent = object
+
+
+_NAMED_PLACES = 3  # of each reason, in the warning of what the kernels do not serve
 
 
 class FusedStep(Parent):
@@ -37,12 +42,13 @@ class FusedStep(Parent):
             ValueError: an option contradicts what this optimizer is, a rate is negative or NaN, or a parameter is
                 already in a group. Nothing has changed then.
         """
-        options = self.defaults | param_group
-        _check_options(type(self).__name__, options)
-        params = param_group["params"]
-        if not isinstance(params, Tensor | set):  # torch wraps the one and refuses the other
-            params = param_group["params"] = list(params)
-            _check_distinct(params)
+        if isinstance(param_group, dict):  # torch refuses all else
+            _check_implementation(type(self).__name__, self.defaults)
+            extension.check_param_group(self._kind, self.defaults | param_group, len(self.param_groups))
+            params = param_group["params"]
+            if not isinstance(params, Tensor | set):  # torch wraps the one and refuses the other
+                params = param_group["params"] = list(params)
+                _check_distinct(params)
         super().add_param_group(param_group)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -67,13 +73,19 @@ class FusedStep(Parent):
 
     @_disable_dynamo  # a compiled step calls this as it is, in place of tracing it down to the native call
     def _update(self) -> None:
-        # Set by torch.amp.GradScaler around the step.
-        found_inf: Tensor | None = getattr(self, "found_inf", None)
-        if found_inf is not None and found_inf.item():
+        # Set by torch.amp.GradScaler around the step; without any gradient, found_inf is the number 0.
+        found_inf: Tensor | int | None = getattr(self, "found_inf", None)
+        if found_inf is not None and float(found_inf):
             return
         grad_scale: Tensor | None = getattr(self, "grad_scale", None)
-        inverse_scale = 1.0 if grad_scale is None else 1.0 / grad_scale.item()
-        self._native_step(self.param_groups, self.state, inverse_scale, self._step_unserved)
+        scale = 1.0 if grad_scale is None else float(grad_scale)
+        try:
+            self._native_step(self.param_groups, self.state, 1.0 / scale if scale else math.inf, self._step_unserved)
+        except BaseException:
+            # The scaler will not come to take them off again, and the next step must not be divided by them.
+            self.__dict__.pop("grad_scale", None)
+            self.__dict__.pop("found_inf", None)
+            raise
 
     @property
     def _native_step(self) -> "Step":
@@ -86,30 +98,43 @@ class FusedStep(Parent):
     def _step_unserved(self, unserved: list[tuple[int, int, str]]) -> None:
         """Steps the parameters at these (group, index) places with the parent's code."""
         self._warn_once(unserved)
-        # What a GradScaler asks of an optimizer that cannot divide its scale out by itself.
-        grad_scale: Tensor | None = self.__dict__.pop("grad_scale", None)
-        found_inf: Tensor | None = self.__dict__.pop("found_inf", None)
         groups = self.param_groups
         members: dict[int, list[Tensor]] = {}
         for group, index, _ in unserved:
             members.setdefault(group, []).append(groups[group]["params"][index])
-        if grad_scale is not None:
-            for param in (p for params in members.values() for p in params):
-                param.grad = None if param.grad is None else param.grad / grad_scale.to(param.grad.device)
         parent_step = super().step
         while getattr(parent_step, "hooked", False):  # our own step has run the hooks already
             parent_step = parent_step.__wrapped__.__get__(self)  # type: ignore[attr-defined]
+        with self._unscaled([param for params in members.values() for param in params]):
+            try:
+                # The parent's own choice of implementation: "fused" and "foreach" do not take every tensor.
+                self.param_groups = [
+                    groups[group] | {"params": params} | {k: None for k in ("fused", "foreach") if k in groups[group]}
+                    for group, params in members.items()
+                ]
+                parent_step()
+            finally:
+                self.param_groups = groups
+
+    @contextmanager
+    def _unscaled(self, params: list[Tensor]) -> Iterator[None]:
+        """Divides the loss scale out of gradients, as a GradScaler does for optimizers that cannot do it themselves."""
+        scaling: dict[str, Any] = {
+            key: self.__dict__.pop(key) for key in ("grad_scale", "found_inf") if key in self.__dict__
+        }
+        scale = scaling.get("grad_scale")
+        gradients = [param.grad for param in params]
+        if scale is not None:
+            for param, gradient in zip(params, gradients, strict=True):
+                param.grad = None if gradient is None else gradient / scale.to(gradient.device)
         try:
-            # The parent's own choice of implementation: "fused" and "foreach" do not take every tensor.
-            self.param_groups = [
-                groups[group] | {"params": params} | {k: None for k in ("fused", "foreach") if k in groups[group]}
-                for group, params in members.items()
-            ]
-            parent_step()
+            yield
+        except BaseException:
+            for param, gradient in zip(params, gradients, strict=True):
+                param.grad = gradient
+            raise
         finally:
-            self.param_groups = groups
-            if found_inf is not None:
-                self.grad_scale, self.found_inf = grad_scale, found_inf
+            self.__dict__.update(scaling)
 
     def _warn_once(self, unserved: list[tuple[int, int, str]]) -> None:
         named: set[tuple[int, int, str]] = self.__dict__.setdefault("_named_unserved", set())
@@ -117,11 +142,14 @@ class FusedStep(Parent):
         if not new:
             return
         named.update(new)
-        places = "; ".join(f"param group {group}, parameter {index}: {reason}" for group, index, reason in new)
+        places: dict[str, list[str]] = {}
+        for group, index, reason in new:
+            places.setdefault(reason, []).append(f"param group {group}, parameter {index}")
+        text = "; ".join(f"{_shorten(some)}: {reason}" for reason, some in places.items())
         warnings.warn(
             f"lerac_fast.optim.{type(self).__name__} leaves to torch.optim's own step what its kernels do not "
-            f"serve: {places}",
-            stacklevel=8,  # past this module, torch.compile.disable and torch's hooks: where step() was called
+            f"serve: {text}",
+            stacklevel=8,  # past this module, torch.compiler.disable and torch's hooks: where step() was called
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -130,38 +158,45 @@ class FusedStep(Parent):
         The parent casts every state tensor to its parameter's dtype; float32 states of 16-bit parameters stay float32
         here.
         """
-        super().load_state_dict(state_dict)
-        saved_groups = state_dict["param_groups"]
-        for saved_group, group in zip(saved_groups, self.param_groups, strict=True):
+        loaded: dict[str, Any] = {}
+        # The last of the hooks before and the first of the hooks after, so that users' hooks are heeded.
+        hooks = [
+            self.register_load_state_dict_pre_hook(lambda _, final: loaded.update(final)),
+            self.register_load_state_dict_post_hook(lambda _: self._restore_float32_states(loaded), prepend=True),
+        ]
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _restore_float32_states(self, loaded: dict[str, Any]) -> None:
+        for saved_group, group in zip(loaded["param_groups"], self.param_groups, strict=True):
             for identifier, param in zip(saved_group["params"], group["params"], strict=True):
                 if param.dtype not in (torch.bfloat16, torch.float16):
                     continue
-                for key, value in state_dict["state"].get(identifier, {}).items():
+                for key, value in loaded["state"].get(identifier, {}).items():
                     if isinstance(value, Tensor) and value.dtype == torch.float32 and key != "step":
                         self.state[param][key] = value.to(param.device)
 
 
-def _check_options(name: str, options: dict[str, Any]) -> None:
-    if options.get("differentiable"):
-        raise ValueError(
-            f"differentiable=True is not supported by lerac_fast.optim.{name}: its fused step writes the parameters "
-            "without autograd. Use torch.optim for it"
-        )
-    if options.get("foreach"):
+def _check_implementation(name: str, defaults: dict[str, Any]) -> None:
+    if defaults.get("foreach"):
         raise ValueError(f"foreach=True contradicts lerac_fast.optim.{name}, which is fused. Leave foreach out")
-    if options.get("fused") is False:
+    if defaults.get("fused") is False:
         raise ValueError(f"fused=False contradicts lerac_fast.optim.{name}, which is fused. Leave fused out")
-    for key in ("lr", "weight_decay", "eps", "momentum"):
-        value = options.get(key, 0.0)
-        if not value >= 0.0:  # NaN fails, too
-            where = f" (param group '{options['name']}')" if "name" in options else ""
-            raise ValueError(f"{key} must be at least 0, got {value}{where}")
 
 
-def _check_distinct(params: Iterable[Tensor | tuple[str, Tensor]]) -> None:
+def _shorten(places: list[str]) -> str:
+    more = len(places) - _NAMED_PLACES
+    return ", ".join(places[:_NAMED_PLACES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _check_distinct(params: Iterable[Any]) -> None:
     seen: set[int] = set()
     for item in params:
         param = item[1] if isinstance(item, tuple) else item
-        if id(param) in seen:
-            raise ValueError(f"a parameter of shape {tuple(param.shape)} appears more than once in the param group")
-        seen.add(id(param))
+        if isinstance(param, Tensor):  # torch refuses all else
+            if id(param) in seen:
+                raise ValueError(f"a parameter of shape {tuple(param.shape)} appears more than once in the param group")
+            seen.add(id(param))

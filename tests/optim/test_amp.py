@@ -35,6 +35,7 @@ def test_scaled_gradients_give_the_numbers_of_unscaled_ones(case: Case, unscale_
         for param, twin in zip(params, twins, strict=True):
             assert_equal(param, twin)
             assert_equal(param.grad, twin.grad)  # left unscaled, as by torch's fused and unfused steps
+            assert param.grad._version > 0
 
 
 @all_cases
@@ -97,3 +98,43 @@ def test_half_gradients_are_unscaled_before_they_are_rounded(case: Case) -> None
     optimizer.step()
     first_moment = optimizer.state[param]["momentum_buffer" if case.name == "SGD" else "exp_avg"]
     assert (first_moment > 0).all()
+
+
+@typical_cases
+def test_without_any_gradient(case: Case) -> None:
+    """The scaler then hands over the number 0 for found_inf."""
+    used, unused = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    with_gradient, without = case.fast([used]), case.fast([unused])
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    scaler.scale((used * used).sum()).backward()
+    scaler.step(with_gradient)
+    scaler._per_optimizer_states[id(without)]["found_inf_per_device"] = {torch.device("cpu"): torch.tensor(0.0)}
+    without.found_inf = 0
+    without.step()
+    assert_equal(unused.detach(), torch.ones(2))
+
+
+@typical_cases
+def test_a_refused_step_leaves_no_scale_behind(case: Case) -> None:
+    param, twin = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    optimizer, expected = case.fast([param]), case.fast([twin])
+    param.grad, twin.grad = torch.full((2,), 8.0), torch.full((2,), 8.0)
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(4.0), torch.tensor(0.0)
+    lr = optimizer.param_groups[0]["lr"]
+    optimizer.param_groups[0]["lr"] = -1.0
+    with pytest.raises(ValueError, match="lr must be at least 0"):
+        optimizer.step()
+    optimizer.param_groups[0]["lr"] = lr
+    optimizer.step()
+    expected.step()
+    assert_equal(param, twin)
+
+
+def test_scaled_gradients_survive_a_refusal_of_torchs_step() -> None:
+    param = nn.Parameter(torch.ones(5, 2))
+    optimizer = Case("Adam").fast([param])
+    nn.functional.embedding(torch.tensor([1]), param, sparse=True).sum().backward()
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(4.0), torch.tensor(0.0)
+    with pytest.warns(UserWarning, match="strided"), pytest.raises(RuntimeError, match="SparseAdam"):
+        optimizer.step()
+    assert_equal(param.grad.to_dense()[1], torch.ones(2))

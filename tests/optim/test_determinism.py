@@ -28,13 +28,14 @@ def train(case: Case, dtype: torch.dtype) -> list[torch.Tensor]:
 
 
 @all_cases
-def test_thread_count(case: Case) -> None:
+@all_dtypes
+def test_thread_count(case: Case, dtype: torch.dtype) -> None:
     threads = torch.get_num_threads()
     results = []
     try:
         for count in (1, 2, 3, 7):
             torch.set_num_threads(count)
-            results.append(train(case, torch.float32))
+            results.append(train(case, dtype))
     finally:
         torch.set_num_threads(threads)
     for other in results[1:]:
@@ -112,3 +113,17 @@ def test_16_bit_rounding_of_every_number(dtype: torch.dtype) -> None:
         optimizer.state[param]["momentum_buffer"] = -values  # p -= 1 * (1 * -values + 0)
         optimizer.step()
         assert_equal(param.detach() + 0, values.to(dtype) + 0)
+
+
+def test_small_halves_where_subnormal_floats_are_flushed() -> None:
+    """torch.set_flush_denormal takes subnormal float32 numbers for zero; a small float16 is none in float32."""
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormal numbers")
+    try:
+        param = nn.Parameter(torch.tensor([3e-5, 1e-5, 6e-8, 1.0], dtype=torch.float16))
+        param.grad = torch.tensor([1e-5, 2e-5, 0.0, 3e-5], dtype=torch.float16)
+        expected = (param.detach().double() - param.grad.double()).half()
+        lerac_fast.optim.SGD([param], lr=1.0).step()
+        assert_equal(param.detach(), expected)
+    finally:
+        torch.set_flush_denormal(False)

@@ -228,6 +228,21 @@ def test_rates_and_options_are_read_anew_at_every_step(case: Case) -> None:
             torch.testing.assert_close(param, twin, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "Adamax"])
+@pytest.mark.parametrize("beta1", [0.0, 0.3, 0.5, 0.7])
+def test_gradients_of_very_unequal_sizes(name: str, beta1: float) -> None:
+    """torch.lerp changes its form at a weight of 0.5: with beta1 = 0 the moment is the gradient, come what may."""
+    case = Case(name, {"betas": (beta1, 0.9)})
+    param, twin = nn.Parameter(torch.zeros(20)), nn.Parameter(torch.zeros(20))
+    ours, torchs = case.fast([param]), case.torch([twin])
+    for size in (1e8, 1.0, 1e-6):
+        param.grad, twin.grad = torch.full((20,), size), torch.full((20,), size)
+        ours.step()
+        torchs.step()
+        torch.testing.assert_close(ours.state[param]["exp_avg"], torchs.state[twin]["exp_avg"], rtol=1e-6, atol=0)
+        torch.testing.assert_close(param, twin, rtol=1e-5, atol=0)
+
+
 @typical_cases
 @pytest.mark.parametrize("shape", [(), (1,)])
 def test_tensor_learning_rate(case: Case, shape: tuple[int, ...]) -> None:

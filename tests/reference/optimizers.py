@@ -66,9 +66,13 @@ def _sgd(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], com
     return p - group["lr"] * direction
 
 
+def _lerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
+    return start + weight * (end - start) if weight < 0.5 else end - (end - start) * (1 - weight)
+
+
 def _first_moment(g: Tensor, state: dict[str, Any], beta1: float, compute: torch.dtype) -> Tensor:
     old = state["exp_avg"].to(compute)
-    m = old + (1 - beta1) * (g - old)
+    m = _lerp(old, g, torch.tensor(1 - beta1, dtype=compute))
     state["exp_avg"].copy_(m)
     return m
 
