@@ -5,6 +5,7 @@ Groups per tensor have unequal rates.
 """
 
 import gc
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -110,15 +111,16 @@ def bench_host_cost(compare, name: str) -> None:
 def bench_number_of_groups(compare, groups: int) -> None:
     """DenseNet-121's 364 tensors divided evenly among param groups; the picture in the README."""
     params = parameters(MODELS["DenseNet-121"](), torch.float32)
-    divided = [
-        {"params": params[len(params) * g // groups : len(params) * (g + 1) // groups], "lr": 1e-7 * (1 + g % 7)}
-        for g in range(groups)
-    ]
+
+    def divided() -> list[dict[str, Any]]:  # anew for each optimizer, which writes its defaults into them
+        bounds = [len(params) * g // groups for g in range(groups + 1)]
+        return [{"params": params[a:b], "lr": 1e-7 * (1 + a % 7)} for a, b in itertools.pairwise(bounds)]
+
     options = OPTIONS["AdamW"]
     optimizers: dict[str, torch.optim.Optimizer] = {
-        "lerac_fast": lerac_fast.optim.AdamW(divided, **options),
-        "torch fused": torch.optim.AdamW([dict(group) for group in divided], fused=True, **options),
-        "torch default": torch.optim.AdamW([dict(group) for group in divided], **options),
+        "lerac_fast": lerac_fast.optim.AdamW(divided(), **options),
+        "torch fused": torch.optim.AdamW(divided(), fused=True, **options),
+        "torch default": torch.optim.AdamW(divided(), **options),
     }
     for optimizer in optimizers.values():
         optimizer.state = optimizers["lerac_fast"].state

@@ -31,8 +31,8 @@ def stream_pass(bytes_read_only: int, bytes_updated: list[int]) -> Callable[[], 
     total = bytes_read_only + 2 * sum(bytes_updated)
     updated = len(bytes_updated)
     count = total // (4 * (1 + 2 * updated))
-    gradient = torch.full((count,), 1e-6)
-    arrays = [torch.ones(count) for _ in range(updated)]
+    # Shifted against each other: arrays that all start on a page fall into the same sets of the caches.
+    gradient, *arrays = (torch.full((count + shift,), 1e-6)[shift:] for shift in range(0, 1088 * (1 + updated), 1088))
     pointers = (ctypes.c_void_p * updated)(*(array.data_ptr() for array in arrays))
     library = _library()
 
