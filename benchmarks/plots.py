@@ -28,7 +28,12 @@ def draw(record: Path, picture: Path) -> None:
         times = [points[n][name] / 1e3 for n in groups]
         axes.plot(groups, times, marker="o", markersize=4, color=colour)
         axes.annotate(name, (groups[-1], times[-1]), (-4, 5), textcoords="offset points", ha="right", color=colour)
-    axes.set(xscale="log", xlabel="param groups", ylabel="time of optimizer.step() [ms]", ylim=(0, None))
+    axes.set(
+        xscale="log",
+        xlabel="param groups",
+        ylabel="time of optimizer.step() [ms]",
+        ylim=(0, 1.12 * max(max(p.values()) for p in points.values()) / 1e3),
+    )
     axes.set_xticks(groups, [str(n) for n in groups], minor=False)
     axes.minorticks_off()
     axes.set_title("AdamW, DenseNet-121 (364 tensors), 2 CPU cores", fontsize=9)
