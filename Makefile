@@ -15,7 +15,7 @@ FASHION_MNIST := /usr/share/datasets/fashion-mnist
 help:
 	@echo "make demo      train on real images, conventionally and with LeRaC, and compare (about 2 minutes)"
 	@echo "make test      run the tests"
-	@echo "make bench     time the optimizer step against torch's (about 10 minutes, on an idle machine)"
+	@echo "make bench     time the optimizer step against torch's (about 6 minutes, on an idle machine)"
 	@echo "make lint      ruff and clang-format, checking only;  make format  applies them"
 	@echo "make types     mypy"
 	@echo "make sanitize  run the optimizers' tests under AddressSanitizer and UndefinedBehaviorSanitizer"

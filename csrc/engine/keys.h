@@ -9,7 +9,7 @@ namespace lerac_fast::engine {
 // The keys that an enumeration names. Never freed: they live as long as the process.
 //
 // Hundreds of param groups, and of states, hold the same keys in the same order. So each key remembers the offset of
-// its last find and looks there first: that is twice as fast as a look-up, and an offset that is wrong costs a look-up
+// its last find and looks there first: that is cheaper than a look-up, and an offset that is wrong costs a look-up
 // and nothing else, as the key found there is compared. It is compared by address, with the interned key and with the
 // one last found: keys that come from a file are not interned.
 template <typename Field, size_t N> class Keys {

@@ -23,8 +23,7 @@ class Step {
   //   param_groups, state: the optimizer's own.
   //   inverse_scale: 1 / the loss scale. Gradients are multiplied by it, in the update and in place.
   //   step_unserved: called with a list of (group index, parameter index, reason) where parameters are beyond the
-  //   native
-  //     kernels; it runs after everything was checked and before anything native has changed.
+  //     native kernels; it runs after everything was checked and before anything native has changed.
   // RuntimeError where another thread, or `step_unserved`, calls it while it runs.
   void operator()(PyObject* param_groups, PyObject* state, double inverse_scale,
                   const pybind11::function& step_unserved);
