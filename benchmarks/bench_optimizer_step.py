@@ -81,7 +81,7 @@ def run(compare, name: str, model: str, dtype: torch.dtype) -> None:
     numel = sum(param.numel() for param in params)
     size = dtype.itemsize * numel
     timed = contenders(name, params, large=numel > 10**8)
-    timed[LIMIT] = stream_pass(size, [size] * UPDATED[name])
+    timed[LIMIT] = stream_pass(size, UPDATED[name])
     tensors = f"{model}, {len(params)} tensors, {numel / 1e6:.1f} M"
     compare(f"{name}, {tensors}, {str(dtype)[6:]}", timed, bytes_moved=size * (1 + 2 * UPDATED[name]))
     del params, timed

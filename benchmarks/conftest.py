@@ -5,7 +5,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -24,8 +24,6 @@ class Result:
     benchmark: str
     case: str
     medians: dict[str, float]
-    bytes_moved: int
-    rounds: int
 
     @property
     def subject(self) -> str:
@@ -36,12 +34,7 @@ class Result:
         return self.medians[self.subject] / self.medians[contender]
 
 
-@dataclass
-class Report:
-    results: list[Result] = field(default_factory=list)
-
-
-_REPORT = Report()
+_RESULTS: list[Result] = []  # of this session, for the table at its end
 
 
 def _once(function: Callable[[], object]) -> float:
@@ -85,7 +78,7 @@ def compare(benchmark, request) -> Callable[..., Result]:
         finally:
             gc.enable()
         medians = {name: statistics.median(times[name]) * 1e6 for name in contenders}
-        result = Result(request.function.__name__.removeprefix("bench_"), case, medians, bytes_moved, rounds)
+        result = Result(request.function.__name__.removeprefix("bench_"), case, medians)
         benchmark.extra_info |= {
             "case": case,
             "median_us": {name: round(value, 2) for name, value in medians.items()},
@@ -95,7 +88,7 @@ def compare(benchmark, request) -> Callable[..., Result]:
         }
         if LIMIT in medians:
             benchmark.extra_info["share_of_limit"] = round(1 / result.ratio(LIMIT), 3)
-        _REPORT.results.append(result)
+        _RESULTS.append(result)
         return result
 
     return run
@@ -107,8 +100,8 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, object]) -> Non
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     console = Console(width=max(150, terminalreporter.config.get_terminal_writer().fullwidth))
-    for name in dict.fromkeys(result.benchmark for result in _REPORT.results):
-        results = [result for result in _REPORT.results if result.benchmark == name]
+    for name in dict.fromkeys(result.benchmark for result in _RESULTS):
+        results = [result for result in _RESULTS if result.benchmark == name]
         columns = list(dict.fromkeys(c for result in results for c in result.medians))
         table = Table(
             title=f"{name}: median milliseconds; in brackets, the first column's time over this one's\n"

@@ -23,14 +23,9 @@ def _library() -> ctypes.CDLL:
     return ctypes.CDLL(str(library))  # after torch, whose OpenMP threads it then shares
 
 
-def stream_pass(bytes_read_only: int, bytes_updated: list[int]) -> Callable[[], None]:
-    """A function that reads one array of `bytes_read_only` bytes, and reads and writes arrays of `bytes_updated` each.
-
-    The arrays are walked together, so they are cut to their mean size; the total of bytes moved is kept.
-    """
-    total = bytes_read_only + 2 * sum(bytes_updated)
-    updated = len(bytes_updated)
-    count = total // (4 * (1 + 2 * updated))
+def stream_pass(array_bytes: int, updated: int) -> Callable[[], None]:
+    """A function that reads one array, and reads and writes `updated` others, of `array_bytes` each."""
+    count = array_bytes // 4
     # Shifted against each other: arrays that all start on a page fall into the same sets of the caches.
     gradient, *arrays = (torch.full((count + shift,), 1e-6)[shift:] for shift in range(0, 1088 * (1 + updated), 1088))
     pointers = (ctypes.c_void_p * updated)(*(array.data_ptr() for array in arrays))

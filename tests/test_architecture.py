@@ -78,10 +78,10 @@ before = set(sys.modules)
 import lerac_fast, lerac_fast.optim, lerac_fast.curricula
 new = {name.split(".")[0] for name in set(sys.modules) - before}
 print(" ".join(sorted(new - set(sys.stdlib_module_names))))
-print(torch.cuda.is_initialized())
+print("lerac_fast.experiments" in sys.modules, torch.cuda.is_initialized())
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded, cuda = run.stdout.splitlines()
+    loaded, experiments_and_cuda = run.stdout.splitlines()
     # What an editable install's finder loads is its own.
     assert set(loaded.split()) - {"_editable_skbc_lerac_fast"} <= {"lerac_fast", "torch", "sympy", "mpmath", "numpy"}
-    assert cuda == "False"
+    assert experiments_and_cuda == "False False"

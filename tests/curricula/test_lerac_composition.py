@@ -155,14 +155,8 @@ def test_one_cycle_created_before_lerac_gives_it_its_initial_lr():
     assert_close(run(optimizer, schedule.step)[:K], lerac_alone(base_lr=0.1 / 25)[:K])
 
 
-@pytest.mark.parametrize("stop", [0, 7, K - 1, K, K + 3])
-@TENSOR_LR
-def test_a_sequence_resumes_to_the_bit(stop, tensor_lr):
-    def build():
-        optimizer = sgd(tensor_lr=tensor_lr)
-        schedulers = [LeRaC(optimizer, K, min_lr=LOWEST), CosineAnnealingLR(optimizer, T_max=60)]
-        return optimizer, SequentialLR(optimizer, schedulers, milestones=[K])
-
+def assert_resumes_to_the_bit(build, stop):
+    """Stopped after `stop` steps and built anew from the two state dicts, the rates are those of one go."""
     optimizer, schedule = build()
     straight_through = run(optimizer, schedule.step)
     optimizer, schedule = build()
@@ -172,6 +166,17 @@ def test_a_sequence_resumes_to_the_bit(stop, tensor_lr):
     optimizer.load_state_dict(states[0])
     schedule.load_state_dict(states[1])
     assert first_part[:-1] + run(optimizer, schedule.step, STEPS - stop) == straight_through
+
+
+@pytest.mark.parametrize("stop", [0, 7, K - 1, K, K + 3])
+@TENSOR_LR
+def test_a_sequence_resumes_to_the_bit(stop, tensor_lr):
+    def build():
+        optimizer = sgd(tensor_lr=tensor_lr)
+        schedulers = [LeRaC(optimizer, K, min_lr=LOWEST), CosineAnnealingLR(optimizer, T_max=60)]
+        return optimizer, SequentialLR(optimizer, schedulers, milestones=[K])
+
+    assert_resumes_to_the_bit(build, stop)
 
 
 # At the same time
@@ -228,15 +233,7 @@ def test_a_chain_resumes_to_the_bit(stop):
         schedulers = [LeRaC(optimizer, K, min_lr=LOWEST), CosineAnnealingLR(optimizer, T_max=60)]
         return optimizer, ChainedScheduler(schedulers, optimizer)
 
-    optimizer, schedule = build()
-    straight_through = run(optimizer, schedule.step)
-    optimizer, schedule = build()
-    first_part = run(optimizer, schedule.step, stop)
-    states = optimizer.state_dict(), schedule.state_dict()
-    optimizer, schedule = build()
-    optimizer.load_state_dict(states[0])
-    schedule.load_state_dict(states[1])
-    assert first_part[:-1] + run(optimizer, schedule.step, STEPS - stop) == straight_through
+    assert_resumes_to_the_bit(build, stop)
 
 
 @TENSOR_LR

@@ -1,22 +1,9 @@
-"""What importing the library may import."""
+"""A missing extra is named. What importing the library may import: see tests/test_architecture.py."""
 
 import subprocess
 import sys
 
 import pytest
-
-EXTRA = ("lerac_fast.experiments", "rich", "tyro", "matplotlib", "torchvision", "sklearn")
-
-
-def imported(statement: str) -> set[str]:
-    """The modules loaded by a fresh interpreter after `statement`."""
-    code = f"{statement}\nimport sys\nprint(*sys.modules, sep='\\n')"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(run.stdout.split())
-
-
-def test_the_library_needs_none_of_the_experiments_dependencies() -> None:
-    assert not imported("import lerac_fast, lerac_fast.optim").intersection(EXTRA)
 
 
 @pytest.mark.parametrize("module", ["tyro", "rich"])

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -40,6 +41,27 @@ def parameters(dtype: torch.dtype, generator: torch.Generator, shapes=SHAPES) ->
     return [nn.Parameter(random(shape, dtype, generator)) for shape in shapes]
 
 
+def _step_beside_the_reference(
+    case: Case,
+    optimizer: torch.optim.Optimizer,
+    expected: list[Tensor],
+    states: list[dict[str, Any]],
+    generator: torch.Generator,
+) -> None:
+    """One step of both, on new gradients: parameters, states and step counts must agree bit for bit."""
+    params = [group["params"][0] for group in optimizer.param_groups]
+    for param in params:
+        param.grad = random(tuple(param.shape), param.dtype, generator)
+    optimizer.step()
+    for p, param, state, group in zip(expected, params, states, optimizer.param_groups, strict=True):
+        reference.step(case.name, p, param.grad, state, group)
+        assert_equal(param.detach(), p)
+        for key in optimizer.state[param].keys() - {"step"}:
+            assert_equal(optimizer.state[param][key], state[key])
+        if "step" in state:
+            assert optimizer.state[param]["step"] == state["step"]
+
+
 @all_cases
 @all_dtypes
 def test_equals_the_reference_bit_for_bit(case: Case, dtype: torch.dtype) -> None:
@@ -49,17 +71,7 @@ def test_equals_the_reference_bit_for_bit(case: Case, dtype: torch.dtype) -> Non
     expected = [param.detach().clone() for param in params]
     states = [reference.new_state(case.name, p, g) for p, g in zip(expected, optimizer.param_groups, strict=True)]
     for _ in range(6):
-        for param in params:
-            param.grad = random(tuple(param.shape), dtype, generator)
-        optimizer.step()
-        for p, param, state, group in zip(expected, params, states, optimizer.param_groups, strict=True):
-            assert param.grad is not None
-            reference.step(case.name, p, param.grad, state, group)
-            assert_equal(param.detach(), p)
-            for key in optimizer.state[param].keys() - {"step"}:
-                assert_equal(optimizer.state[param][key], state[key])
-            if "step" in state:
-                assert optimizer.state[param]["step"] == state["step"]
+        _step_beside_the_reference(case, optimizer, expected, states, generator)
 
 
 @all_cases
@@ -79,16 +91,9 @@ def test_float32_states_of_16_bit_parameters(case: Case, dtype: torch.dtype) -> 
             key: torch.tensor(0.0) if key == "step" else value.clone() for key, value in state.items()
         }
     for _ in range(4):
+        _step_beside_the_reference(case, optimizer, expected, states, generator)
         for param in params:
-            param.grad = random(tuple(param.shape), dtype, generator)
-        optimizer.step()
-        for p, param, state, group in zip(expected, params, states, optimizer.param_groups, strict=True):
-            assert param.grad is not None
-            reference.step(case.name, p, param.grad, state, group)
-            assert_equal(param.detach(), p)
-            for key in optimizer.state[param].keys() - {"step"}:
-                assert optimizer.state[param][key].dtype == torch.float32
-                assert_equal(optimizer.state[param][key], state[key])
+            assert all(optimizer.state[param][key].dtype == torch.float32 for key in optimizer.state[param])
 
 
 @all_cases

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.optim.cases import Case, assert_equal, groups, typical_cases
+from tests.optim.cases import Case, assert_equal, typical_cases
 
 
 @typical_cases
@@ -66,7 +66,7 @@ def test_nan_stays_in_the_running_maximum(name: str, later: float) -> None:
 def test_equal_elements_in_vector_body_and_tail(case: Case) -> None:
     """(5) torch's fused step gives equal elements different results; see also test_determinism."""
     params = [nn.Parameter(torch.full((size,), 0.1)) for size in range(1, 100)]
-    optimizer = case.fast(groups(params, lr=0.0) and [{"params": params}], lr=0.01)
+    optimizer = case.fast(params, lr=0.01)
     for param in params:
         param.grad = torch.full_like(param, 0.3)
     optimizer.step()
