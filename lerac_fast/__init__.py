@@ -3,5 +3,8 @@
 from lerac_fast._build_info import build_info as build_info
 from lerac_fast.curricula.layers import layer_groups as layer_groups
 from lerac_fast.curricula.lerac import LeRaC as LeRaC
+from lerac_fast.ops.gaussian_smooth import GaussianSmooth as GaussianSmooth
+from lerac_fast.ops.gaussian_smooth import gaussian_smooth as gaussian_smooth
+from lerac_fast.ops.gaussian_smooth import gaussian_smooth_ as gaussian_smooth_
 
-__all__ = ["LeRaC", "build_info", "layer_groups"]
+__all__ = ["GaussianSmooth", "LeRaC", "build_info", "gaussian_smooth", "gaussian_smooth_", "layer_groups"]

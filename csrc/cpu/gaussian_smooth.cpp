@@ -1,0 +1,211 @@
+// gaussian_smooth on the CPU: finds the planes in a tensor's memory, whatever its layout, and shares them among threads.
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "cpu/capability.h"
+#include "cpu/gaussian_smooth_kernels.h"
+#include "math/gaussian.h"
+#include "ops/gaussian_smooth.h"
+
+namespace lerac_fast::cpu {
+namespace {
+
+using at::IntArrayRef;
+using at::Tensor;
+
+// Rows from this length on are smoothed one at a time; planes of shorter ones several at once, about kBlock elements.
+constexpr int64_t kLongRow = 64;
+constexpr int64_t kBlock = 4096;
+// Rows that need nothing of their columns are cut to pieces of this length, which stay in the first-level cache.
+constexpr int64_t kPiece = 1024;
+// Fewer elements than this are not worth waking another thread for.
+constexpr int64_t kElementsPerThread = 16384;
+
+const GaussianSmoothKernel& kernel_for(at::ScalarType type) {
+  const auto& kernels = [] () -> const GaussianSmoothKernels& {
+#ifdef LERAC_FAST_X86_KERNELS
+    switch (capability()) {
+    case Capability::kAvx512:
+      return gaussian_smooth_kernels_avx512;
+    case Capability::kAvx2:
+      return gaussian_smooth_kernels_avx2;
+    default:
+      break;
+    }
+#endif
+    return gaussian_smooth_kernels_baseline;
+  }();
+  switch (type) {
+  case at::kFloat:
+    return kernels.of[size_t(SmoothElement::kFloat)];
+  case at::kDouble:
+    return kernels.of[size_t(SmoothElement::kDouble)];
+  case at::kBFloat16:
+    return kernels.of[size_t(SmoothElement::kBFloat16)];
+  case at::kHalf:
+    return kernels.of[size_t(SmoothElement::kHalf)];
+  default:
+    TORCH_CHECK_VALUE(false, "gaussian_smooth: x is of ", type,
+                      "; on the CPU it may be float32, float64, bfloat16 or float16");
+  }
+}
+
+// Part of a dense tensor's memory order: axes that are smoothed stand alone, others are merged with their neighbours.
+struct Axis {
+  int64_t size;
+  bool smoothed;
+};
+
+std::vector<Axis> axes_in_memory_order(const Tensor& x, IntArrayRef dims) {
+  std::vector<int64_t> order(static_cast<size_t>(x.dim()));
+  for (size_t i = 0; i < order.size(); ++i) order[i] = int64_t(i);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return x.stride(a) > x.stride(b); });
+  std::vector<Axis> axes;
+  for (int64_t dim : order) {
+    const bool smoothed = std::any_of(dims.begin(), dims.end(), [&](int64_t d) { return (d + x.dim()) % x.dim() == dim; });
+    if (!smoothed && !axes.empty() && !axes.back().smoothed)
+      axes.back().size *= x.size(dim);
+    else
+      axes.push_back({x.size(dim), smoothed});
+  }
+  return axes;
+}
+
+// A sweep smooths all planes along one axis, or along two that lie next to each other in memory.
+struct Sweep {
+  int64_t planes;
+  Plane plane;
+};
+
+std::vector<Sweep> sweeps_over(const std::vector<Axis>& axes) {
+  std::vector<Sweep> sweeps;
+  int64_t inner = 1;
+  for (size_t i = axes.size(); i-- > 0;) { // innermost first
+    if (axes[i].smoothed) {
+      const int64_t columns = axes[i].size;
+      const bool pair = i > 0 && axes[i - 1].smoothed;
+      const int64_t rows = pair ? axes[--i].size : 1;
+      int64_t planes = 1;
+      for (size_t j = 0; j < i; ++j) planes *= axes[j].size;
+      if (pair || inner == 1)
+        sweeps.push_back({planes, {rows, columns, inner, columns * inner, pair, true}});
+      else // the elements inside are one long row
+        sweeps.push_back({planes, {columns, 1, inner, inner, true, false}});
+      inner *= rows;
+      inner *= columns;
+    } else {
+      inner *= axes[i].size;
+    }
+  }
+  return sweeps;
+}
+
+// One thread's scratch memory.
+template <typename Work> void with_scratch(int64_t elements, int64_t element_size, const Work& work) {
+  const std::unique_ptr<char[]> scratch(new char[static_cast<size_t>(elements * element_size)]);
+  work(scratch.get());
+}
+
+void run(const Sweep& sweep, const Tensor& x, const Tensor& y, const Gaussian& gaussian) {
+  const auto kernel = kernel_for(x.scalar_type());
+  const auto* source = static_cast<const char*>(x.const_data_ptr());
+  auto* target = static_cast<char*>(y.mutable_data_ptr());
+  const bool in_place = source == target;
+  const int64_t item = x.element_size(), computed = std::max<int64_t>(item, sizeof(float));
+  const Plane& plane = sweep.plane;
+  const int64_t plane_size = plane.rows * plane.row_size();
+
+  if (plane.row_size() < kLongRow) {
+    const int64_t at_once = std::max<int64_t>(1, kBlock / plane_size);
+    const int64_t blocks = (sweep.planes + at_once - 1) / at_once;
+    const int64_t grain = std::max<int64_t>(1, kElementsPerThread / (at_once * plane_size));
+    at::parallel_for(0, blocks, grain, [&](int64_t begin, int64_t end) {
+      const int64_t first = begin * at_once, count = std::min(end * at_once, sweep.planes) - first;
+      const int64_t offset = first * plane_size * item;
+      with_scratch(scratch_of_planes(plane, gaussian, std::min(at_once, count)), computed, [&](void* scratch) {
+        kernel.planes(source + offset, target + offset, plane, gaussian, count, at_once, scratch);
+      });
+    });
+    return;
+  }
+  // A unit is a row, or in place, where the next rows must not be overwritten before they are read, a whole plane.
+  // Rows that need nothing of their columns are cut to pieces.
+  const int64_t pieces = plane.across_columns ? 1 : (plane.inner + kPiece - 1) / kPiece;
+  const int64_t rows = in_place ? plane.rows : 1;
+  const int64_t units_per_plane = plane.rows / rows;
+  const int64_t grain = std::max<int64_t>(1, kElementsPerThread / (rows * plane.row_size() / pieces));
+  at::parallel_for(0, sweep.planes * pieces * units_per_plane, grain, [&](int64_t begin, int64_t end) {
+    Plane piece = plane;
+    if (pieces > 1) piece.inner = kPiece;
+    with_scratch(scratch_of_rows(piece, gaussian), computed, [&](void* scratch) {
+      while (begin < end) {
+        const int64_t strip = begin / units_per_plane, row = begin % units_per_plane * rows;
+        const int64_t last = std::min(end - begin + begin % units_per_plane, units_per_plane);
+        const int64_t start = strip % pieces * kPiece;
+        piece.inner = pieces > 1 ? std::min(kPiece, plane.inner - start) : plane.inner;
+        const int64_t offset = (strip / pieces * plane_size + start) * item;
+        kernel.rows(source + offset, target + offset, piece, gaussian, row, last * rows, scratch);
+        begin = (strip * units_per_plane) + last;
+      }
+    });
+  });
+}
+
+// Writes to `y`, which has the layout of `x` and is another tensor or `x` itself.
+void smooth_dense(const Tensor& x, const Tensor& y, const Gaussian& gaussian, IntArrayRef dims) {
+  const Tensor* from = &x;
+  for (const Sweep& sweep : sweeps_over(axes_in_memory_order(x, dims))) {
+    run(sweep, *from, y, gaussian);
+    from = &y;
+  }
+}
+
+// The weights, or none where smoothing is the identity.
+std::vector<double> weights_of(const Tensor& x, const Tensor& sigma, int64_t kernel_size) {
+  std::vector<double> weights(static_cast<size_t>(kernel_size / 2 + 1));
+  math::gaussian_weights(ops::read_sigma(sigma), kernel_size / 2, weights.data());
+  if (kernel_size == 1 || x.numel() == 0 || weights[1] == 0) weights.clear();
+  return weights;
+}
+
+Tensor smooth(const Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+  ops::check_gaussian_smooth(x, sigma, kernel_size, dims);
+  kernel_for(x.scalar_type());
+  const auto weights = weights_of(x, sigma, kernel_size);
+  if (weights.empty()) return x.clone();
+  const Gaussian gaussian{weights.data(), kernel_size / 2};
+  if (!x.is_non_overlapping_and_dense()) {
+    const Tensor y = x.clone();
+    smooth_dense(y, y, gaussian, dims);
+    return y;
+  }
+  Tensor y = at::empty_like(x);
+  smooth_dense(x, y, gaussian, dims);
+  return y;
+}
+
+Tensor& smooth_in_place(Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+  ops::check_gaussian_smooth(x, sigma, kernel_size, dims);
+  kernel_for(x.scalar_type());
+  const auto weights = weights_of(x, sigma, kernel_size);
+  if (weights.empty()) return x;
+  const Gaussian gaussian{weights.data(), kernel_size / 2};
+  if (x.is_non_overlapping_and_dense())
+    smooth_dense(x, x, gaussian, dims);
+  else
+    x.copy_(smooth(x, sigma, kernel_size, dims));
+  return x;
+}
+
+TORCH_LIBRARY_IMPL(lerac_fast, CPU, m) {
+  m.impl("gaussian_smooth", smooth);
+  m.impl("gaussian_smooth_", smooth_in_place);
+}
+
+} // namespace
+} // namespace lerac_fast::cpu

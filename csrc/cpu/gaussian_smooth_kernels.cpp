@@ -1,0 +1,220 @@
+// Compiled once per instruction set, with LERAC_FAST_KERNELS naming the table to define. It includes no torch and no
+// standard containers; optimizer_step_kernels.cpp says why.
+#include "cpu/gaussian_smooth_kernels.h"
+
+#include "math/float16.h"
+#include "math/gaussian.h"
+
+namespace lerac_fast::cpu {
+namespace {
+
+using math::Compute;
+
+int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// ---- loops over elements ----
+
+template <typename T, typename Out>
+void store_all(const T* __restrict from, Out* __restrict to, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) math::store(to[i], from[i]);
+}
+
+// The elements as the type of the arithmetic: themselves, or converted into `space`.
+template <typename T> const T* load_all(const T* from, T*, int64_t) { return from; }
+template <typename T, typename Element> const T* load_all(const Element* from, T* __restrict space, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) space[i] = math::load(from[i]);
+  return space;
+}
+
+template <typename T, typename Out>
+void smooth_nearest(const T* center, const T* before, const T* after, T weight0, T weight1, Out* __restrict out,
+                    int64_t count) {
+  for (int64_t i = 0; i < count; ++i)
+    math::store(out[i], math::smooth_nearest(center[i], before[i], after[i], weight0, weight1));
+}
+
+template <typename T>
+void smooth_farther(const T* before, const T* after, T weight, T* __restrict out, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) out[i] = math::smooth_farther(out[i], before[i], after[i], weight);
+}
+
+// ---- rows, one at a time ----
+
+// Smooths one row along its columns. `zeros` has as many elements as the row.
+template <typename T>
+void smooth_row(const T* x, T* out, const Plane& plane, const T* weights, int64_t radius, const T* zeros) {
+  const int64_t size = plane.row_size();
+  for (int64_t distance = 1; distance <= radius; ++distance) {
+    const int64_t shift = smaller(distance * plane.inner, size);
+    const auto part = [&](int64_t begin, int64_t end, bool has_before, bool has_after) {
+      const T* before = has_before ? x + begin - shift : zeros;
+      const T* after = has_after ? x + begin + shift : zeros;
+      if (distance == 1)
+        smooth_nearest(x + begin, before, after, weights[0], weights[1], out + begin, end - begin);
+      else
+        smooth_farther(before, after, weights[distance], out + begin, end - begin);
+    };
+    const int64_t with_before = shift, with_after = size - shift; // from the one on, up to the other
+    part(0, smaller(with_before, with_after), false, true);
+    if (with_before < with_after)
+      part(with_before, with_after, true, true);
+    else
+      part(with_after, with_before, false, false);
+    part(larger(with_before, with_after), size, true, false);
+  }
+}
+
+// Where results are computed: in the target itself, or in `space`, from where store_result() converts them.
+template <typename T> T* result_space(T* target, T*) { return target; }
+template <typename T, typename Element> T* result_space(Element*, T* space) { return space; }
+template <typename T> void store_result(const T*, T*, int64_t) {}
+template <typename T, typename Element> void store_result(const T* result, Element* target, int64_t count) {
+  store_all(result, target, count);
+}
+
+template <typename T> const T* convert_weights(const Gaussian& gaussian, T* space) {
+  for (int64_t i = 0; i <= gaussian.radius; ++i) space[i] = T(gaussian.weights[i]);
+  return space;
+}
+
+template <typename Element>
+void smooth_rows(const void* source, void* target, const Plane& plane, const Gaussian& gaussian, int64_t begin,
+                 int64_t end, void* scratch) {
+  using T = Compute<Element>;
+  const int64_t size = plane.row_size(), radius = gaussian.radius, window = 2 * radius + 1;
+  T* ring = static_cast<T*>(scratch); // the rows that an output row needs, smoothed along their columns
+  T* zeros = ring + window * size;
+  T* space = zeros + size;
+  const T* weights = convert_weights(gaussian, space + size);
+  for (int64_t i = 0; i < size; ++i) zeros[i] = 0;
+
+  const auto prepare = [&](int64_t row, T* out) {
+    const T* x = load_all(static_cast<const Element*>(source) + row * plane.row_stride, space, size);
+    if (plane.across_columns)
+      smooth_row(x, out, plane, weights, radius, zeros);
+    else
+      store_all(x, out, size);
+  };
+  const auto prepared = [&](int64_t row) {
+    return row < 0 || row >= plane.rows ? zeros : ring + row % window * size;
+  };
+  const auto target_row = [&](int64_t row) { return static_cast<Element*>(target) + row * plane.row_stride; };
+  if (!plane.across_rows) {
+    for (int64_t row = begin; row < end; ++row) {
+      prepare(row, ring);
+      store_all(ring, target_row(row), size);
+    }
+    return;
+  }
+  for (int64_t newest = larger(begin - radius, 0); newest < end + radius; ++newest) {
+    if (newest < plane.rows) prepare(newest, prepared(newest));
+    const int64_t row = newest - radius;
+    if (row < begin) continue;
+    const T *center = prepared(row), *before = prepared(row - 1), *after = prepared(row + 1);
+    if (radius == 1) {
+      smooth_nearest(center, before, after, weights[0], weights[1], target_row(row), size);
+      continue;
+    }
+    T* out = result_space(target_row(row), space);
+    smooth_nearest(center, before, after, weights[0], weights[1], out, size);
+    for (int64_t distance = 2; distance <= radius; ++distance)
+      smooth_farther(prepared(row - distance), prepared(row + distance), weights[distance], out, size);
+    store_result(out, target_row(row), size);
+  }
+}
+
+// ---- small planes, several as one array ----
+
+// An index as wide as the elements that it goes with, so that both fill vectors alike.
+template <typename T> struct IndexType {
+  using type = int32_t;
+};
+template <> struct IndexType<double> {
+  using type = int64_t;
+};
+template <typename T> using Index = typename IndexType<T>::type;
+
+// One axis of an array that holds many lines: `place` says where along its line an element is.
+template <typename T> struct Lines {
+  const Index<T>* place;
+  int64_t length, stride;
+};
+
+// Neighbours that belong to another line, or lie beyond the array, are zero: chosen, not multiplied, as 0 x NaN is NaN.
+template <bool has_before, bool has_after, typename T>
+void smooth_lines_part(const T* x, const Lines<T>& lines, int64_t distance, const T* weights, T* __restrict out,
+                       int64_t begin, int64_t end) {
+  const auto first = Index<T>(distance), last = Index<T>(lines.length - distance);
+  const T* before = x - (has_before ? distance * lines.stride : 0);
+  const T* after = x + (has_after ? distance * lines.stride : 0);
+  const Index<T>* place = lines.place;
+  const T weight0 = weights[0], weight = weights[distance];
+  const auto neighbour_before = [=](int64_t i) { return has_before && place[i] >= first ? before[i] : T(0); };
+  const auto neighbour_after = [=](int64_t i) { return has_after && place[i] < last ? after[i] : T(0); };
+  if (distance == 1)
+    for (int64_t i = begin; i < end; ++i)
+      out[i] = math::smooth_nearest(x[i], neighbour_before(i), neighbour_after(i), weight0, weight);
+  else
+    for (int64_t i = begin; i < end; ++i)
+      out[i] = math::smooth_farther(out[i], neighbour_before(i), neighbour_after(i), weight);
+}
+
+template <typename T>
+void smooth_lines(const T* x, T* out, const Lines<T>& lines, const T* weights, int64_t radius, int64_t count) {
+  for (int64_t distance = 1; distance <= radius; ++distance) {
+    const int64_t shift = smaller(distance * lines.stride, count);
+    const int64_t with_before = shift, with_after = count - shift; // from the one on, up to the other
+    smooth_lines_part<false, true>(x, lines, distance, weights, out, 0, smaller(with_before, with_after));
+    if (with_before < with_after)
+      smooth_lines_part<true, true>(x, lines, distance, weights, out, with_before, with_after);
+    else
+      smooth_lines_part<false, false>(x, lines, distance, weights, out, with_after, with_before);
+    smooth_lines_part<true, false>(x, lines, distance, weights, out, larger(with_before, with_after), count);
+  }
+}
+
+// Smooths the planes [0, count) with scratch memory for `at_once` of them.
+template <typename Element>
+void smooth_planes(const void* source, void* target, const Plane& plane, const Gaussian& gaussian, int64_t count,
+                   int64_t at_once, void* scratch) {
+  using T = Compute<Element>;
+  const int64_t plane_size = plane.rows * plane.row_size(), size = smaller(count, at_once) * plane_size;
+  T* space = static_cast<T*>(scratch);
+  T* between = space + size; // smoothed along one axis
+  auto* column = reinterpret_cast<Index<T>*>(between + size);
+  auto* row = column + size;
+  const T* weights = convert_weights(gaussian, reinterpret_cast<T*>(row + size));
+  for (int64_t i = 0; i < size;) {
+    for (int64_t r = 0; r < plane.rows; ++r)
+      for (int64_t c = 0; c < plane.columns; ++c)
+        for (int64_t j = 0; j < plane.inner; ++j, ++i) {
+          row[i] = Index<T>(r);
+          column[i] = Index<T>(c);
+        }
+  }
+  const Lines<T> columns{column, plane.columns, plane.inner}, rows{row, plane.rows, plane.row_size()};
+  for (int64_t first = 0; first < count; first += at_once) {
+    const int64_t n = smaller(at_once, count - first) * plane_size;
+    const T* x = load_all(static_cast<const Element*>(source) + first * plane_size, space, n);
+    auto* to = static_cast<Element*>(target) + first * plane_size;
+    smooth_lines(x, between, plane.across_columns ? columns : rows, weights, gaussian.radius, n);
+    if (plane.across_columns && plane.across_rows) {
+      T* out = result_space(to, space);
+      smooth_lines(between, out, rows, weights, gaussian.radius, n);
+      store_result(out, to, n);
+    } else {
+      store_all(between, to, n);
+    }
+  }
+}
+
+template <typename Element> constexpr GaussianSmoothKernel kernel{smooth_rows<Element>, smooth_planes<Element>};
+
+} // namespace
+
+// In the order of SmoothElement.
+extern const GaussianSmoothKernels LERAC_FAST_KERNELS = {
+    {kernel<float>, kernel<double>, kernel<math::BFloat16>, kernel<math::Half>}};
+
+} // namespace lerac_fast::cpu

@@ -1,0 +1,143 @@
+// gaussian_smooth for every device: checks, the result without data, and the derivative.
+#include "ops/gaussian_smooth.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/variable.h>
+#include <torch/library.h>
+
+namespace lerac_fast::ops {
+
+using at::IntArrayRef;
+using at::Tensor;
+
+void check_gaussian_smooth(const Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+  TORCH_CHECK_VALUE(at::isFloatingType(x.scalar_type()) && x.layout() == at::kStrided,
+                    "gaussian_smooth: x must be a dense tensor of floating point numbers, not ", x.scalar_type(),
+                    " with layout ", x.layout());
+  TORCH_CHECK_VALUE(sigma.dim() == 0 && at::isFloatingType(sigma.scalar_type()),
+                    "gaussian_smooth: sigma must be a number or a floating point tensor without dimensions, not ",
+                    sigma.scalar_type(), " of ", sigma.dim(), " dimensions");
+  TORCH_CHECK_VALUE(!sigma.requires_grad(),
+                    "gaussian_smooth: sigma requires a gradient, but it is not trained: pass sigma.detach()");
+  TORCH_CHECK_VALUE(kernel_size > 0 && kernel_size % 2 == 1,
+                    "gaussian_smooth: kernel_size must be odd and positive, not ", kernel_size);
+  TORCH_CHECK_VALUE(!dims.empty(), "gaussian_smooth: dims is empty; name the axes to smooth");
+  std::vector<bool> named(static_cast<size_t>(x.dim()), false);
+  for (int64_t dim : dims) {
+    TORCH_CHECK_VALUE(-x.dim() <= dim && dim < x.dim(), "gaussian_smooth: dims names axis ", dim,
+                      ", which a tensor of ", x.dim(), " dimensions does not have");
+    auto axis = named[static_cast<size_t>(dim < 0 ? dim + x.dim() : dim)];
+    TORCH_CHECK_VALUE(!axis, "gaussian_smooth: dims names axis ", dim, " twice: ", dims);
+    axis = true;
+  }
+}
+
+double read_sigma(const Tensor& sigma) {
+  const auto value = sigma.item<double>();
+  TORCH_CHECK_VALUE(value >= 0, "gaussian_smooth: sigma must be 0 or more, not ", value);
+  return value;
+}
+
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+Tensor smooth(const Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("lerac_fast::gaussian_smooth", "")
+                             .typed<Tensor(const Tensor&, const Tensor&, int64_t, IntArrayRef)>();
+  return op.call(x, sigma, kernel_size, dims);
+}
+
+Tensor& smooth_in_place(Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("lerac_fast::gaussian_smooth_", "")
+                             .typed<Tensor&(Tensor&, const Tensor&, int64_t, IntArrayRef)>();
+  return op.call(x, sigma, kernel_size, dims);
+}
+
+Tensor smooth_meta(const Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+  check_gaussian_smooth(x, sigma, kernel_size, dims);
+  return at::empty_like(x);
+}
+
+Tensor& smooth_in_place_meta(Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+  check_gaussian_smooth(x, sigma, kernel_size, dims);
+  return x;
+}
+
+// The kernel is symmetric and the padding zero, so the operator is its own adjoint: backward is forward.
+variable_list smooth_gradient(AutogradContext* ctx, const variable_list& gradients) {
+  const auto kernel_size = ctx->saved_data["kernel_size"].toInt();
+  const auto dims = ctx->saved_data["dims"].toIntVector();
+  const Tensor sigma = ctx->get_saved_variables()[0];
+  Tensor gradient = gradients[0];
+  if (gradient.defined()) gradient = smooth(gradient, sigma, kernel_size, dims);
+  return {gradient, Tensor(), Tensor(), Tensor()};
+}
+
+void save(AutogradContext* ctx, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+  ctx->save_for_backward({sigma});
+  ctx->saved_data["kernel_size"] = kernel_size;
+  ctx->saved_data["dims"] = dims.vec();
+}
+
+struct Smooth : torch::autograd::Function<Smooth> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& sigma, int64_t kernel_size,
+                        IntArrayRef dims) {
+    save(ctx, sigma, kernel_size, dims);
+    const at::AutoDispatchBelowAutograd below;
+    return smooth(x, sigma, kernel_size, dims);
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
+    return smooth_gradient(ctx, gradients);
+  }
+};
+
+struct SmoothInPlace : torch::autograd::Function<SmoothInPlace> {
+  static Tensor forward(AutogradContext* ctx, Tensor x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+    save(ctx, sigma, kernel_size, dims);
+    ctx->mark_dirty({x});
+    const at::AutoDispatchBelowAutograd below;
+    return smooth_in_place(x, sigma, kernel_size, dims);
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
+    return smooth_gradient(ctx, gradients);
+  }
+};
+
+Tensor smooth_autograd(const Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+  check_gaussian_smooth(x, sigma, kernel_size, dims);
+  return Smooth::apply(x, sigma, kernel_size, dims);
+}
+
+Tensor& smooth_in_place_autograd(Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+  check_gaussian_smooth(x, sigma, kernel_size, dims);
+  SmoothInPlace::apply(x, sigma, kernel_size, dims);
+  return x;
+}
+
+Tensor& smooth_and_bump_version(Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+  {
+    const at::AutoDispatchBelowADInplaceOrView below;
+    smooth_in_place(x, sigma, kernel_size, dims);
+  }
+  torch::autograd::impl::bump_version(x);
+  return x;
+}
+
+TORCH_LIBRARY_IMPL(lerac_fast, Meta, m) {
+  m.impl("gaussian_smooth", smooth_meta);
+  m.impl("gaussian_smooth_", smooth_in_place_meta);
+}
+TORCH_LIBRARY_IMPL(lerac_fast, Autograd, m) {
+  m.impl("gaussian_smooth", smooth_autograd);
+  m.impl("gaussian_smooth_", smooth_in_place_autograd);
+}
+TORCH_LIBRARY_IMPL(lerac_fast, ADInplaceOrView, m) { m.impl("gaussian_smooth_", smooth_and_bump_version); }
+
+} // namespace
+} // namespace lerac_fast::ops
