@@ -1,6 +1,8 @@
-// gaussian_smooth on the CPU: finds the planes in a tensor's memory, whatever its layout, and shares them among threads.
+// gaussian_smooth on the CPU: finds the planes in a tensor's memory, whatever its layout, and shares them among
+// threads.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty_like.h>
+#include <c10/core/impl/alloc_cpu.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -19,7 +21,7 @@ using at::IntArrayRef;
 using at::Tensor;
 
 // Rows from this length on are smoothed one at a time; planes of shorter ones several at once, about kBlock elements.
-constexpr int64_t kLongRow = 64;
+constexpr int64_t kLongRow = 128;
 constexpr int64_t kBlock = 4096;
 // Rows that need nothing of their columns are cut to pieces of this length, which stay in the first-level cache.
 constexpr int64_t kPiece = 1024;
@@ -27,7 +29,7 @@ constexpr int64_t kPiece = 1024;
 constexpr int64_t kElementsPerThread = 16384;
 
 const GaussianSmoothKernel& kernel_for(at::ScalarType type) {
-  const auto& kernels = [] () -> const GaussianSmoothKernels& {
+  const auto& kernels = []() -> const GaussianSmoothKernels& {
 #ifdef LERAC_FAST_X86_KERNELS
     switch (capability()) {
     case Capability::kAvx512:
@@ -67,7 +69,8 @@ std::vector<Axis> axes_in_memory_order(const Tensor& x, IntArrayRef dims) {
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return x.stride(a) > x.stride(b); });
   std::vector<Axis> axes;
   for (int64_t dim : order) {
-    const bool smoothed = std::any_of(dims.begin(), dims.end(), [&](int64_t d) { return (d + x.dim()) % x.dim() == dim; });
+    const bool smoothed =
+        std::any_of(dims.begin(), dims.end(), [&](int64_t d) { return (d + x.dim()) % x.dim() == dim; });
     if (!smoothed && !axes.empty() && !axes.back().smoothed)
       axes.back().size *= x.size(dim);
     else
@@ -107,8 +110,9 @@ std::vector<Sweep> sweeps_over(const std::vector<Axis>& axes) {
 
 // One thread's scratch memory.
 template <typename Work> void with_scratch(int64_t elements, int64_t element_size, const Work& work) {
-  const std::unique_ptr<char[]> scratch(new char[static_cast<size_t>(elements * element_size)]);
-  work(scratch.get());
+  void* scratch = c10::alloc_cpu(static_cast<size_t>(elements * element_size)); // aligned to cache lines
+  const std::unique_ptr<void, decltype(&c10::free_cpu)> owner(scratch, &c10::free_cpu);
+  work(scratch);
 }
 
 void run(const Sweep& sweep, const Tensor& x, const Tensor& y, const Gaussian& gaussian) {
@@ -120,7 +124,7 @@ void run(const Sweep& sweep, const Tensor& x, const Tensor& y, const Gaussian& g
   const Plane& plane = sweep.plane;
   const int64_t plane_size = plane.rows * plane.row_size();
 
-  if (plane.row_size() < kLongRow) {
+  if (plane.row_size() < kLongRow && !fills_vectors(plane.inner)) {
     const int64_t at_once = std::max<int64_t>(1, kBlock / plane_size);
     const int64_t blocks = (sweep.planes + at_once - 1) / at_once;
     const int64_t grain = std::max<int64_t>(1, kElementsPerThread / (at_once * plane_size));

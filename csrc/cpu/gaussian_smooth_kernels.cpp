@@ -4,6 +4,7 @@
 
 #include "math/float16.h"
 #include "math/gaussian.h"
+#include "math/vector.h"
 
 namespace lerac_fast::cpu {
 namespace {
@@ -15,8 +16,7 @@ int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // ---- loops over elements ----
 
-template <typename T, typename Out>
-void store_all(const T* __restrict from, Out* __restrict to, int64_t count) {
+template <typename T, typename Out> void store_all(const T* __restrict from, Out* __restrict to, int64_t count) {
   for (int64_t i = 0; i < count; ++i) math::store(to[i], from[i]);
 }
 
@@ -34,9 +34,78 @@ void smooth_nearest(const T* center, const T* before, const T* after, T weight0,
     math::store(out[i], math::smooth_nearest(center[i], before[i], after[i], weight0, weight1));
 }
 
-template <typename T>
-void smooth_farther(const T* before, const T* after, T weight, T* __restrict out, int64_t count) {
+template <typename T> void smooth_farther(const T* before, const T* after, T weight, T* __restrict out, int64_t count) {
   for (int64_t i = 0; i < count; ++i) out[i] = math::smooth_farther(out[i], before[i], after[i], weight);
+}
+
+// ---- rows of pixels: the elements inside of a column fill vectors ----
+
+// Smooths `kPacks` packs of every pixel of a row by the eight neighbours: first across the rows, then along the
+// columns, of which the last two stay in registers. `above` holds the row above and is left holding this one, so that
+// the target may be the source.
+template <typename V, int kPacks, typename Element, typename T>
+void smooth_pixels(const Element* x, const Element* below, Element* above, Element* out, const Plane& plane, T weight0,
+                   T weight1) {
+  using Pack = math::Pack<V, Element>;
+  const V w0 = V{} + weight0, w1 = V{} + weight1;
+  const auto smooth = [&](const Pack& center, const Pack& before, const Pack& after) {
+    Pack result;
+#pragma GCC unroll 2
+    for (int part = 0; part < Pack::kParts; ++part)
+      result.parts[part] = math::smooth_nearest(center.parts[part], before.parts[part], after.parts[part], w0, w1);
+    return result;
+  };
+  const auto across_rows = [&](int64_t i) {
+    Pack row, row_above, row_below;
+    math::load(x + i, row);
+    math::load(above + i, row_above);
+    math::load(below + i, row_below);
+    memcpy(above + i, x + i, Pack::kElements * sizeof(Element));
+    return smooth(row, row_above, row_below);
+  };
+  Pack before[kPacks]{}, now[kPacks];
+#pragma GCC unroll 4
+  for (int k = 0; k < kPacks; ++k) now[k] = across_rows(k * Pack::kElements);
+  const int64_t inner = plane.inner, last = (plane.columns - 1) * inner;
+  for (int64_t pixel = 0; pixel < last; pixel += inner)
+#pragma GCC unroll 4
+    for (int k = 0; k < kPacks; ++k) {
+      const int64_t i = pixel + k * Pack::kElements;
+      const Pack after = across_rows(i + inner);
+      math::store(out + i, smooth(now[k], before[k], after));
+      before[k] = now[k];
+      now[k] = after;
+    }
+#pragma GCC unroll 4
+  for (int k = 0; k < kPacks; ++k) math::store(out + last + k * Pack::kElements, smooth(now[k], before[k], Pack{}));
+}
+
+template <typename Element>
+void smooth_pixel_rows(const Element* source, Element* target, const Plane& plane, const Gaussian& gaussian,
+                       int64_t begin, int64_t end, void* scratch) {
+  using T = Compute<Element>;
+  using Wide = math::Vector<T>;
+  using Narrow = math::Vector<T, 16>;
+  constexpr int64_t kWide = math::Pack<Wide, Element>::kElements, kNarrow = math::Pack<Narrow, Element>::kElements;
+  constexpr int kPacks = 4 / math::Pack<Wide, Element>::kParts; // so that their registers suffice
+  const T w0 = T(gaussian.weights[0]), w1 = T(gaussian.weights[1]);
+  const int64_t size = plane.row_size(), inner = plane.inner;
+  auto* above = static_cast<Element*>(scratch);
+  Element* zeros = above + whole_lines(size);
+  memset(scratch, 0, size_t(whole_lines(size) + size) * sizeof(Element)); // zero in every storage type
+  if (begin > 0) memcpy(above, source + (begin - 1) * plane.row_stride, size_t(size) * sizeof(Element));
+  for (int64_t row = begin; row < end; ++row) {
+    const Element* x = source + row * plane.row_stride;
+    const Element* below = row + 1 < plane.rows ? x + plane.row_stride : zeros;
+    Element* out = target + row * plane.row_stride;
+    int64_t i = 0;
+    for (; i + kPacks * kWide <= inner; i += kPacks * kWide)
+      smooth_pixels<Wide, kPacks>(x + i, below + i, above + i, out + i, plane, w0, w1);
+    for (; i + kWide <= inner; i += kWide) smooth_pixels<Wide, 1>(x + i, below + i, above + i, out + i, plane, w0, w1);
+    for (; i + kNarrow <= inner; i += kNarrow)
+      smooth_pixels<Narrow, 1>(x + i, below + i, above + i, out + i, plane, w0, w1);
+    for (; i < inner; ++i) smooth_pixels<T, 1>(x + i, below + i, above + i, out + i, plane, w0, w1);
+  }
 }
 
 // ---- rows, one at a time ----
@@ -82,11 +151,15 @@ template <typename Element>
 void smooth_rows(const void* source, void* target, const Plane& plane, const Gaussian& gaussian, int64_t begin,
                  int64_t end, void* scratch) {
   using T = Compute<Element>;
+  if (gaussian.radius == 1 && plane.across_rows && plane.across_columns && fills_vectors(plane.inner))
+    return smooth_pixel_rows(static_cast<const Element*>(source), static_cast<Element*>(target), plane, gaussian, begin,
+                             end, scratch);
   const int64_t size = plane.row_size(), radius = gaussian.radius, window = 2 * radius + 1;
   T* ring = static_cast<T*>(scratch); // the rows that an output row needs, smoothed along their columns
-  T* zeros = ring + window * size;
-  T* space = zeros + size;
-  const T* weights = convert_weights(gaussian, space + size);
+  const int64_t stride = whole_lines(size);
+  T* zeros = ring + window * stride;
+  T* space = zeros + stride;
+  const T* weights = convert_weights(gaussian, space + stride);
   for (int64_t i = 0; i < size; ++i) zeros[i] = 0;
 
   const auto prepare = [&](int64_t row, T* out) {
@@ -97,7 +170,7 @@ void smooth_rows(const void* source, void* target, const Plane& plane, const Gau
       store_all(x, out, size);
   };
   const auto prepared = [&](int64_t row) {
-    return row < 0 || row >= plane.rows ? zeros : ring + row % window * size;
+    return row < 0 || row >= plane.rows ? zeros : ring + row % window * stride;
   };
   const auto target_row = [&](int64_t row) { return static_cast<Element*>(target) + row * plane.row_stride; };
   if (!plane.across_rows) {
@@ -174,25 +247,35 @@ void smooth_lines(const T* x, T* out, const Lines<T>& lines, const T* weights, i
   }
 }
 
+// The row and the column of every element of several planes: of the first by counting, of the others by copying.
+template <typename I> void write_places(const Plane& plane, I* __restrict row, I* __restrict column, int64_t size) {
+  int64_t done = 0;
+  for (int64_t r = 0; r < plane.rows; ++r)
+    for (int64_t c = 0; c < plane.columns; ++c)
+      for (int64_t j = 0; j < plane.inner; ++j, ++done) {
+        row[done] = I(r);
+        column[done] = I(c);
+      }
+  for (; done < size; done *= 2) {
+    const auto bytes = size_t(smaller(done, size - done)) * sizeof(I);
+    memcpy(row + done, row, bytes);
+    memcpy(column + done, column, bytes);
+  }
+}
+
 // Smooths the planes [0, count) with scratch memory for `at_once` of them.
 template <typename Element>
 void smooth_planes(const void* source, void* target, const Plane& plane, const Gaussian& gaussian, int64_t count,
                    int64_t at_once, void* scratch) {
   using T = Compute<Element>;
   const int64_t plane_size = plane.rows * plane.row_size(), size = smaller(count, at_once) * plane_size;
+  const int64_t stride = whole_lines(size);
   T* space = static_cast<T*>(scratch);
-  T* between = space + size; // smoothed along one axis
-  auto* column = reinterpret_cast<Index<T>*>(between + size);
-  auto* row = column + size;
-  const T* weights = convert_weights(gaussian, reinterpret_cast<T*>(row + size));
-  for (int64_t i = 0; i < size;) {
-    for (int64_t r = 0; r < plane.rows; ++r)
-      for (int64_t c = 0; c < plane.columns; ++c)
-        for (int64_t j = 0; j < plane.inner; ++j, ++i) {
-          row[i] = Index<T>(r);
-          column[i] = Index<T>(c);
-        }
-  }
+  T* between = space + stride; // smoothed along one axis
+  auto* column = reinterpret_cast<Index<T>*>(between + stride);
+  auto* row = column + stride;
+  const T* weights = convert_weights(gaussian, reinterpret_cast<T*>(row + stride));
+  write_places(plane, row, column, size);
   const Lines<T> columns{column, plane.columns, plane.inner}, rows{row, plane.rows, plane.row_size()};
   for (int64_t first = 0; first < count; first += at_once) {
     const int64_t n = smaller(at_once, count - first) * plane_size;

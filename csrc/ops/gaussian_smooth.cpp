@@ -1,6 +1,7 @@
 // gaussian_smooth for every device: checks, the result without data, and the derivative.
 #include "ops/gaussian_smooth.h"
 
+#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -69,13 +70,22 @@ Tensor& smooth_in_place_meta(Tensor& x, const Tensor& sigma, int64_t kernel_size
   return x;
 }
 
-// The kernel is symmetric and the padding zero, so the operator is its own adjoint: backward is forward.
+// Nobody else can see the memory of this gradient, nor will, so that it may be overwritten.
+bool is_ours_alone(const Tensor& gradient) {
+  return !at::GradMode::is_enabled() && !at::isTensorSubclassLike(gradient) && gradient.use_count() == 1 &&
+         gradient.storage().use_count() == 1 && gradient.is_non_overlapping_and_dense();
+}
+
+// The kernel is symmetric and the padding zero, so the operator is its own adjoint: backward is forward. `gradients` is
+// a reference to what the engine moved to this node: a copy would count as another owner.
 variable_list smooth_gradient(AutogradContext* ctx, const variable_list& gradients) {
   const auto kernel_size = ctx->saved_data["kernel_size"].toInt();
   const auto dims = ctx->saved_data["dims"].toIntVector();
   const Tensor sigma = ctx->get_saved_variables()[0];
+  const bool in_place = is_ours_alone(gradients[0]);
   Tensor gradient = gradients[0];
-  if (gradient.defined()) gradient = smooth(gradient, sigma, kernel_size, dims);
+  gradient =
+      in_place ? smooth_in_place(gradient, sigma, kernel_size, dims) : smooth(gradient, sigma, kernel_size, dims);
   return {gradient, Tensor(), Tensor(), Tensor()};
 }
 
