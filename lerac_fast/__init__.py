@@ -1,10 +1,11 @@
 """A learning rate of its own for every layer, at no cost, and the curricula that live on it."""
 
 from lerac_fast._build_info import build_info as build_info
+from lerac_fast.curricula.cbs import CBS as CBS
 from lerac_fast.curricula.layers import layer_groups as layer_groups
 from lerac_fast.curricula.lerac import LeRaC as LeRaC
 from lerac_fast.ops.gaussian_smooth import GaussianSmooth as GaussianSmooth
 from lerac_fast.ops.gaussian_smooth import gaussian_smooth as gaussian_smooth
 from lerac_fast.ops.gaussian_smooth import gaussian_smooth_ as gaussian_smooth_
 
-__all__ = ["GaussianSmooth", "LeRaC", "build_info", "gaussian_smooth", "gaussian_smooth_", "layer_groups"]
+__all__ = ["CBS", "GaussianSmooth", "LeRaC", "build_info", "gaussian_smooth", "gaussian_smooth_", "layer_groups"]

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "lerac_fast"
 
-# Part of the package -> the parts that it may import. The order is: _extension <- ops <- optim <- curricula <- experiments,
-# except that optimizers and curricula know nothing of each other.
+# Part of the package -> the parts that it may import. The order is: _extension <- ops <- optim, and ops <- curricula <-
+# experiments; optimizers and curricula know nothing of each other.
 PYTHON_RULES = {
     "_extension": {"_built_with"},
     "_build_info": {"_extension", "_built_with"},

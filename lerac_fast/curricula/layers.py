@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lerac_fast.curricula.depth import FirstUse, Place, first_uses, parameter_places
+from lerac_fast.curricula.wrappers import unwrap
 
 By: TypeAlias = str | re.Pattern[str] | Callable[[str], str | None]
 Options: TypeAlias = Callable[[str, nn.Parameter], Mapping[str, Any] | None]
@@ -90,7 +91,7 @@ def layer_groups(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
-    model = _unwrap(model)
+    model = unwrap(model)
     places = parameter_places(model)
     _check_trainable(model, places)
     if example_inputs is None and example_kwargs is None:
@@ -107,13 +108,6 @@ def layer_groups(
             stacklevel=2,
         )
     return _build_groups(chosen, layers, uses, options)
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return _unwrap(model.module)
-    compiled = getattr(model, "_orig_mod", None)
-    return _unwrap(compiled) if isinstance(compiled, nn.Module) else model
 
 
 def _check_trainable(model: nn.Module, places: Mapping[str, Place]) -> None:
