@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import truediv
 
 import pytest
 import torch
@@ -49,15 +50,21 @@ def compare(benchmark, request) -> Callable[..., Result]:
 
     Call it with the case's name, ``{contender: function}``, and the bytes that the subject must move. In each round the
     peers have their turns in a new random order, then the subject. A turn is one call that is not timed, so that the
-    caches hold what the contender itself leaves there and not what the one before it left, and one that is. Rounds
-    fill `seconds`, within limits.
+    caches hold what the contender itself leaves there and not what the one before it left, and one that is; or the
+    latter only, if not `warm`. Rounds fill `seconds`, within limits.
     """
 
-    def run(case: str, contenders: dict[str, Callable[[], object]], bytes_moved: int, seconds: float = 4.0) -> Result:
+    def run(
+        case: str,
+        contenders: dict[str, Callable[[], object]],
+        bytes_moved: int,
+        seconds: float = 4.0,
+        warm: bool = True,
+    ) -> Result:
         subject, *peers = contenders
         for function in contenders.values():  # makes states, starts threads
             function()
-        one_round = 2 * sum(_once(function) for function in contenders.values())
+        one_round = (1 + warm) * sum(_once(function) for function in contenders.values())
         rounds = max(7, min(300, int(seconds / one_round)))
         times: dict[str, list[float]] = {name: [] for name in contenders}
         order = random.Random(0)
@@ -65,9 +72,11 @@ def compare(benchmark, request) -> Callable[..., Result]:
         def run_peers() -> None:
             order.shuffle(peers)
             for peer in peers:
-                contenders[peer]()
+                if warm:
+                    contenders[peer]()
                 times[peer].append(_once(contenders[peer]))
-            contenders[subject]()
+            if warm:
+                contenders[subject]()
 
         gc.collect()
         gc.disable()
@@ -83,6 +92,9 @@ def compare(benchmark, request) -> Callable[..., Result]:
             "case": case,
             "median_us": {name: round(value, 2) for name, value in medians.items()},
             "ratio": {name: round(result.ratio(name), 4) for name in medians if name != subject},
+            "median_ratio_within_rounds": {
+                name: round(statistics.median(map(truediv, times[subject], times[name])), 4) for name in peers
+            },
             "bytes_moved": bytes_moved,
             "gigabytes_per_second": round(bytes_moved / medians[subject] / 1e3, 2),
         }

@@ -1,6 +1,6 @@
 """Pictures of training runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +51,8 @@ def learning_rates(conventional: Run, lerac: Run, *, lerac_iters: int) -> Figure
     return figure
 
 
-def learning_curves(runs: Sequence[Run], *, lerac_iters: int) -> Figure:
-    """The training loss and the validation accuracy of every run over the epochs."""
+def learning_curves(runs: Sequence[Run], ends: Mapping[str, int]) -> Figure:
+    """The training loss and the validation accuracy of every run over the epochs; `ends` are iterations to mark."""
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     loss_axes, accuracy_axes = figure.subplots(1, 2, sharex=True)
     for run, (colour, dashes, marker) in zip(runs, _STYLES, strict=False):
@@ -69,7 +69,9 @@ def learning_curves(runs: Sequence[Run], *, lerac_iters: int) -> Figure:
     for axes in (loss_axes, accuracy_axes):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
-        _mark_end(axes, lerac_iters / steps_per_epoch, "LeRaC ends", height=0.95)
+        for text, iteration in ends.items():
+            if iteration < len(runs[0].history.losses):
+                _mark_end(axes, iteration / steps_per_epoch, text, height=0.95)
     figure.legend(handles=accuracy_axes.lines[: len(runs)], loc="outside upper center", ncols=len(runs))
     return figure
 

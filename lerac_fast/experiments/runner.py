@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from lerac_fast.experiments.data import Labelled
 from lerac_fast.experiments.errors import ExperimentError
+from lerac_fast.experiments.regimes import Stepped
 
 _EVALUATION_BATCH = 500
 
@@ -26,7 +26,7 @@ class History:
     learning_rates: list[list[float]] = field(default_factory=list)
     """Of every param group, as used by the step."""
     step_seconds: list[float] = field(default_factory=list)
-    """Forward and backward pass, optimizer and schedulers."""
+    """Forward and backward pass, optimizer, schedulers and curricula."""
     validation_accuracies: list[float] = field(default_factory=list)
 
     @property
@@ -39,15 +39,15 @@ class History:
 class Run:
     """One model in training under one regime."""
 
-    def __init__(self, name: str, model: nn.Module, optimizer: Optimizer, schedulers: Sequence[LRScheduler]) -> None:
+    def __init__(self, name: str, model: nn.Module, optimizer: Optimizer, schedules: Sequence[Stepped]) -> None:
         self.name = name
         self.model = model
         self.optimizer = optimizer
-        self.schedulers = schedulers
+        self.schedules = schedules
         self.history = History()
 
     def step(self, batch: Labelled) -> None:
-        """One optimizer step on a batch, and one step of every scheduler.
+        """One optimizer step on a batch, and one step of every schedule.
 
         Raises:
             ExperimentError: the loss is infinite or not a number.
@@ -58,8 +58,8 @@ class Run:
         loss = F.cross_entropy(self.model(batch.images), batch.labels)
         loss.backward()
         self.optimizer.step()
-        for scheduler in self.schedulers:
-            scheduler.step()
+        for schedule in self.schedules:
+            schedule.step()
         self.history.step_seconds.append(time.perf_counter() - start)
         self.history.losses.append(loss.item())
         self.history.learning_rates.append(learning_rates)

@@ -16,7 +16,7 @@ from lerac_fast.experiments.data import fashion_mnist
 from lerac_fast.experiments.demo import TIMED_OPTIMIZERS
 from lerac_fast.experiments.regimes import REGIMES
 
-QUICK = ("--train-images", "300", "--epochs", "2", "--batch-size", "45")
+QUICK = ("--train-images", "300", "--epochs", "2", "--batch-size", "15", "--cbs-epochs", "1")
 
 
 @dataclass
@@ -46,8 +46,9 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     measured = {(row["measure"], row["subject"]): row for row in record["table"]}
     assert measured.keys() == {
         *(("test accuracy", name) for name in REGIMES),
-        *(("time per training step", name) for name in REGIMES),
-        *(("time per optimizer step", name) for name in TIMED_OPTIMIZERS),
+        *(("step, CBS active", name) for name in REGIMES),
+        *(("step, CBS retired", name) for name in REGIMES),
+        *(("optimizer step", name) for name in TIMED_OPTIMIZERS),
     }
     for (measure, _), row in measured.items():
         assert row["unit"] == ("fraction" if measure == "test accuracy" else "s")
@@ -61,8 +62,8 @@ def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "test": 360,
     }
     settings = record["settings"]
-    assert (settings["seed"], settings["batch_size"], settings["total_iters"]) == (7, 45, 12)
-    assert settings["lerac_iters"] == 3
+    assert (settings["seed"], settings["batch_size"], settings["total_iters"]) == (7, 15, 36)
+    assert (settings["lerac_iters"], settings["cbs_every"]) == (9, 1)
     assert record["machine"]["cpu"]
     assert record["versions"]["torch"]
     for name in REGIMES:

@@ -80,15 +80,31 @@ def test_divergence_is_reported() -> None:
         train_quietly([run], make_data(40))
 
 
+class Layers(nn.Module):
+    """A convolution that CBS smooths, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 2, 3, padding=1)
+        self.linear = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.linear(self.convolution(x).flatten(1))
+        return logits
+
+
 def test_regimes() -> None:
-    schedule = Schedule(total_iters=20, lerac_iters=4, min_lr=1e-5)
-    traces = {}
+    schedule = Schedule(total_iters=20, lerac_iters=4, min_lr=1e-5, cbs_every=1)
+    traces, smoothed = {}, {}
     for name, regime in REGIMES.items():
-        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
-        groups = [{"params": layer.parameters(), "depth": depth} for depth, layer in enumerate(model)]
+        model = Layers()
+        groups = [{"params": layer.parameters(), "depth": depth} for depth, layer in enumerate(model.children())]
         optimizer = SGD(groups, lr=0.1)
-        run = Run(name, nn.Sequential(nn.Flatten(), model), optimizer, regime(optimizer, schedule))
-        train_quietly([run], make_data(20), epochs=4)
+        run = Run(name, model, optimizer, regime(model, optimizer, schedule))
+        smoothed[name] = []
+        for _ in range(20):
+            smoothed[name].append(len(model.convolution._forward_hooks))
+            run.step(make_data(4))
         traces[name] = torch.tensor(run.history.learning_rates)
     conventional, lerac = traces["conventional"], traces["LeRaC"]
     expected = torch.tensor([0.1] * 12 + [0.01] * 5 + [0.001] * 3)
@@ -96,6 +112,10 @@ def test_regimes() -> None:
     torch.testing.assert_close(lerac[:, 0], expected)
     torch.testing.assert_close(lerac[:5, 1], torch.tensor([1e-5, 1e-4, 1e-3, 1e-2, 1e-1]))
     torch.testing.assert_close(lerac[4:], conventional[4:])
+    assert torch.equal(traces["CBS"], conventional)
+    assert torch.equal(traces["CBS + LeRaC"], lerac)
+    assert smoothed["conventional"] == smoothed["LeRaC"] == [0] * 20
+    assert smoothed["CBS"] == smoothed["CBS + LeRaC"] == [1] * 17 + [0] * 3
 
 
 def test_interleaved_medians_takes_turns() -> None:

@@ -153,6 +153,7 @@ def test_without_gradients() -> None:
 
 
 # opcheck's own test warns so, of torch.relu just as well.
+@pytest.mark.compiles
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf Tensor:UserWarning")
 @all_dtypes
 @all_layouts
@@ -167,6 +168,7 @@ def test_opcheck(requires_grad, layout, dtype) -> None:
     opcheck(OPS.gaussian_smooth_.default, (x.detach().clone(), SIGMA, 3, [2, 3]), test_utils=eager)
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 @pytest.mark.parametrize("op", [gaussian_smooth, gaussian_smooth_])
 def test_compiles_whole(op, backend) -> None:
@@ -184,6 +186,7 @@ def test_compiles_whole(op, backend) -> None:
         torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("op", [gaussian_smooth, gaussian_smooth_])
 def test_annealing_does_not_compile_again(op) -> None:
     torch._dynamo.reset()
@@ -197,6 +200,7 @@ def test_annealing_does_not_compile_again(op) -> None:
             torch.testing.assert_close(compiled(x), gaussian_smooth(x, value))
 
 
+@pytest.mark.compiles
 def test_dynamic_shapes() -> None:
     torch._dynamo.reset()
     compiled = torch.compile(lambda x: gaussian_smooth(x, SIGMA) * 2, fullgraph=True, dynamic=True, backend="aot_eager")
@@ -205,6 +209,7 @@ def test_dynamic_shapes() -> None:
         torch.testing.assert_close(compiled(x), gaussian_smooth(x, SIGMA) * 2)
 
 
+@pytest.mark.compiles
 def test_export() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3), GaussianSmooth(0.8))
     x = random((2, 3, 8, 8), torch.float32)

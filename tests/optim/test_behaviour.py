@@ -423,6 +423,7 @@ def test_plain_subclasses_take_the_kernels(case: Case) -> None:
     assert not torch.equal(param.detach(), torch.ones(4))
 
 
+@pytest.mark.compiles
 def test_compiled_step_gives_the_same_numbers() -> None:
     net, expected = model(), model()
     optimizer = lerac_fast.optim.AdamW(net.parameters())

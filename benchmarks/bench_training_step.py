@@ -1,0 +1,109 @@
+"""What the curricula cost in a whole training step: forward, backward, optimizer, schedulers.
+
+One interleaved run of the conventional step, LeRaC, CBS by grouped convolution (as its authors do it) and CBS here,
+while it is active and once it has retired. Each contender trains its own copy of one model on the same batch.
+"""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from benchmarks.bench_gaussian_smooth import SIGMA, depthwise
+from lerac_fast import CBS, LeRaC, layer_groups
+from lerac_fast.optim import SGD
+
+
+def _resnet18_for_cifar() -> nn.Module:
+    model = torchvision.models.resnet18(num_classes=10)
+    model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return model
+
+
+# Model -> how to make it, batch size, side of the images.
+MODELS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
+    "ResNet-18": (_resnet18_for_cifar, 64, 32),
+    "Wide-ResNet-50-2": (lambda: torchvision.models.wide_resnet50_2(num_classes=10), 16, 64),
+    "DenseNet-121": (lambda: torchvision.models.densenet121(num_classes=10), 16, 64),
+}
+OPTIONS = {"lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4}
+
+
+def _convolve_outputs(model: nn.Module) -> None:
+    """CBS as its authors do it: a frozen depthwise convolution after every convolution wider than 1."""
+
+    def hook(module: nn.Module, _: object, output: Tensor) -> Tensor:
+        if not hasattr(module, "smoothing"):
+            module.smoothing = depthwise(output)
+        return module.smoothing(output)
+
+    for module in list(model.modules()):
+        if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1:
+            module.register_forward_hook(hook)
+
+
+def contenders(initial: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Callable[[], object]]:
+    def step(prepare: Callable[[nn.Module], object] | None = None, lerac: bool = False) -> Callable[[], object]:
+        model = copy.deepcopy(initial)
+        kept = prepare(model) if prepare else None
+        optimizer = SGD(layer_groups(model, example_inputs=images) if lerac else model.parameters(), **OPTIONS)
+        curriculum = LeRaC(optimizer, total_iters=10**6, min_lr=1e-8) if lerac else None
+
+        def run() -> object:
+            optimizer.zero_grad()
+            F.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+            if curriculum is not None:
+                curriculum.step()
+            return kept  # keeps the CBS alive
+
+        return run
+
+    def smooth(model: nn.Module) -> CBS:
+        return CBS(model, sigma=SIGMA, decay=1.0)
+
+    return {
+        "conventional": step(),
+        "LeRaC": step(lerac=True),
+        "CBS": step(smooth),
+        "CBS + LeRaC": step(smooth, lerac=True),
+        "CBS, retired": step(lambda model: CBS(model, sigma=0.1)),
+        "CBS by grouped convolution": step(_convolve_outputs),
+    }
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize("name", MODELS)
+def bench_training_step(compare, name: str, layout: torch.memory_format) -> None:
+    make, batch, side = MODELS[name]
+    torch.manual_seed(0)
+    model = make().to(memory_format=layout)
+    images = torch.randn(batch, 3, side, side).contiguous(memory_format=layout)
+    labels = torch.randint(0, 10, (batch,))
+    case = f"{name}, {batch} x 3 x {side} x {side}, {str(layout)[6:].removesuffix('_format')}"
+    # Every step streams the whole model through the caches: a call that is not timed would change nothing.
+    compare(case, contenders(model, images, labels), bytes_moved=0, seconds=150.0, warm=False)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def bench_lerac_alone(compare, name: str) -> None:
+    """What LeRaC adds to a step, apart from the noise of everything else: unequal rates, and setting them."""
+    make, _, side = MODELS[name]
+    model = make()
+    groups = layer_groups(model, example_inputs=torch.zeros(2, 3, side, side))
+    for param in model.parameters():
+        param.grad = torch.full_like(param, 1e-6)
+    one, many = SGD(model.parameters(), **OPTIONS), SGD(groups, **OPTIONS)
+    many.state = one.state
+    curriculum = LeRaC(many, total_iters=10**6, min_lr=1e-8)
+
+    def lerac() -> None:
+        many.step()
+        curriculum.step()
+
+    compare(f"{name}, {len(groups)} layers", {"optimizer and LeRaC": lerac, "optimizer": one.step}, bytes_moved=0)
