@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from benchmarks.bench_gaussian_smooth import SIGMA, depthwise
-from lerac_fast import CBS, LeRaC, layer_groups
+from lerac_fast import CBS, LeRaC, gaussian_smooth_, layer_groups
 from lerac_fast.optim import SGD
 
 
@@ -77,17 +77,53 @@ def contenders(initial: nn.Module, images: Tensor, labels: Tensor) -> dict[str, 
     }
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
-@pytest.mark.parametrize("name", MODELS)
-def bench_training_step(compare, name: str, layout: torch.memory_format) -> None:
+def prepare(name: str, layout: torch.memory_format) -> tuple[str, nn.Module, Tensor, Tensor]:
+    """The name of the case, a new model, images and labels."""
     make, batch, side = MODELS[name]
     torch.manual_seed(0)
     model = make().to(memory_format=layout)
     images = torch.randn(batch, 3, side, side).contiguous(memory_format=layout)
     labels = torch.randint(0, 10, (batch,))
     case = f"{name}, {batch} x 3 x {side} x {side}, {str(layout)[6:].removesuffix('_format')}"
+    return case, model, images, labels
+
+
+layouts = pytest.mark.parametrize(
+    "layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"]
+)
+
+
+@layouts
+@pytest.mark.parametrize("name", MODELS)
+def bench_training_step(compare, name: str, layout: torch.memory_format) -> None:
+    case, model, images, labels = prepare(name, layout)
     # Every step streams the whole model through the caches: a call that is not timed would change nothing.
     compare(case, contenders(model, images, labels), bytes_moved=0, seconds=150.0, warm=False)
+
+
+@layouts
+@pytest.mark.parametrize("name", MODELS)
+def bench_smoothing_alone(compare, name: str, layout: torch.memory_format) -> None:
+    """What CBS adds to a step, apart from the noise of everything else: the maps of all sites, smoothed twice.
+
+    Once for the forward and once for the backward pass, one map after the other, so that none is still in the caches.
+    """
+    case, model, images, labels = prepare(name, layout)
+    step = contenders(model, images, labels)["conventional"]
+    maps: list[Tensor] = []
+    for site in CBS(model, sigma=SIGMA, decay=1.0).sites:
+        module = model.get_submodule(site)
+        module.register_forward_hook(lambda _, __, output: maps.append(output.detach().clone()))
+    model(images)
+    sigma = torch.tensor(SIGMA, dtype=torch.float64)
+
+    def smooth_all() -> None:
+        for _ in range(2):
+            for x in maps:
+                gaussian_smooth_(x, sigma)
+
+    moved = 4 * sum(x.nbytes for x in maps)
+    compare(f"{case}, {len(maps)} maps", {"smoothing": smooth_all, "conventional step": step}, moved, seconds=30.0)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,4 +1,4 @@
-"""Prints the record that ``make bench`` writes as the Markdown tables of docs/performance.md.
+"""Prints a record that ``make bench`` writes as the Markdown tables of docs/performance.md.
 
 Usage: python -m benchmarks.table RECORD.json
 """
@@ -9,39 +9,36 @@ from pathlib import Path
 from typing import Any
 
 SHORT = {
+    "lerac_fast, group per tensor": "group per tensor",
     "lerac_fast, one group": "one group of ours",
-    "torch fused, one group": "torch fused, one group",
     "torch fused, group per tensor": "torch fused, per tensor",
     "torch default, group per tensor": "torch default, per tensor",
-    "torch foreach, one group": "torch foreach, one group",
-    "torch loop, one group": "torch loop, one group",
     "DeepSpeed CPUAdam, one group": "DeepSpeed, one group",
 }
 
 
-def rows(benchmarks: list[dict[str, Any]], prefix: str) -> list[list[str]]:
+def markdown(benchmarks: list[dict[str, Any]]) -> str:
     """A row per case: the subject's milliseconds, its ratio to every peer, its share of the limit."""
-    table = []
-    for benchmark in benchmarks:
-        if not benchmark["name"].startswith(prefix):
-            continue
-        info = benchmark["extra_info"]
-        medians, ratios = info["median_us"], info["ratio"]
-        subject = next(iter(medians.values())) / 1e3
-        cells = [f"{ratios[name]:.2f}" if name in ratios else "" for name in SHORT]
-        table.append([info["case"], f"{subject:.2f}", *cells, str(info.get("share_of_limit", ""))])
-    return table
-
-
-def markdown(benchmarks: list[dict[str, Any]], prefix: str) -> str:
-    head = ["case", "ms, group per tensor", *SHORT.values(), "share of limit"]
-    body = rows(benchmarks, prefix)
-    used = [i for i in range(len(head)) if any(row[i] for row in body)]
-    lines = [[head[i] for i in used], ["---"] * len(used), *([row[i] for i in used] for row in body)]
+    infos = [benchmark["extra_info"] for benchmark in benchmarks]
+    subject = next(iter(infos[0]["median_us"]))
+    peers = list(dict.fromkeys(name for info in infos for name in info["ratio"] if name != "stream limit"))
+    limited = any("share_of_limit" in info for info in infos)
+    head = ["case", f"ms, {SHORT.get(subject, subject)}", *(SHORT.get(peer, peer) for peer in peers)]
+    lines = [head + ["share of limit"] * limited]
+    lines.append(["---"] * len(lines[0]))
+    for info in infos:
+        ratios = [f"{info['ratio'][peer]:.2f}" if peer in info["ratio"] else "" for peer in peers]
+        share = [str(info.get("share_of_limit", ""))] * limited
+        lines.append([info["case"], f"{info['median_us'][subject] / 1e3:.2f}", *ratios, *share])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def main(path: Path) -> None:
+    benchmarks = json.loads(path.read_text())["benchmarks"]
+    for name in dict.fromkeys(benchmark["name"].partition("[")[0] for benchmark in benchmarks):
+        chosen = [benchmark for benchmark in benchmarks if benchmark["name"].partition("[")[0] == name]
+        print(f"\n### {name.removeprefix('bench_')}\n\n{markdown(chosen)}")
+
+
 if __name__ == "__main__":
-    record = json.loads(Path(sys.argv[1]).read_text())
-    for prefix in ("bench_float32", "bench_bfloat16", "bench_host_cost"):
-        print(f"\n### {prefix.removeprefix('bench_')}\n\n{markdown(record['benchmarks'], prefix)}")
+    main(Path(sys.argv[1]))
