@@ -2,10 +2,24 @@
 
 from lerac_fast._build_info import build_info as build_info
 from lerac_fast.curricula.cbs import CBS as CBS
+from lerac_fast.curricula.data_parameters import DataParameters as DataParameters
+from lerac_fast.curricula.indices import with_indices as with_indices
 from lerac_fast.curricula.layers import layer_groups as layer_groups
 from lerac_fast.curricula.lerac import LeRaC as LeRaC
 from lerac_fast.ops.gaussian_smooth import GaussianSmooth as GaussianSmooth
 from lerac_fast.ops.gaussian_smooth import gaussian_smooth as gaussian_smooth
 from lerac_fast.ops.gaussian_smooth import gaussian_smooth_ as gaussian_smooth_
+from lerac_fast.ops.tempered_cross_entropy import tempered_cross_entropy as tempered_cross_entropy
 
-__all__ = ["CBS", "GaussianSmooth", "LeRaC", "build_info", "gaussian_smooth", "gaussian_smooth_", "layer_groups"]
+__all__ = [
+    "CBS",
+    "DataParameters",
+    "GaussianSmooth",
+    "LeRaC",
+    "build_info",
+    "gaussian_smooth",
+    "gaussian_smooth_",
+    "layer_groups",
+    "tempered_cross_entropy",
+    "with_indices",
+]

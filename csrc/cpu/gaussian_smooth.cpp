@@ -23,6 +23,8 @@ using at::Tensor;
 // Rows from this length on are smoothed one at a time; planes of shorter ones several at once, about kBlock elements.
 constexpr int64_t kLongRow = 128;
 constexpr int64_t kBlock = 4096;
+// Larger planes are smoothed by rows, however short, as the scratch memory for several rows at once grows with them.
+constexpr int64_t kLargestBlock = 1 << 18;
 // Rows that need nothing of their columns are cut to pieces of this length, which stay in the first-level cache.
 constexpr int64_t kPiece = 1024;
 // Fewer elements than this are not worth waking another thread for.
@@ -124,7 +126,7 @@ void run(const Sweep& sweep, const Tensor& x, const Tensor& y, const Gaussian& g
   const Plane& plane = sweep.plane;
   const int64_t plane_size = plane.rows * plane.row_size();
 
-  if (plane.row_size() < kLongRow && !fills_vectors(plane.inner)) {
+  if (plane.row_size() < kLongRow && !fills_vectors(plane.inner) && plane_size <= kLargestBlock) {
     const int64_t at_once = std::max<int64_t>(1, kBlock / plane_size);
     const int64_t blocks = (sweep.planes + at_once - 1) / at_once;
     const int64_t grain = std::max<int64_t>(1, kElementsPerThread / (at_once * plane_size));
