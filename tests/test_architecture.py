@@ -22,7 +22,7 @@ PYTHON_RULES = {
     "experiments": {"", "_build_info", "ops", "optim", "curricula"},
     "": {"_build_info", "ops", "curricula"},  # lerac_fast/__init__.py
 }
-CXX_RULES = {"math": set(), "engine": {"math"}, "ops": set(), "cpu": {"math", "engine", "ops"}}
+CXX_RULES = {"math": set(), "engine": {"math"}, "ops": {"math"}, "cpu": {"math", "engine", "ops"}}
 
 
 def _part(module: str) -> str:

@@ -11,7 +11,6 @@
 
 #include "cpu/capability.h"
 #include "cpu/gaussian_smooth_kernels.h"
-#include "math/gaussian.h"
 #include "ops/gaussian_smooth.h"
 
 namespace lerac_fast::cpu {
@@ -171,20 +170,12 @@ void smooth_dense(const Tensor& x, const Tensor& y, const Gaussian& gaussian, In
   }
 }
 
-// The weights, or none where smoothing is the identity.
-std::vector<double> weights_of(const Tensor& x, const Tensor& sigma, int64_t kernel_size) {
-  std::vector<double> weights(static_cast<size_t>(kernel_size / 2 + 1));
-  math::gaussian_weights(ops::read_sigma(sigma), kernel_size / 2, weights.data());
-  if (kernel_size == 1 || x.numel() == 0 || weights[1] == 0) weights.clear();
-  return weights;
-}
-
 Tensor smooth(const Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
   ops::check_gaussian_smooth(x, sigma, kernel_size, dims);
   kernel_for(x.scalar_type());
-  const auto weights = weights_of(x, sigma, kernel_size);
-  if (weights.empty()) return x.clone();
-  const Gaussian gaussian{weights.data(), kernel_size / 2};
+  const auto weights = ops::gaussian_weights(x, sigma, kernel_size, dims);
+  if (x.numel() == 0 || weights.size() == 1) return x.clone();
+  const Gaussian gaussian{weights.data(), int64_t(weights.size()) - 1};
   if (!x.is_non_overlapping_and_dense()) {
     const Tensor y = x.clone();
     smooth_dense(y, y, gaussian, dims);
@@ -198,9 +189,9 @@ Tensor smooth(const Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArra
 Tensor& smooth_in_place(Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
   ops::check_gaussian_smooth(x, sigma, kernel_size, dims);
   kernel_for(x.scalar_type());
-  const auto weights = weights_of(x, sigma, kernel_size);
-  if (weights.empty()) return x;
-  const Gaussian gaussian{weights.data(), kernel_size / 2};
+  const auto weights = ops::gaussian_weights(x, sigma, kernel_size, dims);
+  if (x.numel() == 0 || weights.size() == 1) return x;
+  const Gaussian gaussian{weights.data(), int64_t(weights.size()) - 1};
   if (x.is_non_overlapping_and_dense())
     smooth_dense(x, x, gaussian, dims);
   else

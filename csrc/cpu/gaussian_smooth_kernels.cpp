@@ -154,7 +154,7 @@ void smooth_rows(const void* source, void* target, const Plane& plane, const Gau
   if (gaussian.radius == 1 && plane.across_rows && plane.across_columns && fills_vectors(plane.inner))
     return smooth_pixel_rows(static_cast<const Element*>(source), static_cast<Element*>(target), plane, gaussian, begin,
                              end, scratch);
-  const int64_t size = plane.row_size(), radius = gaussian.radius, window = 2 * radius + 1;
+  const int64_t size = plane.row_size(), radius = gaussian.radius, window = window_of(plane, gaussian);
   T* ring = static_cast<T*>(scratch); // the rows that an output row needs, smoothed along their columns
   const int64_t stride = whole_lines(size);
   T* zeros = ring + window * stride;

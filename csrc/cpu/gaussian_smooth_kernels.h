@@ -37,8 +37,13 @@ inline bool fills_vectors(int64_t inner) { return inner >= 16; }
 // Arrays in scratch memory begin at cache lines: vectors that straddle two take twice as long.
 inline int64_t whole_lines(int64_t elements) { return (elements + 15) / 16 * 16; }
 
+// Rows that an output row needs.
+inline int64_t window_of(const Plane& plane, const Gaussian& gaussian) {
+  return plane.across_rows ? 2 * gaussian.radius + 1 : 1;
+}
+
 inline int64_t scratch_of_rows(const Plane& plane, const Gaussian& gaussian) {
-  return (2 * gaussian.radius + 3) * whole_lines(plane.row_size()) + gaussian.radius + 1;
+  return (window_of(plane, gaussian) + 2) * whole_lines(plane.row_size()) + gaussian.radius + 1;
 }
 inline int64_t scratch_of_planes(const Plane& plane, const Gaussian& gaussian, int64_t at_once) {
   return 4 * whole_lines(at_once * plane.rows * plane.row_size()) + gaussian.radius + 1;

@@ -86,11 +86,12 @@ template <typename T> struct Operands {
 template <typename T> void check_values(const TemperedRows<T>& rows, int64_t count) {
   for (int64_t r = 0; r < count; ++r) {
     const int64_t target = rows.targets[r];
-    TORCH_CHECK_VALUE(target == rows.ignore_index || (target >= 0 && target < rows.classes),
-                      "tempered_cross_entropy: target ", target, " of row ", r, " is not one of ", rows.classes,
-                      " classes, nor ignore_index=", rows.ignore_index);
-    TORCH_CHECK_VALUE(rows.sigma[r] > 0, "tempered_cross_entropy: sigma ", rows.sigma[r], " of row ", r,
-                      " is not positive");
+    if (target == rows.ignore_index) continue;
+    TORCH_CHECK_VALUE(target >= 0 && target < rows.classes, "tempered_cross_entropy: target ", target, " of row ", r,
+                      " is not one of ", rows.classes, " classes, nor ignore_index=", rows.ignore_index);
+    const T sigma = rows.sigma[r];
+    TORCH_CHECK_VALUE(sigma > 0 && std::isfinite(sigma) && std::isfinite(1 / sigma), "tempered_cross_entropy: sigma ",
+                      sigma, " of row ", r, " is not positive and finite, with a finite inverse");
   }
 }
 
@@ -108,7 +109,8 @@ Tensor reduce(const TemperedRows<T>& rows, const Tensor& losses, TemperedStatist
   }
   if (reduction == ops::Reduction::kMean) {
     total /= weights;
-    for (int64_t r = 0; r < count; ++r) statistics[r].share /= T(weights);
+    for (int64_t r = 0; r < count; ++r)
+      if (statistics[r].share != 0) statistics[r].share /= T(weights);
   }
   Tensor result = at::empty({}, losses.options());
   *result.mutable_data_ptr<T>() = T(total);

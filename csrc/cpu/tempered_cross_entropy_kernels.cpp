@@ -143,8 +143,8 @@ void backward(const TemperedRows<T>& rows, const TemperedStatistics<T>* statisti
     const Element* row = static_cast<const Element*>(rows.logits) + r * classes;
     Element* out = static_cast<Element*>(gradient_by_logits) + r * classes;
     const int64_t target = rows.targets[r];
-    if (target == rows.ignore_index) {
-      memset(out, 0, size_t(classes) * sizeof(Element)); // zero in every storage type
+    if (statistics[r].share == 0 || target < 0 || target >= classes) { // never written beyond, whatever became of it
+      memset(out, 0, size_t(classes) * sizeof(Element));               // zero in every storage type
       continue;
     }
     const T inverse_sigma = 1 / rows.sigma[r], gradient_by_sigma = gradients[r] * inverse_sigma;

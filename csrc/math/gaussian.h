@@ -1,21 +1,15 @@
-// The normalised Gaussian, and how a value is smoothed by it.
+// The Gaussian, and how a value is smoothed by it.
 #pragma once
 
 #include <cmath>
-#include <cstdint>
 
 #include "math/inline.h"
 
 namespace lerac_fast::math {
 
-// The weights w(i) = exp(-i^2 / (2 sigma^2)) / sum of i = 0..radius; those of -i are the same. sigma = 0 gives the
-// identity, an infinite one the mean. Source: Sinha, Garg, Larochelle, "Curriculum by Smoothing".
-template <typename T> LERAC_INLINE void gaussian_weights(double sigma, int64_t radius, T* weights) {
-  double sum = 1;
-  for (int64_t i = 1; i <= radius; ++i) sum += 2 * std::exp(-double(i * i) / (2 * sigma * sigma));
-  weights[0] = T(1 / sum);
-  for (int64_t i = 1; i <= radius; ++i) weights[i] = T(std::exp(-double(i * i) / (2 * sigma * sigma)) / sum);
-}
+// exp(-x^2 / (2 sigma^2)) for x > 0: 0 where sigma is 0, 1 where it is infinite. Source: Sinha, Garg, Larochelle,
+// "Curriculum by Smoothing".
+LERAC_INLINE double gaussian(double x, double sigma) { return std::exp(-x * x / (2 * sigma * sigma)); }
 
 // The nearest neighbours come with the centre, farther ones are added. Neighbours in pairs, so that the sum is the same
 // seen from either side; beyond the border they are zero.

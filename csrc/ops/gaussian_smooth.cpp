@@ -8,13 +8,15 @@
 #include <torch/csrc/autograd/variable.h>
 #include <torch/library.h>
 
+#include "math/gaussian.h"
+
 namespace lerac_fast::ops {
 
 using at::IntArrayRef;
 using at::Tensor;
 
 void check_gaussian_smooth(const Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
-  TORCH_CHECK_VALUE(at::isFloatingType(x.scalar_type()) && x.layout() == at::kStrided,
+  TORCH_CHECK_VALUE(at::isFloatingType(x.scalar_type()) && x.layout() == at::kStrided && !x.is_nested(),
                     "gaussian_smooth: x must be a dense tensor of floating point numbers, not ", x.scalar_type(),
                     " with layout ", x.layout());
   TORCH_CHECK_VALUE(sigma.dim() == 0 && at::isFloatingType(sigma.scalar_type()),
@@ -35,10 +37,25 @@ void check_gaussian_smooth(const Tensor& x, const Tensor& sigma, int64_t kernel_
   }
 }
 
-double read_sigma(const Tensor& sigma) {
-  const auto value = sigma.item<double>();
-  TORCH_CHECK_VALUE(value >= 0, "gaussian_smooth: sigma must be 0 or more, not ", value);
-  return value;
+std::vector<double> gaussian_weights(const Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+  const auto width = sigma.item<double>();
+  TORCH_CHECK_VALUE(width >= 0, "gaussian_smooth: sigma must be 0 or more, not ", width);
+  int64_t longest = 2;
+  for (int64_t dim : dims) longest = std::max(longest, x.size(dim));
+  std::vector<double> weights{1};
+  double sum = 1;
+  for (int64_t i = 1; i <= kernel_size / 2; ++i) {
+    const double weight = math::gaussian(double(i), width);
+    if (weight == 0) break;
+    sum += 2 * weight;
+    if (i < longest) weights.push_back(weight);
+  }
+  for (double& weight : weights) weight /= sum;
+  const auto vanishes = [&](double weight) {
+    return x.scalar_type() == at::kDouble ? weight == 0 : float(weight) == 0;
+  };
+  while (vanishes(weights.back())) weights.pop_back();
+  return weights;
 }
 
 namespace {
@@ -70,10 +87,13 @@ Tensor& smooth_in_place_meta(Tensor& x, const Tensor& sigma, int64_t kernel_size
   return x;
 }
 
-// Nobody else can see the memory of this gradient, nor will, so that it may be overwritten.
+// Nobody else can see the memory of this gradient, nor will, so that it may be overwritten: one reference to the
+// tensor, one to its storage, and bytes of torch's own allocator, not lent by NumPy or others.
 bool is_ours_alone(const Tensor& gradient) {
   return !at::GradMode::is_enabled() && !at::isTensorSubclassLike(gradient) && gradient.use_count() == 1 &&
-         gradient.storage().use_count() == 1 && gradient.is_non_overlapping_and_dense();
+         gradient.storage().use_count() == 1 &&
+         gradient.storage().data_ptr().get_deleter() == c10::GetAllocator(gradient.device().type())->raw_deleter() &&
+         gradient.is_non_overlapping_and_dense();
 }
 
 // The kernel is symmetric and the padding zero, so the operator is its own adjoint: backward is forward. `gradients` is

@@ -11,8 +11,8 @@ using at::Tensor;
 using c10::string_view;
 using OptionalTensor = std::optional<Tensor>;
 
-Reduction check_tempered_cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& sigma,
-                                       const OptionalTensor& weight, string_view reduction, double label_smoothing) {
+namespace {
+void check_targets(const Tensor& logits, const Tensor& targets) {
   TORCH_CHECK_VALUE(at::isFloatingType(logits.scalar_type()) && logits.layout() == at::kStrided && logits.dim() > 0,
                     "tempered_cross_entropy: logits must be floating point numbers [N, C, ...] or [C], not ",
                     logits.scalar_type(), " of shape ", logits.sym_sizes());
@@ -24,6 +24,12 @@ Reduction check_tempered_cross_entropy(const Tensor& logits, const Tensor& targe
   TORCH_CHECK_VALUE(targets.sym_sizes() == c10::SymIntArrayRef(expected), "tempered_cross_entropy: targets of shape ",
                     targets.sym_sizes(), " do not match logits of shape ", logits.sym_sizes(),
                     ", without their classes: ", c10::SymIntArrayRef(expected));
+}
+} // namespace
+
+Reduction check_tempered_cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& sigma,
+                                       const OptionalTensor& weight, string_view reduction, double label_smoothing) {
+  check_targets(logits, targets);
   TORCH_CHECK_VALUE(
       at::isFloatingType(sigma.scalar_type()) && sigma.sym_sizes() == targets.sym_sizes(),
       "tempered_cross_entropy: sigma must be floating point numbers that broadcast to the targets' shape ",
@@ -74,6 +80,10 @@ std::tuple<Tensor, Tensor> call_backward(const Tensor& gradient, const Tensor& l
 Tensor tempered_cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& sigma,
                               const OptionalTensor& weight, string_view reduction, double label_smoothing,
                               int64_t ignore_index) {
+  check_targets(logits, targets);
+  TORCH_CHECK_VALUE(at::is_expandable_to(sigma.sym_sizes(), targets.sym_sizes()),
+                    "tempered_cross_entropy: sigma of shape ", sigma.sym_sizes(),
+                    " does not broadcast to the targets' shape ", targets.sym_sizes());
   const Tensor each = sigma.sym_sizes() == targets.sym_sizes() ? sigma : sigma.expand_symint(targets.sym_sizes());
   return std::get<0>(call_forward(logits, targets, each, weight, reduction, label_smoothing, ignore_index));
 }
@@ -102,7 +112,8 @@ variable_list differentiable_gradients(const Tensor& gradient, const Tensor& log
                                        const Tensor& sigma, const OptionalTensor& weight, const Tensor& statistics,
                                        double label_smoothing, int64_t ignore_index) {
   const auto type = compute_type(logits);
-  const Tensor z = logits.movedim(class_axis(logits), -1).to(type), s = sigma.to(type).unsqueeze(-1);
+  const Tensor raw = logits.movedim(class_axis(logits), -1).to(type), s = sigma.to(type).unsqueeze(-1);
+  const Tensor z = raw - raw.detach().amax(-1, true); // as the kernel does, for the sake of the digits
   const auto classes = z.size(-1);
   const Tensor at_target = at::one_hot(targets.masked_fill(targets == ignore_index, 0), classes).to(type);
   Tensor wanted = at_target * (1 - label_smoothing) + label_smoothing / double(classes);
@@ -110,22 +121,25 @@ variable_list differentiable_gradients(const Tensor& gradient, const Tensor& log
   const Tensor surplus = at::softmax(z / s, -1) * wanted.sum(-1, true) - wanted;
   const Tensor share = statistics.select(1, 3).view(targets.sizes());
   const Tensor scale = (gradient.to(type) * share).unsqueeze(-1);
-  const Tensor by_logits = surplus * (scale / s);
-  const Tensor by_sigma = -(by_logits * z).sum(-1) / s.squeeze(-1);
+  const Tensor by_logits = at::where(share.unsqueeze(-1) == 0, 0, surplus * (scale / s));
+  // A class that cannot be has a logit of -inf and a derivative of 0.
+  const Tensor by_sigma = -(by_logits * z.masked_fill(by_logits == 0, 0)).sum(-1) / s.squeeze(-1);
   return {by_logits.movedim(-1, class_axis(logits)).to(logits.scalar_type()), by_sigma.to(sigma.scalar_type())};
 }
 
 struct TemperedCrossEntropy : torch::autograd::Function<TemperedCrossEntropy> {
-  static variable_list forward(AutogradContext* ctx, const Tensor& logits, const Tensor& targets, const Tensor& sigma,
-                               const OptionalTensor& weight, string_view reduction, double label_smoothing,
-                               int64_t ignore_index) {
+  // `statistics` is left out of the graph.
+  static Tensor forward(AutogradContext* ctx, const Tensor& logits, const Tensor& targets, const Tensor& sigma,
+                        const OptionalTensor& weight, string_view reduction, double label_smoothing,
+                        int64_t ignore_index, Tensor* statistics) {
     const at::AutoDispatchBelowADInplaceOrView below;
-    auto [loss, statistics] = call_forward(logits, targets, sigma, weight, reduction, label_smoothing, ignore_index);
-    ctx->save_for_backward({logits, targets, sigma, weight.value_or(Tensor()), statistics});
+    Tensor loss;
+    std::tie(loss, *statistics) =
+        call_forward(logits, targets, sigma, weight, reduction, label_smoothing, ignore_index);
+    ctx->save_for_backward({logits, targets, sigma, weight.value_or(Tensor()), *statistics});
     ctx->saved_data["label_smoothing"] = label_smoothing;
     ctx->saved_data["ignore_index"] = ignore_index;
-    ctx->mark_non_differentiable({statistics});
-    return {loss, statistics};
+    return loss;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
@@ -134,7 +148,7 @@ struct TemperedCrossEntropy : torch::autograd::Function<TemperedCrossEntropy> {
     const OptionalTensor weight = saved[3].defined() ? OptionalTensor(saved[3]) : std::nullopt;
     const double label_smoothing = ctx->saved_data["label_smoothing"].toDouble();
     const int64_t ignore_index = ctx->saved_data["ignore_index"].toInt();
-    variable_list results(7);
+    variable_list results(8);
     if (at::GradMode::is_enabled()) {
       const auto by = differentiable_gradients(gradients[0], logits, targets, sigma, weight, statistics,
                                                label_smoothing, ignore_index);
@@ -152,8 +166,10 @@ std::tuple<Tensor, Tensor> forward_autograd(const Tensor& logits, const Tensor& 
                                             const OptionalTensor& weight, string_view reduction, double label_smoothing,
                                             int64_t ignore_index) {
   check_tempered_cross_entropy(logits, targets, sigma, weight, reduction, label_smoothing);
-  auto results = TemperedCrossEntropy::apply(logits, targets, sigma, weight, reduction, label_smoothing, ignore_index);
-  return {results[0], results[1]};
+  Tensor statistics;
+  Tensor loss = TemperedCrossEntropy::apply(logits, targets, sigma, weight, reduction, label_smoothing, ignore_index,
+                                            &statistics);
+  return {loss, statistics};
 }
 
 TORCH_LIBRARY_IMPL(lerac_fast, CompositeImplicitAutograd, m) {

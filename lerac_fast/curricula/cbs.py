@@ -165,7 +165,8 @@ class CBS:
     def step(self) -> None:
         """Count an epoch (or an iteration) and set the width that follows.
 
-        The backward pass of a loss that was computed before raises RuntimeError if the width has changed.
+        Call it after the backward pass: that of a loss that was computed before raises RuntimeError if the width has
+        changed, and layers under torch.utils.checkpoint are then computed again with the new width, unnoticed.
         """
         self.steps += 1
         self._update()

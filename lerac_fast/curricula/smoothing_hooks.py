@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _global_forward_hooks
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.utils.hooks import RemovableHandle
 
@@ -151,13 +152,13 @@ class SmoothMap(SmoothingHook):
         self.axes = list(site.axes)  # type: ignore[arg-type]
         self.plain = _forward_of(type(site.module)) in _FORWARDS
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor | None:
+    def __call__(self, module: nn.Module, _: tuple[Any, ...], output: Any) -> Tensor | None:
         if not isinstance(output, Tensor):
             raise TypeError(f"CBS: {self.name!r} returns a {type(output).__name__}: say with Tokens how to smooth it")
         smoothing = self.smoothing
         if not smoothing.on.get(output.dtype, True):
             return None
-        if torch.compiler.is_compiling() or not self._may_overwrite(module, args, output):
+        if torch.compiler.is_compiling() or not self._may_overwrite(module, output):
             smoothed: Tensor = torch.ops.lerac_fast.gaussian_smooth(
                 output, smoothing.sigma, smoothing.kernel_size, self.axes
             )
@@ -165,14 +166,14 @@ class SmoothMap(SmoothingHook):
         torch.ops.lerac_fast.gaussian_smooth_(output, smoothing.sigma, smoothing.kernel_size, self.axes)
         return None
 
-    def _may_overwrite(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> bool:
-        if next(iter(module._forward_hooks.values())) is not self:  # an earlier hook may hold on to the output
+    def _may_overwrite(self, module: nn.Module, output: Tensor) -> bool:
+        # An earlier hook may hold on to the output, and so may a forward of somebody else's, which may also go on to an
+        # activation, whose backward pass needs it, or return its input.
+        if _global_forward_hooks or next(iter(module._forward_hooks.values())) is not self:
             return False
-        plain = self.plain and "forward" not in module.__dict__
-        if output.grad_fn is None:
-            return plain  # a forward of somebody else's may return a tensor that it keeps
-        # It may also go on to an activation, whose backward pass needs the output, or return its input, untouched.
-        return output.grad_fn.name() == "ConvolutionBackward0" and (plain or all(output is not arg for arg in args))
+        if not self.plain or "forward" in module.__dict__:
+            return False
+        return output.grad_fn is None or output.grad_fn.name() == "ConvolutionBackward0"
 
 
 class SmoothTokens(SmoothingHook):

@@ -24,14 +24,14 @@ def tempered_cross_entropy(
 ) -> Tensor:
     """Return the cross entropy of ``logits / sigma``, where every example has its own temperature sigma.
 
-    With sigma = 1 it is :func:`torch.nn.functional.cross_entropy`. Each direction reads the logits once, and neither
-    makes a copy of them. float16 and bfloat16 are computed in float32.
+    With sigma = 1 it is :func:`torch.nn.functional.cross_entropy`. Each direction reads the logits once. float16 and
+    bfloat16 are computed in float32.
 
     Args:
         logits: ``[N, C]``, ``[N, C, d1, ...]`` or ``[C]``, unnormalised; float32, float64, bfloat16 or float16. Where
             the classes are not innermost in memory they are copied there first.
         targets: class indices, int64, ``[N]``, ``[N, d1, ...]`` or ``[]``.
-        sigma: temperatures, positive, of a shape that broadcasts to that of `targets`. Gets a gradient.
+        sigma: temperatures, positive and finite, of a shape that broadcasts to that of `targets`. Gets a gradient.
         weight: ``[C]``, the weight of each class, as in torch. Gets no gradient.
         ignore_index: examples with this target count for nothing.
         reduction: "mean" (weighted, over the examples that count), "sum" or "none".
@@ -47,7 +47,8 @@ def tempered_cross_entropy(
     Source: Saxena, Tuzel and DeCoste, "Data Parameters", NeurIPS 2019, Eqs. 1, 3 and 4.
     """
     if not isinstance(sigma, Tensor):
-        sigma = torch.scalar_tensor(sigma, dtype=torch.float32, device=logits.device)
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        sigma = torch.scalar_tensor(sigma, dtype=dtype, device=logits.device)
     loss: Tensor = torch.ops.lerac_fast.tempered_cross_entropy(
         logits, targets, sigma, weight, reduction, label_smoothing, ignore_index
     )

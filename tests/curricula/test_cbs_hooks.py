@@ -74,12 +74,36 @@ def test_a_forward_that_goes_on_from_the_convolution_is_smoothed_out_of_place(ki
     torch.testing.assert_close(gradient, plain_gradient)
 
 
-def test_a_forward_of_another_convolution_is_smoothed_in_place_where_it_can_be():
-    conv = WeightStandardized(3, 4, 3)
+class Keeping(nn.Conv2d):
+    def forward(self, x):
+        self.last = super().forward(x)
+        return self.last
+
+
+@pytest.mark.parametrize("kind", [WeightStandardized, Keeping])
+def test_a_forward_of_somebody_elses_is_smoothed_out_of_place(kind):
+    """It may keep its output, or need it."""
+    conv = kind(3, 4, 3)
     CBS(conv)
-    assert smoothing_calls(lambda: conv(images())) == ["gaussian_smooth_"]
-    with torch.no_grad():
+    for run in (lambda: conv(images()), torch.no_grad()(lambda: conv(images()))):
+        assert smoothing_calls(run) == ["gaussian_smooth"]
+
+
+def test_global_hooks_keep_what_they_saw():
+    """They run before those of modules."""
+    conv = nn.Conv2d(3, 4, 3)
+    CBS(conv)
+    kept = []
+    handle = nn.modules.module.register_module_forward_hook(lambda _, __, output: kept.append(output))
+    try:
         assert smoothing_calls(lambda: conv(images())) == ["gaussian_smooth"]
+        smoothed = conv(images())
+        kept[-1].pow(2).sum().backward(retain_graph=True)
+        smoothed.sum().backward()
+    finally:
+        handle.remove()
+    assert not torch.equal(kept[-1], smoothed)
+    assert smoothing_calls(lambda: conv(images())) == ["gaussian_smooth_"]
 
 
 def test_the_input_is_never_overwritten():

@@ -262,9 +262,10 @@ def test_a_step_does_the_same_whatever_the_number_of_examples():
         return profiled.events()
 
     few, many = events(10**4), events(10**6)
-    memory = [[(event.name, event.self_cpu_memory_usage) for event in found] for found in (few, many)]
-    assert memory[0] == memory[1]
-    assert 0 < max(allocated for _, allocated in memory[1]) < 10**5
+    # What is freed comes as events of its own on some versions of torch, where it falls between two operators.
+    names = [[event.name for event in found if event.name != "[memory]"] for found in (few, many)]
+    assert names[0] == names[1]
+    assert 0 < max(event.self_cpu_memory_usage for event in many) < 10**5
     whole = {event.name for event in many if [10**6] in event.input_shapes}
     assert whole <= {
         "aten::index",

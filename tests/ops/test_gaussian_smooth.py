@@ -190,6 +190,23 @@ def test_every_16_bit_number_survives(dtype, channels, layout) -> None:
     assert not result[~finite].isfinite().any()
 
 
+@all_dtypes
+@all_layouts
+def test_weights_that_vanish_do_not_multiply(layout, dtype) -> None:
+    """In the arithmetic's type, whatever the size of the kernel."""
+    x = random((2, 40, 9, 9), dtype)
+    x[0, 0, 4, 4] = math.inf
+    assert torch.equal(gaussian_smooth(layout(x), 0.02, 5), x)
+    result = gaussian_smooth(layout(x), 0.1 if dtype == torch.float64 else 0.3, 2_000_001)  # reaches a few neighbours
+    assert result.isfinite().sum() > x.numel() - 100
+
+
+def test_kernels_larger_than_the_map() -> None:
+    x = random((1, 2, 4, 5), torch.float64)
+    assert_smoothed(gaussian_smooth(x, 3.0, 31), x, 3.0, 31, [2, 3])
+    assert_smoothed(gaussian_smooth(x[..., :1, :1], 3.0, 31), x[..., :1, :1], 3.0, 31, [2, 3])
+
+
 @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4), (2, 3, 0, 4), (2, 3, 4, 0), (0, 0, 0)], ids=str)
 @all_layouts
 def test_nothing(shape, layout) -> None:

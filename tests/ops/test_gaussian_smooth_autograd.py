@@ -1,5 +1,6 @@
 """What torch builds on: derivatives, in-place rules, fake tensors, compilation, autocast."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,30 @@ def test_gradients_that_others_hold_are_left_alone() -> None:
     y = gaussian_smooth(x, 0.8)
     first = torch.autograd.grad((y * 1).sum(), x, retain_graph=True)[0]
     assert torch.equal(torch.autograd.grad((y * 1).sum(), x)[0], first)
+
+
+class _FromNumpy(torch.autograd.Function):
+    """Its gradient lies in memory that NumPy owns."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weights: np.ndarray) -> Tensor:
+        ctx.weights = weights
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, _: Tensor) -> tuple[Tensor, None]:
+        return torch.from_numpy(ctx.weights), None
+
+
+def test_memory_that_is_not_torchs_is_left_alone() -> None:
+    x = random((2, 5, 9, 9), torch.float32).requires_grad_()
+    weights = np.ones((2, 5, 9, 9), dtype=np.float32)
+    _FromNumpy.apply(gaussian_smooth(x, 0.8), weights).sum().backward()
+    gaussian_smooth(x, 0.8).backward(torch.from_numpy(weights))
+    y = gaussian_smooth(x, 0.8)
+    y.register_hook(lambda _: torch.from_numpy(weights))
+    (y * 1).sum().backward()
+    assert (weights == 1).all()
 
 
 def test_in_place_rules() -> None:

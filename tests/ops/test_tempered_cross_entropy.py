@@ -169,6 +169,27 @@ def test_all_ignored_is_torchs_nan() -> None:
     logits, targets, sigma = batch(4, 3, torch.float32)
     assert tempered_cross_entropy(logits, targets * 0, sigma, ignore_index=0).isnan()
     assert tempered_cross_entropy(logits, targets * 0, sigma, ignore_index=0, reduction="sum") == 0
+    inputs = logits.requires_grad_(), sigma.requires_grad_()
+    loss = tempered_cross_entropy(*inputs[:1], targets * 0, sigma, ignore_index=0)
+    for gradient in torch.autograd.grad(loss, inputs):
+        assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+def test_graphs_of_the_backward_pass_have_its_values() -> None:
+    """Where classes cannot be, where rows are ignored, and where all logits are large."""
+    logits, targets, sigma = batch(8, 20, torch.float32)
+    logits += 1e4
+    logits[:, 5:9] = -math.inf
+    targets = torch.where((targets >= 5) & (targets < 9), 0, targets)
+    targets[3] = -100
+    logits[3] = math.nan
+    inputs = logits.requires_grad_(), sigma.requires_grad_()
+    loss = tempered_cross_entropy(*inputs[:1], targets, sigma)
+    plain = torch.autograd.grad(loss, inputs, retain_graph=True)
+    with_graph = torch.autograd.grad(loss, inputs, create_graph=True)
+    for ours, theirs in zip(with_graph, plain, strict=True):
+        assert ours.isfinite().all()
+        torch.testing.assert_close(ours.detach(), theirs)
 
 
 def test_broadcast_sigma() -> None:
@@ -254,6 +275,10 @@ BAD = [
     ({"sigma": torch.tensor([1.0, 0.0])}, "sigma 0 of row 1 is not positive"),
     ({"sigma": -2.0}, "sigma -2 of row 0 is not positive"),
     ({"sigma": math.nan}, "sigma nan of row 0 is not positive"),
+    ({"sigma": math.inf}, "sigma inf of row 0 is not positive and finite"),
+    ({"sigma": 1e-39}, "sigma .* of row 0 is not positive and finite, with a finite inverse"),
+    ({"sigma": torch.ones(3)}, r"sigma of shape \[3\] does not broadcast to the targets' shape \[2\]"),
+    ({"sigma": torch.ones(2), "targets": torch.tensor([0, 1, 2])}, r"targets of shape \[3\] do not match"),
     ({"logits": torch.ones(2, 5, dtype=torch.int64)}, "floating point numbers .* not Long"),
     ({"logits": torch.ones(())}, "floating point numbers .* shape"),
     ({"weight": torch.ones(4)}, r"for each of 5 classes, not Float of shape \[4\]"),
@@ -269,9 +294,15 @@ def test_bad_input(arguments, message) -> None:
         tempered_cross_entropy(**arguments)
 
 
-def test_sigma_that_does_not_broadcast() -> None:
-    with pytest.raises(RuntimeError, match="expand"):
-        tempered_cross_entropy(torch.ones(2, 5), torch.tensor([0, 4]), torch.ones(3))
+def test_what_does_not_count_is_not_checked() -> None:
+    sigma = torch.tensor([1.0, math.nan])
+    assert tempered_cross_entropy(torch.ones(2, 5), torch.tensor([0, -100]), sigma).isfinite()
+
+
+def test_a_number_is_as_exact_as_the_logits() -> None:
+    logits, targets, _ = batch(9, 5, torch.float64)
+    expected = F.cross_entropy(logits / 0.1, targets)
+    torch.testing.assert_close(tempered_cross_entropy(logits, targets, 0.1), expected, rtol=1e-14, atol=0)
 
 
 # opcheck's own test warns so.
