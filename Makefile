@@ -11,10 +11,11 @@ BENCH ?= optimizer_step gaussian_smooth data_parameters training_step
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test bench lint format types sanitize clean fashion-mnist
+.PHONY: help build demo noise test bench lint format types sanitize clean fashion-mnist
 
 help:
-	@echo "make demo      train on real images, conventionally and with LeRaC, and compare (about 2 minutes)"
+	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
+	@echo "make noise     train on labels of which 40% are wrong, with and without data parameters (about 3 minutes)"
 	@echo "make test      run the tests"
 	@echo "make bench     time everything against its peers (on an idle machine; BENCH=optimizer_step: one file of it)"
 	@echo "make lint      ruff and clang-format, checking only;  make format  applies them"
@@ -42,6 +43,9 @@ build: $(VENV)/.built
 
 demo: $(VENV)/.built fashion-mnist
 	$(VENV)/bin/lerac-fast demo $(ARGS)
+
+noise: $(VENV)/.built fashion-mnist
+	$(VENV)/bin/lerac-fast demo noise $(ARGS)
 
 # Real images for the demo, from Debian's package where that can be had. Elsewhere torchvision downloads them.
 fashion-mnist:

@@ -1,4 +1,4 @@
-"""The command line: `lerac-fast demo`, `lerac-fast info`."""
+"""The command line: `lerac-fast demo`, `lerac-fast demo noise`, `lerac-fast info`."""
 
 import json
 import sys
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from lerac_fast import build_info
 from lerac_fast.experiments.errors import ExperimentError
+
+DEMO_NOISE = "demo noise"
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,18 @@ def main(args: Sequence[str] | None = None) -> int:
         import tyro
 
         from lerac_fast.experiments.demo import Demo
+        from lerac_fast.experiments.noise import Noise
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "lerac_fast"):
             raise
         return _fail(f"{package} is not installed: pip install 'lerac_fast[experiments]'")
 
-    command: Demo | Info = tyro.extras.subcommand_cli_from_dict(
-        {"demo": Demo, "info": Info}, prog="lerac-fast", description="Experiments with lerac_fast.", args=args
+    command: Demo | Noise | Info = tyro.extras.subcommand_cli_from_dict(
+        {"demo": Demo, DEMO_NOISE: Noise, "info": Info},
+        prog="lerac-fast",
+        description="Experiments with lerac_fast.",
+        args=_join_demo_noise(sys.argv[1:] if args is None else args),
     )
     try:
         command.run()
@@ -43,6 +49,12 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted")
     return 0
+
+
+def _join_demo_noise(args: Sequence[str]) -> list[str]:
+    """The two words as the name of one command, for `demo` is a command with options of its own."""
+    words = DEMO_NOISE.split()
+    return [DEMO_NOISE, *args[len(words) :]] if list(args[: len(words)]) == words else list(args)
 
 
 def _fail(message: str) -> int:

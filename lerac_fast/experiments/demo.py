@@ -10,25 +10,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from torch import nn
 from torch.optim import Optimizer
 
 from lerac_fast import layer_groups
 from lerac_fast.experiments import data, plots, results
 from lerac_fast.experiments.data import DataName, ImageData, Labelled, Splits
-from lerac_fast.experiments.errors import ExperimentError
-from lerac_fast.experiments.models import ResNet
+from lerac_fast.experiments.models import resnet_for
+from lerac_fast.experiments.options import require_at_least
+from lerac_fast.experiments.progress import progress_bar
 from lerac_fast.experiments.regimes import REGIMES, Schedule
 from lerac_fast.experiments.results import Row
-from lerac_fast.experiments.runner import Run, train
+from lerac_fast.experiments.runner import Run, steps_per_epoch, train
 from lerac_fast.experiments.timing import interleaved_medians
 from lerac_fast.optim import SGD
 
@@ -36,7 +29,6 @@ MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
 TIMED_OPTIMIZER_STEPS = 300
 CBS_NARROWINGS = 17  # by a tenth each, from sigma = 1 until smoothing is the identity in float32
-WIDE_IMAGE = 16  # from this width on the stem halves the resolution, for the sake of time
 
 
 def fused_torch_sgd(*args: Any, **kwargs: Any) -> Optimizer:
@@ -54,7 +46,10 @@ TIMED_OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 @dataclass(frozen=True)
 class Demo:
-    """Train a small residual network on real images, conventionally and with each curriculum, and compare."""
+    """Train a small residual network on real images, conventionally and with each curriculum, and compare.
+
+    `lerac-fast demo noise` is a demonstration of its own: data parameters against wrong labels.
+    """
 
     data: DataName = "auto"
     """Fashion-MNIST (Debian's package, else a download) or scikit-learn's digits. auto: digits only where
@@ -84,16 +79,7 @@ class Demo:
     """The folder for results.json, learning_rates.png and learning_curves.png."""
 
     def __post_init__(self) -> None:
-        for name, lowest in (
-            ("train_images", 10),
-            ("epochs", 1),
-            ("batch_size", 1),
-            ("seed", 0),
-            ("threads", 1),
-        ):
-            value = getattr(self, name)
-            if value < lowest:
-                raise ValueError(f"{name} must be at least {lowest}, got {value}")
+        require_at_least(self, train_images=10, epochs=1, batch_size=1, seed=0, threads=1)
         if not 0.0 < self.min_lr <= self.lr:
             raise ValueError(f"min_lr must be above 0 and at most lr, got min_lr={self.min_lr:g} and lr={self.lr:g}")
         for name in ("lerac_epochs", "cbs_epochs"):
@@ -117,7 +103,7 @@ class Demo:
         schedule = self._schedule(splits)
         runs = self._start_runs(images, splits, schedule)
         console = Console()
-        with _progress(console) as progress:
+        with progress_bar(console) as progress:
             task = progress.add_task("Training side by side", total=schedule.total_iters)
             train(
                 runs,
@@ -135,22 +121,18 @@ class Demo:
         console.print(f"Table and pictures are in {self.output}/", highlight=False)
 
     def _schedule(self, splits: Splits) -> Schedule:
-        steps_per_epoch = len(splits.train) // self.batch_size
-        if steps_per_epoch == 0:
-            raise ExperimentError(f"{len(splits.train)} training images do not fill a batch of {self.batch_size}")
+        steps = steps_per_epoch(splits.train, self.batch_size)
         return Schedule(
-            total_iters=self.epochs * steps_per_epoch,
-            lerac_iters=max(1, round(self.lerac_epochs * steps_per_epoch)),
+            total_iters=self.epochs * steps,
+            lerac_iters=max(1, round(self.lerac_epochs * steps)),
             min_lr=self.min_lr,
-            cbs_every=max(1, round(self.cbs_epochs * steps_per_epoch / CBS_NARROWINGS)),
+            cbs_every=max(1, round(self.cbs_epochs * steps / CBS_NARROWINGS)),
         )
 
     def _start_runs(self, images: ImageData, splits: Splits, schedule: Schedule) -> list[Run]:
         """One run per regime, from the same initial weights, with the same optimizer and param groups."""
         torch.manual_seed(self.seed)
-        channels, _, width = splits.train.images.shape[1:]
-        initial = ResNet(channels, images.classes, stem_stride=2 if width >= WIDE_IMAGE else 1)
-        initial.to(memory_format=torch.channels_last)  # convolutions on a CPU are several times faster
+        initial = resnet_for(splits.train.images, images.classes)
         runs = []
         for name, regime in REGIMES.items():
             model = copy.deepcopy(initial)
@@ -237,14 +219,3 @@ class Demo:
 def _cbs_iters(schedule: Schedule) -> int:
     """The iteration at which CBS retires."""
     return CBS_NARROWINGS * schedule.cbs_every
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )

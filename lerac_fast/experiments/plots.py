@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,8 +14,15 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lerac_fast.experiments.runner import Run
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; the dashes help where colours are lost.
-_STYLES = (("#0072B2", "-", "o"), ("#D55E00", "--", "s"), ("#009E73", "-.", "^"), ("#CC79A7", ":", "D"))
+# Colour, dashes and marker. Okabe and Ito's palette, which colour-blind readers can tell apart; the dashes help where
+# colours are lost.
+STYLES: tuple[tuple[str, Any, str], ...] = (
+    ("#0072B2", "-", "o"),
+    ("#D55E00", "--", "s"),
+    ("#009E73", "-.", "^"),
+    ("#CC79A7", ":", "D"),
+    ("#000000", (0, (1, 1)), "v"),
+)
 
 
 def learning_rates(conventional: Run, lerac: Run, *, lerac_iters: int) -> Figure:
@@ -55,7 +63,7 @@ def learning_curves(runs: Sequence[Run], ends: Mapping[str, int]) -> Figure:
     """The training loss and the validation accuracy of every run over the epochs; `ends` are iterations to mark."""
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     loss_axes, accuracy_axes = figure.subplots(1, 2, sharex=True)
-    for run, (colour, dashes, marker) in zip(runs, _STYLES, strict=False):
+    for run, (colour, dashes, marker) in zip(runs, STYLES, strict=False):
         losses, accuracies = run.history.losses, run.history.validation_accuracies
         steps_per_epoch = len(losses) / len(accuracies)
         steps, means = moving_average(losses, max(1, len(losses) // 25))

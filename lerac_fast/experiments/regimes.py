@@ -35,10 +35,14 @@ Regime = Callable[[nn.Module, Optimizer, Schedule], list[Stepped]]
 """Prepares one training run and returns what drives it."""
 
 
+def step_decay(optimizer: Optimizer, total_iters: int) -> MultiStepLR:
+    """Divides the learning rate by 10 at 60% and at 85% of the training."""
+    return MultiStepLR(optimizer, [round(0.6 * total_iters), round(0.85 * total_iters)], gamma=0.1)
+
+
 def conventional(_: nn.Module, optimizer: Optimizer, schedule: Schedule) -> list[Stepped]:
-    """All layers at the base rate, which is divided by 10 at 60% and at 85% of the training."""
-    milestones = [round(0.6 * schedule.total_iters), round(0.85 * schedule.total_iters)]
-    return [MultiStepLR(optimizer, milestones, gamma=0.1)]
+    """All layers at the base rate, under `step_decay`."""
+    return [step_decay(optimizer, schedule.total_iters)]
 
 
 def lerac(model: nn.Module, optimizer: Optimizer, schedule: Schedule) -> list[Stepped]:

@@ -14,6 +14,9 @@ from rich.table import Table
 
 from lerac_fast import build_info
 
+Unit = Literal["fraction", "s", "1"]
+"""Shares, seconds and plain numbers."""
+
 PACKAGES = ("lerac_fast", "torch", "torchvision", "numpy", "scikit-learn")
 
 
@@ -25,14 +28,12 @@ class Row:
     subject: str
     """What was measured."""
     value: float
-    unit: Literal["fraction", "s"]
+    unit: Unit
     ratio: float | None = None
     """To the first subject of the same measure."""
 
 
-def rows(
-    measure: str, values: Mapping[str, float], unit: Literal["fraction", "s"], *, ratios: bool = False
-) -> list[Row]:
+def rows(measure: str, values: Mapping[str, float], unit: Unit, *, ratios: bool = False) -> list[Row]:
     """The rows of one measure, in the order of `values`; with `ratios` to the first of them."""
     first = next(iter(values.values()))
     return [Row(measure, subject, value, unit, value / first if ratios else None) for subject, value in values.items()]
@@ -58,6 +59,8 @@ def results_table(rows: Sequence[Row], *, title: str, remarks: Sequence[str]) ->
 def _format(row: Row) -> str:
     if row.unit == "fraction":
         return f"{row.value:.2%}"
+    if row.unit == "1":
+        return f"{row.value:.3g}"
     return f"{row.value * 1e3:.1f} ms" if row.value >= 1e-3 else f"{row.value * 1e6:.1f} µs"
 
 

@@ -17,6 +17,14 @@ from lerac_fast.experiments.regimes import Stepped
 
 _EVALUATION_BATCH = 500
 
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Of logits [N, C], labels [N] and the numbers of the examples in the training data [N], averaged over the examples."""
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, _: Tensor) -> Tensor:
+    """The plain cross entropy, to which all examples are alike."""
+    return F.cross_entropy(logits, labels)
+
 
 @dataclass
 class History:
@@ -37,25 +45,50 @@ class History:
 
 
 class Run:
-    """One model in training under one regime."""
+    """One model in training under one regime.
 
-    def __init__(self, name: str, model: nn.Module, optimizer: Optimizer, schedules: Sequence[Stepped]) -> None:
+    Args:
+        schedules: stepped after every optimizer step, in their order.
+        loss: what is minimised.
+        examples: bool [N], which of the training data this run may learn from; None, from all.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        optimizer: Optimizer,
+        schedules: Sequence[Stepped],
+        *,
+        loss: Loss = cross_entropy,
+        examples: Tensor | None = None,
+    ) -> None:
         self.name = name
         self.model = model
         self.optimizer = optimizer
         self.schedules = schedules
+        self.loss = loss
+        self.examples = examples
         self.history = History()
 
-    def step(self, batch: Labelled) -> None:
+    def step(self, batch: Labelled, indices: Tensor) -> None:
         """One optimizer step on a batch, and one step of every schedule.
 
+        Args:
+            indices: the numbers of the batch's examples in the training data, int64 [N].
+
         Raises:
-            ExperimentError: the loss is infinite or not a number.
+            ExperimentError: the loss is infinite or not a number, or none of the examples is for this run.
         """
+        if self.examples is not None:
+            chosen = self.examples[indices]
+            batch, indices = batch.take(chosen), indices[chosen]
+            if len(batch) == 0:
+                raise ExperimentError(f"{self.name}: none of the {len(chosen)} examples of a batch is for it")
         learning_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         start = time.perf_counter()
         self.optimizer.zero_grad()
-        loss = F.cross_entropy(self.model(batch.images), batch.labels)
+        loss = self.loss(self.model(batch.images), batch.labels, indices)
         loss.backward()
         self.optimizer.step()
         for schedule in self.schedules:
@@ -75,7 +108,7 @@ class Run:
         with torch.inference_mode():
             correct = sum(
                 int((self.model(batch.images).argmax(dim=1) == batch.labels).sum())
-                for batch in _batches(data, torch.arange(len(data)), _EVALUATION_BATCH)
+                for batch, _ in _batches(data, torch.arange(len(data)), _EVALUATION_BATCH)
             )
         self.model.train()
         return correct / len(data)
@@ -90,6 +123,7 @@ def train(
     batch_size: int,
     seed: int,
     on_step: Callable[[], None],
+    on_epoch: Callable[[], None] = lambda: None,
 ) -> None:
     """Trains all runs side by side, each on the same batches in the same order.
 
@@ -99,21 +133,35 @@ def train(
     Args:
         seed: decides the order of the images, new in every epoch. An incomplete last batch is left out.
         on_step: called whenever all runs have done one step.
+        on_epoch: called at the end of every epoch, after the validation.
     """
     generator = torch.Generator().manual_seed(seed)
     order = list(runs)
     for _ in range(epochs):
         shuffled = torch.randperm(len(train_data), generator=generator)
         complete = len(train_data) // batch_size * batch_size
-        for batch in _batches(train_data, shuffled[:complete], batch_size):
+        for batch, indices in _batches(train_data, shuffled[:complete], batch_size):
             for run in order:
-                run.step(batch)
+                run.step(batch, indices)
             order.append(order.pop(0))
             on_step()
         for run in runs:
             run.history.validation_accuracies.append(run.accuracy(validation_data))
+        on_epoch()
 
 
-def _batches(data: Labelled, indices: Tensor, batch_size: int) -> Iterator[Labelled]:
+def steps_per_epoch(train_data: Labelled, batch_size: int) -> int:
+    """How many steps `train` does in an epoch.
+
+    Raises:
+        ExperimentError: there are too few images for one.
+    """
+    steps = len(train_data) // batch_size
+    if steps == 0:
+        raise ExperimentError(f"{len(train_data)} training images do not fill a batch of {batch_size}")
+    return steps
+
+
+def _batches(data: Labelled, indices: Tensor, batch_size: int) -> Iterator[tuple[Labelled, Tensor]]:
     for chunk in indices.split(batch_size):
-        yield data.take(chunk)
+        yield data.take(chunk), chunk

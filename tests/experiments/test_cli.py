@@ -14,8 +14,12 @@ DIGITS = ("demo", "--data", "digits")
 
 def test_help_lists_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
     for args, expected in (
-        (["--help"], ("demo", "info")),
-        (["demo", "--help"], ("--data", "--epochs", "--seed", "--output", "--lerac-epochs")),
+        (["--help"], ("demo", "demo noise", "info")),
+        (["demo", "--help"], ("--data", "--epochs", "--seed", "--output", "--lerac-epochs", "lerac-fast demo noise")),
+        (
+            ["demo", "noise", "--help"],
+            ("lerac-fast demo noise", "--data", "--noise", "--instance-lr", "--random-epochs"),
+        ),
     ):
         with pytest.raises(SystemExit) as left:
             main(args)
@@ -44,6 +48,15 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
         (["demo", "--min-lr", "0"], "min_lr=0 "),
         (["demo", "--min-lr", "0.2"], "min_lr=0.2 and lr=0.1"),
         (["demo", "--lerac-epochs", "6"], "lerac_epochs=6 and epochs=5"),
+        (["demo", "noise", "--noise", "0"], "noise must be above 0 and below 1, got 0"),
+        (["demo", "noise", "--noise", "1.5"], "noise must be above 0 and below 1, got 1.5"),
+        (["demo", "noise", "--noise", "nan"], "got nan"),
+        (["demo", "noise", "--instance-lr", "-1"], "instance_lr must be above 0, got -1"),
+        (["demo", "noise", "--random-images", "1"], "random_images must be at least 2, got 1"),
+        (["demo", "noise", "--random-epochs", "0"], "random_epochs must be at least 1, got 0"),
+        (["demo", "noise", "--lerac-epochs", "1"], "--lerac-epochs"),
+        (["demo", "nose"], "nose"),
+        (["demo", "--seed", "1", "noise"], "noise"),
         (["dome"], "dome"),
     ],
 )
@@ -66,6 +79,11 @@ def assert_fails(capsys: pytest.CaptureFixture[str], args: list[str], message: s
 def test_too_few_images_for_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = [*DIGITS, "--train-images", "20", "--batch-size", "19", "--output", str(tmp_path)]
     assert_fails(capsys, args, "18 training images do not fill a batch of 19")
+
+
+def test_too_few_random_images_for_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["demo", "noise", "--data", "digits", "--train-images", "100", "--batch-size", "30", "--random-images", "20"]
+    assert_fails(capsys, [*args, "--output", str(tmp_path)], "20 training images do not fill a batch of 30")
 
 
 def test_diverging_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

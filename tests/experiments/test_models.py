@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lerac_fast import layer_groups
-from lerac_fast.experiments.models import ResNet
+from lerac_fast.experiments.models import ResNet, resnet_for
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,13 @@ def test_every_parameter_is_used() -> None:
     model = ResNet(1, 10, widths=(4, 8))
     model(torch.randn(2, 1, 8, 8)).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("width", "stem_stride"), [(8, 1), (28, 2)])
+def test_resnet_for_images(width: int, stem_stride: int) -> None:
+    images = torch.randn(2, 3, width, width)
+    model = resnet_for(images, 5, blocks=1)
+    assert model(images).shape == (2, 5)
+    assert len(model.stages) == 3
+    assert model.stem.stride == (stem_stride, stem_stride)
+    assert model.stem.weight.is_contiguous(memory_format=torch.channels_last)

@@ -54,11 +54,12 @@ def test_table() -> None:
     rows = [
         *results.rows("accuracy", {"conventional": 0.87654}, "fraction"),
         *results.rows("time", {"ours": 2e-5, "theirs": 4.321e-3}, "s", ratios=True),
+        *results.rows("sigma", {"right": 0.12345, "wrong": 20.0}, "1"),
     ]
     console = Console(file=io.StringIO(), width=80, record=True)
     console.print(results.results_table(rows, title="The title", remarks=["First.", "Second."]))
     text = console.export_text()
-    for expected in ("The title", "87.65%", "20.0 µs", "4.3 ms", "1.00", "216", "First.", "Second."):
+    for expected in ("The title", "87.65%", "20.0 µs", "4.3 ms", "1.00", "216", "0.123", "20", "First.", "Second."):
         assert expected in text
     assert text.count("time") == 1, "a measure is named in its first row only"
 

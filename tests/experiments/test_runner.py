@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lerac_fast.experiments.data import Labelled
 from lerac_fast.experiments.errors import ExperimentError
 from lerac_fast.experiments.regimes import REGIMES, Schedule
-from lerac_fast.experiments.runner import Run, train
+from lerac_fast.experiments.runner import Run, cross_entropy, steps_per_epoch, train
 from lerac_fast.experiments.timing import interleaved_medians
 from lerac_fast.optim import SGD
 
@@ -53,6 +53,55 @@ def test_all_runs_see_the_same_batches() -> None:
     assert batches[0].shape == (4, 4, 1, 2, 2)
     assert torch.equal(batches[0], batches[1])
     assert not torch.equal(batches[0][:2], batches[0][2:]), "every epoch has an order of its own"
+
+
+def test_losses_and_examples() -> None:
+    """A loss gets the numbers of the examples, and a run learns from those alone that are for it."""
+    data = make_data(10)
+    chosen = torch.arange(10) % 3 > 0
+    batches: list[tuple[Tensor, Tensor]] = []
+
+    def loss(logits: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
+        batches.append((labels, indices))
+        return 0.5 * cross_entropy(logits, labels, indices)
+
+    model = Recorder()
+    run = Run("run", model, SGD(model.parameters(), lr=0.1), [], loss=loss, examples=chosen)
+    whole = make_run("whole")
+    assert train_quietly([run, whole], data, epochs=1) == 2
+    for (labels, indices), own, images in zip(batches, model.seen, whole.model.seen, strict=True):  # type: ignore[arg-type]
+        assert chosen[indices].all()
+        assert torch.equal(labels, data.labels[indices])
+        assert torch.equal(own, data.images[indices])
+        assert len(images) == 4
+    logits = torch.randn(2, 3)
+    expected = 0.5 * nn.functional.cross_entropy(logits, torch.tensor([0, 2])).item()
+    assert loss(logits, torch.tensor([0, 2]), torch.arange(2)).item() == pytest.approx(expected)
+
+
+def test_a_batch_of_which_a_run_may_use_nothing() -> None:
+    model = Recorder()
+    none = torch.zeros(10, dtype=torch.bool)
+    run = Run("oracle", model, SGD(model.parameters(), lr=0.1), [], examples=none)
+    with pytest.raises(ExperimentError, match="oracle: none of the 4 examples of a batch is for it"):
+        train_quietly([run], make_data(10))
+
+
+def test_epochs_are_reported_after_their_validation() -> None:
+    run, data = make_run("run"), make_data(8)
+    validated: list[int] = []
+    train(
+        [run],
+        data,
+        data,
+        epochs=3,
+        batch_size=4,
+        seed=0,
+        on_step=lambda: None,
+        on_epoch=lambda: validated.append(len(run.history.validation_accuracies)),
+    )
+    assert validated == [1, 2, 3]
+    assert steps_per_epoch(data, 3) == 2
 
 
 def test_history_has_an_entry_per_step_and_epoch() -> None:
@@ -104,7 +153,7 @@ def test_regimes() -> None:
         smoothed[name] = []
         for _ in range(20):
             smoothed[name].append(len(model.convolution._forward_hooks))
-            run.step(make_data(4))
+            run.step(make_data(4), torch.arange(4))
         traces[name] = torch.tensor(run.history.learning_rates)
     conventional, lerac = traces["conventional"], traces["LeRaC"]
     expected = torch.tensor([0.1] * 12 + [0.01] * 5 + [0.001] * 3)

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from lerac_fast.experiments.data.corrupt import corrupt_labels, random_labels
 from lerac_fast.experiments.data.digits import load_digits
 from lerac_fast.experiments.data.fashion_mnist import Unavailable, load_fashion_mnist
 from lerac_fast.experiments.data.images import ImageData, Labelled, Splits, split
@@ -9,7 +10,7 @@ from lerac_fast.experiments.errors import ExperimentError
 
 DataName = Literal["auto", "fashion-mnist", "digits"]
 
-__all__ = ["DataName", "ImageData", "Labelled", "Splits", "load", "split"]
+__all__ = ["DataName", "ImageData", "Labelled", "Splits", "corrupt_labels", "load", "random_labels", "split"]
 
 
 def load(name: DataName) -> ImageData:

@@ -17,7 +17,7 @@ class Labelled:
         return len(self.labels)
 
     def take(self, indices: Tensor) -> "Labelled":
-        """The images of these numbers, int64 [M], in their order."""
+        """The images of these numbers, int64 [M], in their order; or those chosen by bool [N]."""
         return Labelled(self.images[indices], self.labels[indices])
 
 

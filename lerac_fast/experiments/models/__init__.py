@@ -1,5 +1,5 @@
 """The networks of the experiments."""
 
-from lerac_fast.experiments.models.resnet import ResNet
+from lerac_fast.experiments.models.resnet import ResNet, resnet_for
 
-__all__ = ["ResNet"]
+__all__ = ["ResNet", "resnet_for"]

@@ -1,9 +1,13 @@
 """A small residual network for small images."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+WIDE_IMAGE = 16  # from this width on the stem halves the resolution, for the sake of time
 
 
 class ResidualBlock(nn.Module):
@@ -67,3 +71,14 @@ class ResNet(nn.Module):
         x = self.stages(x)
         logits: Tensor = self.head(x.mean(dim=(2, 3)))
         return logits
+
+
+def resnet_for(images: Tensor, classes: int, **options: Any) -> ResNet:
+    """A ResNet for images like these, [N, C, H, W], in the memory format that a CPU is fastest with.
+
+    Args:
+        options: as of `ResNet`.
+    """
+    channels, _, width = images.shape[1:]
+    model = ResNet(channels, classes, stem_stride=2 if width >= WIDE_IMAGE else 1, **options)
+    return model.to(memory_format=torch.channels_last)  # convolutions on a CPU are several times faster
