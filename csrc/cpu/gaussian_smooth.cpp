@@ -30,19 +30,7 @@ constexpr int64_t kPiece = 1024;
 constexpr int64_t kElementsPerThread = 16384;
 
 const GaussianSmoothKernel& kernel_for(at::ScalarType type) {
-  const auto& kernels = []() -> const GaussianSmoothKernels& {
-#ifdef LERAC_FAST_X86_KERNELS
-    switch (capability()) {
-    case Capability::kAvx512:
-      return gaussian_smooth_kernels_avx512;
-    case Capability::kAvx2:
-      return gaussian_smooth_kernels_avx2;
-    default:
-      break;
-    }
-#endif
-    return gaussian_smooth_kernels_baseline;
-  }();
+  const auto& kernels = LERAC_FAST_CHOOSE(gaussian_smooth_kernels);
   switch (type) {
   case at::kFloat:
     return kernels.of[size_t(SmoothElement::kFloat)];

@@ -14,19 +14,7 @@ constexpr int64_t kUnit = 16;
 // Fewer elements than this are not worth waking another thread for: about 10 microseconds of Adam.
 constexpr int64_t kElementsPerThread = 32768;
 
-const OptimizerStepKernels& kernels() {
-#ifdef LERAC_FAST_X86_KERNELS
-  switch (capability()) {
-  case Capability::kAvx512:
-    return optimizer_step_kernels_avx512;
-  case Capability::kAvx2:
-    return optimizer_step_kernels_avx2;
-  default:
-    break;
-  }
-#endif
-  return optimizer_step_kernels_baseline;
-}
+const OptimizerStepKernels& kernels() { return LERAC_FAST_CHOOSE(optimizer_step_kernels); }
 
 // Updates the elements [begin, end) of the concatenation of all rows.
 void update_elements(const engine::TensorTable& table, UpdateRange update, int64_t begin, int64_t end) {

@@ -16,19 +16,7 @@ using OptionalTensor = std::optional<Tensor>;
 // Fewer logits than this are not worth waking another thread for.
 constexpr int64_t kLogitsPerThread = 16384;
 
-const TemperedCrossEntropyKernels& kernels() {
-#ifdef LERAC_FAST_X86_KERNELS
-  switch (capability()) {
-  case Capability::kAvx512:
-    return tempered_cross_entropy_kernels_avx512;
-  case Capability::kAvx2:
-    return tempered_cross_entropy_kernels_avx2;
-  default:
-    break;
-  }
-#endif
-  return tempered_cross_entropy_kernels_baseline;
-}
+const TemperedCrossEntropyKernels& kernels() { return LERAC_FAST_CHOOSE(tempered_cross_entropy_kernels); }
 
 // Calls `work` with the kernel for the dtype of the logits.
 template <typename Work> void with_kernel(at::ScalarType type, const Work& work) {

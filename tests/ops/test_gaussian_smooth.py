@@ -1,11 +1,7 @@
 """Values: against the float64 reference, over shapes, layouts, dtypes, axes and kernel sizes."""
 
-import hashlib
 import itertools
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,6 +12,7 @@ from torch import Tensor
 
 import lerac_fast
 from lerac_fast import gaussian_smooth, gaussian_smooth_
+from tests.determinism import assert_same_for_any_number_of_threads, assert_same_on_all_instruction_sets
 from tests.reference import gaussian_smooth as reference
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -215,7 +212,7 @@ def test_nothing(shape, layout) -> None:
     assert gaussian_smooth_(x, 1.0).shape == shape
 
 
-def _sample() -> list[Tensor]:
+def sample() -> list[Tensor]:
     """Every path of the kernels, with enough elements for several threads."""
     shapes = [(3, 5, 130, 131), (4, 64, 33, 20), (1, 48, 60, 70), (129, 40, 4, 4), (2, 9, 5, 40, 41), (2, 300, 70)]
     results = []
@@ -226,35 +223,11 @@ def _sample() -> list[Tensor]:
 
 
 def test_thread_count() -> None:
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2, 3, 7):
-            torch.set_num_threads(count)
-            results.append(_sample())
-    finally:
-        torch.set_num_threads(threads)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
-
-
-def digest() -> str:
-    sha = hashlib.sha256()
-    for tensor in _sample():
-        sha.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"{lerac_fast.build_info()['cpu_capability']} {sha.hexdigest()}"
+    assert_same_for_any_number_of_threads(sample)
 
 
 def test_instruction_sets() -> None:
-    """Every one that this machine has gives the bits of the plainest."""
-    digests = {}
-    for capability in lerac_fast.build_info()["cpu_capabilities"]:
-        code = "from tests.ops.test_gaussian_smooth import digest; print(digest())"
-        environment = os.environ | {"LERAC_FAST_CPU_CAPABILITY": capability}
-        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        used, digests[capability] = run.stdout.split()
-        assert used == capability
-    assert len(set(digests.values())) == 1, digests
+    assert_same_on_all_instruction_sets("m.sample()", "tests.ops.test_gaussian_smooth")
 
 
 BAD = [

@@ -1,10 +1,6 @@
 """Values and derivatives against the float64 reference and torch's cross entropy."""
 
-import hashlib
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,8 +11,8 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.library import opcheck
 
-import lerac_fast
 from lerac_fast import tempered_cross_entropy
+from tests.determinism import assert_same_for_any_number_of_threads, assert_same_on_all_instruction_sets
 from tests.reference.tempered_cross_entropy import tempered_cross_entropy as reference
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -224,7 +220,7 @@ def test_gradients_only_where_asked() -> None:
         assert torch.equal(tempered_cross_entropy(logits.detach(), targets, sigma), loss)
 
 
-def _sample() -> list[Tensor]:
+def sample() -> list[Tensor]:
     results = []
     for dtype in DTYPES:
         for rows, classes in ((70, 1000), (5000, 10), (3, 33)):
@@ -237,34 +233,11 @@ def _sample() -> list[Tensor]:
 
 
 def test_thread_count() -> None:
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2, 3, 7):
-            torch.set_num_threads(count)
-            results.append(_sample())
-    finally:
-        torch.set_num_threads(threads)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
-
-
-def digest() -> str:
-    sha = hashlib.sha256()
-    for tensor in _sample():
-        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"{lerac_fast.build_info()['cpu_capability']} {sha.hexdigest()}"
+    assert_same_for_any_number_of_threads(sample)
 
 
 def test_instruction_sets() -> None:
-    digests = {}
-    for capability in lerac_fast.build_info()["cpu_capabilities"]:
-        code = "from tests.ops.test_tempered_cross_entropy import digest; print(digest())"
-        environment = os.environ | {"LERAC_FAST_CPU_CAPABILITY": capability}
-        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        used, digests[capability] = run.stdout.split()
-        assert used == capability
-    assert len(set(digests.values())) == 1, digests
+    assert_same_on_all_instruction_sets("m.sample()", "tests.ops.test_tempered_cross_entropy")
 
 
 BAD = [

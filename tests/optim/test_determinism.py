@@ -1,15 +1,15 @@
 """The same bits whatever the number of threads, the instruction set, or the place of an element."""
 
-import hashlib
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
 
 import lerac_fast
+from tests.determinism import (
+    assert_same_for_any_number_of_threads,
+    assert_same_on_all_instruction_sets,
+    python,
+)
 from tests.optim.cases import CASES, Case, all_cases, all_dtypes, assert_equal, groups, random
 
 
@@ -30,47 +30,22 @@ def train(case: Case, dtype: torch.dtype) -> list[torch.Tensor]:
 @all_cases
 @all_dtypes
 def test_thread_count(case: Case, dtype: torch.dtype) -> None:
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2, 3, 7):
-            torch.set_num_threads(count)
-            results.append(train(case, dtype))
-    finally:
-        torch.set_num_threads(threads)
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            assert_equal(a, b)
+    assert_same_for_any_number_of_threads(lambda: train(case, dtype))
 
 
-def digest() -> str:
-    """Of every case and dtype, on this process's instruction set."""
-    sha = hashlib.sha256()
-    for case in CASES:
-        for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
-            for tensor in train(case, dtype):
-                sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"{lerac_fast.build_info()['cpu_capability']} {sha.hexdigest()}"
-
-
-def _in_process(code: str, capability: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"LERAC_FAST_CPU_CAPABILITY": capability}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+def train_all() -> list[torch.Tensor]:
+    """Every case and dtype, on this process's instruction set."""
+    dtypes = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+    return [tensor for case in CASES for dtype in dtypes for tensor in train(case, dtype)]
 
 
 def test_instruction_sets() -> None:
     """Every one that this machine has gives the bits of the plainest."""
-    digests = {}
-    for capability in lerac_fast.build_info()["cpu_capabilities"]:
-        run = _in_process("from tests.optim.test_determinism import digest; print(digest())", capability)
-        assert run.returncode == 0, run.stderr
-        used, digests[capability] = run.stdout.split()
-        assert used == capability
-    assert len(set(digests.values())) == 1, digests
+    assert_same_on_all_instruction_sets("m.train_all()", "tests.optim.test_determinism")
 
 
 def test_unknown_instruction_set_is_refused() -> None:
-    run = _in_process("import lerac_fast", "mmx")
+    run = python("import lerac_fast", "mmx")
     assert run.returncode != 0
     assert "LERAC_FAST_CPU_CAPABILITY is 'mmx'; available here: baseline" in run.stderr
 
