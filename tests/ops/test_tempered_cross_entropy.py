@@ -68,7 +68,8 @@ def check(logits: Tensor, targets: Tensor, sigma: Tensor, **options) -> None:
     assert gradients[0].dtype == dtype
     assert gradients[0].stride() == torch.empty_like(logits).stride()
     assert_near(gradients[0], exact[0], dtype, floor=1 / len(targets))  # the difference of two probabilities
-    assert_near(gradients[1], exact[1], torch.float32 if dtype.itemsize == 2 else dtype)
+    # Of a sure answer the reference's is the difference of two probabilities, and 0 in float64 where ours is 1e-22.
+    assert_near(gradients[1], exact[1], torch.float32 if dtype.itemsize == 2 else dtype, floor=1e-3)
 
 
 @all_dtypes
