@@ -151,8 +151,15 @@ void run(const Sweep& sweep, const Tensor& x, const Tensor& y, const Gaussian& g
 
 // Writes to `y`, which has the layout of `x` and is another tensor or `x` itself.
 void smooth_dense(const Tensor& x, const Tensor& y, const Gaussian& gaussian, IntArrayRef dims) {
+  const auto sweeps = sweeps_over(axes_in_memory_order(x, dims));
+  if (sweeps.size() > 1 && x.element_size() < 4) { // what lies between two sweeps is not to be rounded to 16 bits
+    const Tensor wide = x.to(at::kFloat);
+    smooth_dense(wide, wide, gaussian, dims);
+    y.copy_(wide);
+    return;
+  }
   const Tensor* from = &x;
-  for (const Sweep& sweep : sweeps_over(axes_in_memory_order(x, dims))) {
+  for (const Sweep& sweep : sweeps) {
     run(sweep, *from, y, gaussian);
     from = &y;
   }

@@ -165,7 +165,6 @@ struct TemperedCrossEntropy : torch::autograd::Function<TemperedCrossEntropy> {
 std::tuple<Tensor, Tensor> forward_autograd(const Tensor& logits, const Tensor& targets, const Tensor& sigma,
                                             const OptionalTensor& weight, string_view reduction, double label_smoothing,
                                             int64_t ignore_index) {
-  check_tempered_cross_entropy(logits, targets, sigma, weight, reduction, label_smoothing);
   Tensor statistics;
   Tensor loss = TemperedCrossEntropy::apply(logits, targets, sigma, weight, reduction, label_smoothing, ignore_index,
                                             &statistics);

@@ -21,7 +21,7 @@ def gaussian_smooth(
 
     Along each axis the weights are w(i) = exp(-i^2 / (2 sigma^2)) / sum, for \\|i\\| <= kernel_size // 2; beyond the
     borders `x` counts as zero. What is not named in `dims` (batch, channels) is left apart. float16 and bfloat16 are
-    computed in float32 and rounded once for each one or two axes. Under autocast the dtype is that of `x`.
+    computed in float32 and rounded once. Under autocast the dtype is that of `x`.
 
     Args:
         x: float32, float64, bfloat16 or float16, of any strides; a feature map ``[N, C, *spatial]`` unless `dims` says
