@@ -19,14 +19,12 @@ from lerac_fast.experiments.data import DataName, ImageData, Labelled, Splits
 from lerac_fast.experiments.models import resnet_for
 from lerac_fast.experiments.options import require_at_least
 from lerac_fast.experiments.progress import progress_bar
-from lerac_fast.experiments.regimes import REGIMES, Schedule
+from lerac_fast.experiments.regimes import MOMENTUM, REGIMES, WEIGHT_DECAY, Schedule
 from lerac_fast.experiments.results import Row
 from lerac_fast.experiments.runner import Run, steps_per_epoch, train
 from lerac_fast.experiments.timing import interleaved_medians
 from lerac_fast.optim import SGD
 
-MOMENTUM = 0.9
-WEIGHT_DECAY = 5e-4
 TIMED_OPTIMIZER_STEPS = 300
 CBS_NARROWINGS = 17  # by a tenth each, from sigma = 1 until smoothing is the identity in float32
 
@@ -169,31 +167,17 @@ class Demo:
 
     def _remarks(self, images: ImageData, splits: Splits, schedule: Schedule, runs: Sequence[Run]) -> list[str]:
         layers = len(runs[0].optimizer.param_groups)
-        sizes = ", ".join(f"{size:,} {part}" for part, size in splits.sizes.items())
-        remarks = [
-            f"Data: {images.source}; images: {sizes}.",
+        own = [
             f"One param group for each of {layers} layers. LeRaC ends at step {schedule.lerac_iters:,}, CBS retires "
             f"at step {_cbs_iters(schedule):,}, of {schedule.total_iters:,}.",
-            f"One short run from seed {self.seed}, no verdict: accuracies differ from seed to seed.",
-            f"Times: medians of steps done by turns; threads: {self.threads}. Ratios: to the first row of the measure.",
         ]
-        return remarks if images.note is None else [f"Note: {images.name} {images.note}.", *remarks]
+        return results.remarks(images, splits, own, seed=self.seed, threads=self.threads)
 
     def _write(
         self, images: ImageData, splits: Splits, schedule: Schedule, runs: Sequence[Run], rows: Sequence[Row]
     ) -> None:
         record = {
-            "experiment": "demo",
-            "table": [asdict(row) for row in rows],
-            "data": {"name": images.name, "source": images.source, "note": images.note, **splits.sizes},
-            "settings": {
-                **asdict(self),
-                "output": str(self.output),
-                "optimizer": "SGD",
-                "momentum": MOMENTUM,
-                "weight_decay": WEIGHT_DECAY,
-                **asdict(schedule),
-            },
+            **results.record("demo", images, splits, rows, {**asdict(self), **asdict(schedule)}),
             "model": {
                 "parameters": sum(p.numel() for p in runs[0].model.parameters()),
                 "layers": {group["name"]: group["depth"] for group in runs[0].optimizer.param_groups},
@@ -205,7 +189,6 @@ class Demo:
                 }
                 for run in runs
             },
-            **results.environment(),
         }
         results.write_json(self.output / "results.json", record)
         conventional, lerac = (run for run in runs if run.name in ("conventional", "LeRaC"))

@@ -32,7 +32,7 @@ from lerac_fast import DataParameters
 from lerac_fast.experiments import data, noise_plots, plots, results
 from lerac_fast.experiments.data import DataName, ImageData, Labelled, Splits
 from lerac_fast.experiments.models import resnet_for
-from lerac_fast.experiments.noise_runs import MOMENTUM, WEIGHT_DECAY, Observer, Starter
+from lerac_fast.experiments.noise_runs import Observer, Starter
 from lerac_fast.experiments.options import require_at_least
 from lerac_fast.experiments.progress import progress_bar
 from lerac_fast.experiments.results import Row
@@ -215,17 +215,13 @@ class Noise:
         ]
 
     def _remarks(self, images: ImageData, splits: Splits, corrupt: Tensor, memorised: Labelled) -> list[str]:
-        sizes = ", ".join(f"{size:,} {part}" for part, size in splits.sizes.items())
-        remarks = [
-            f"Data: {images.source}; images: {sizes}.",
+        own = [
             f"{int(corrupt.sum()):,} training labels are wrong, drawn uniformly from the other classes, and as large a "
             "share of the validation labels; test labels are right.",
             f"The oracle learns from the {int((~corrupt).sum()):,} examples with right labels: smaller batches.",
             f"Random labels: {len(memorised):,} images, {self.random_epochs} epochs; memorised: right in training.",
-            f"One short run from seed {self.seed}, no verdict: accuracies differ from seed to seed.",
-            f"Times: medians of steps done by turns; threads: {self.threads}. Ratios: to the first row of the measure.",
         ]
-        return remarks if images.note is None else [f"Note: {images.name} {images.note}.", *remarks]
+        return results.remarks(images, splits, own, seed=self.seed, threads=self.threads)
 
     def _write(
         self,
@@ -236,19 +232,9 @@ class Noise:
         observer: Observer,
         rows: Sequence[Row],
     ) -> None:
+        settings = {**asdict(self), "sigma_bounds": SIGMA_BOUNDS, "watched_test_images": WATCHED_TEST_IMAGES}
         record = {
-            "experiment": "demo noise",
-            "table": [asdict(row) for row in rows],
-            "data": {"name": images.name, "source": images.source, "note": images.note, **splits.sizes},
-            "settings": {
-                **asdict(self),
-                "output": str(self.output),
-                "optimizer": "SGD",
-                "momentum": MOMENTUM,
-                "weight_decay": WEIGHT_DECAY,
-                "sigma_bounds": SIGMA_BOUNDS,
-                "watched_test_images": WATCHED_TEST_IMAGES,
-            },
+            **results.record("demo noise", images, splits, rows, settings),
             "model": {"parameters": sum(p.numel() for p in runs[0].model.parameters())},
             "epochs": {run.name: _epochs(run, observer) for run in runs},
             "random_label_epochs": {
@@ -258,7 +244,6 @@ class Noise:
                 }
                 for run in random_runs
             },
-            **results.environment(),
         }
         results.write_json(self.output / "results.json", record)
         for name, figure in (

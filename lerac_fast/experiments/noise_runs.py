@@ -8,13 +8,10 @@ from torch import Tensor, nn
 
 from lerac_fast import DataParameters
 from lerac_fast.experiments.data import Labelled
-from lerac_fast.experiments.regimes import Stepped, step_decay
+from lerac_fast.experiments.regimes import MOMENTUM, WEIGHT_DECAY, Stepped, step_decay
 from lerac_fast.experiments.runner import Loss, Run, cross_entropy
 from lerac_fast.experiments.sigma import SigmaHistory
 from lerac_fast.optim import SGD
-
-MOMENTUM = 0.9
-WEIGHT_DECAY = 5e-4
 
 
 class Starter:

@@ -10,6 +10,9 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from lerac_fast import CBS, LeRaC
 
+MOMENTUM = 0.9  # of SGD, in all regimes
+WEIGHT_DECAY = 5e-4
+
 
 @dataclass(frozen=True)
 class Schedule:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,8 @@ import torch
 from rich.table import Table
 
 from lerac_fast import build_info
+from lerac_fast.experiments.data import ImageData, Splits
+from lerac_fast.experiments.regimes import MOMENTUM, WEIGHT_DECAY
 
 Unit = Literal["fraction", "s", "1"]
 """Shares, seconds and plain numbers."""
@@ -62,6 +64,37 @@ def _format(row: Row) -> str:
     if row.unit == "1":
         return f"{row.value:.3g}"
     return f"{row.value * 1e3:.1f} ms" if row.value >= 1e-3 else f"{row.value * 1e6:.1f} µs"
+
+
+def remarks(images: ImageData, splits: Splits, own: Sequence[str], *, seed: int, threads: int) -> list[str]:
+    """What is to be said below the table of an experiment: its `own` remarks, among those on data, seed and times."""
+    sizes = ", ".join(f"{size:,} {part}" for part, size in splits.sizes.items())
+    found = [
+        f"Data: {images.source}; images: {sizes}.",
+        *own,
+        f"One short run from seed {seed}, no verdict: accuracies differ from seed to seed.",
+        f"Times: medians of steps done by turns; threads: {threads}. Ratios: to the first row of the measure.",
+    ]
+    return found if images.note is None else [f"Note: {images.name} {images.note}.", *found]
+
+
+def record(
+    experiment: str, images: ImageData, splits: Splits, rows: Sequence[Row], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What every experiment's record says: its table, data, settings, and the machine."""
+    return {
+        "experiment": experiment,
+        "table": [asdict(row) for row in rows],
+        "data": {"name": images.name, "source": images.source, "note": images.note, **splits.sizes},
+        "settings": {
+            **settings,
+            "output": str(settings["output"]),
+            "optimizer": "SGD",
+            "momentum": MOMENTUM,
+            "weight_decay": WEIGHT_DECAY,
+        },
+        **environment(),
+    }
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
