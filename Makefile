@@ -1,23 +1,26 @@
-# Everything sets up what it needs. Override: PYTHON, VENV, TORCH_SPEC (another torch, as for pip).
+# Everything sets up what it needs. Override: PYTHON, VENV, TORCH_SPEC (another torch, as for pip), CUDA (AUTO, ON, OFF).
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_SPEC ?= torch>=2.9 torchvision
+CUDA ?= AUTO
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/*) $(shell find csrc -type f)
-CXX_SOURCES := $(shell find csrc benchmarks -name '*.h' -o -name '*.cpp')
+CXX_SOURCES := $(shell find csrc benchmarks tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 BENCH ?= optimizer_step gaussian_smooth data_parameters training_step
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo noise test bench lint format types sanitize clean fashion-mnist
+.PHONY: help build demo noise test test-gpu bench bench-gpu check-gpu-code lint format types sanitize clean fashion-mnist
 
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
 	@echo "make noise     train on labels of which 40% are wrong, with and without data parameters (about 3 minutes)"
 	@echo "make test      run the tests"
 	@echo "make bench     time everything against its peers (on an idle machine; BENCH=optimizer_step: one file of it)"
+	@echo "make check-gpu-code  test and inspect the GPU code without a GPU (about 8 minutes)"
+	@echo "make test-gpu  run the tests that need a GPU;  make bench-gpu  time everything on it"
 	@echo "make lint      ruff and clang-format, checking only;  make format  applies them"
 	@echo "make types     mypy"
 	@echo "make sanitize  run the tests of the compiled code under AddressSanitizer and UndefinedBehaviorSanitizer"
@@ -36,8 +39,18 @@ $(TORCH_STAMP):
 $(VENV)/.built: $(TORCH_STAMP) $(SOURCES)
 	@echo "Building lerac_fast against the installed torch"
 	@$(PIP) 'scikit-build-core>=0.10' 'pybind11>=2.13' cmake ninja
-	@$(PIP) --no-build-isolation -e '.[dev]' -C build-dir=build/$(notdir $(VENV))
+	@$(PIP) --no-build-isolation -e '.[dev]' $(call options,$(CUDA),OFF)
 	@touch $@
+
+# Variants of the build share the objects that do not differ, in one folder. $(1): LERAC_FAST_CUDA, $(2): whether CUDA is
+# emulated.
+options = -C build-dir=build/$(notdir $(VENV)) -C cmake.define.LERAC_FAST_CUDA=$(1) \
+  -C cmake.define.LERAC_FAST_EMULATE_CUDA=$(2)
+# Installs a variant in a folder of its own, without the finder of the editable install, beside a copy of the tests.
+define install_variant
+	@$(PIP) --no-build-isolation --no-deps --upgrade --target build/$(1) . $(2)
+	@rm -rf build/$(1)/tests build/$(1)/benchmarks && cp -r tests benchmarks pyproject.toml build/$(1)/
+endef
 
 build: $(VENV)/.built
 
@@ -57,6 +70,29 @@ fashion-mnist:
 
 test: $(VENV)/.built
 	$(PY) -m pytest $(ARGS)
+
+# What can be known of the GPU code without a GPU; docs/gpu.md explains it. Compiled kernels, emulated on the CPU, and
+# Triton's, interpreted, run the CPU's tests; both are compiled ahead of time and their assembly is inspected.
+check-gpu-code: $(VENV)/.built
+	$(PY) -m tests.gpu_code
+	$(call install_variant,emulated,$(call options,OFF,ON))
+	$(call install_variant,cpu_only,$(call options,OFF,OFF))
+	cd build/emulated && LERAC_FAST_EMULATED_NUMBERS=host \
+	  $(abspath $(PY)) tests/run_variant.py tests/optim tests/ops -q -m 'not compiles'
+	cd build/emulated && LERAC_FAST_EMULATED_NUMBERS=device \
+	  $(abspath $(PY)) tests/run_variant.py tests/optim -q -m 'not compiles'
+	TRITON_INTERPRET=1 $(PY) -m pytest tests/optim tests/ops --backend=triton -q
+	cd build/cpu_only && $(abspath $(PY)) tests/run_variant.py tests/optim tests/ops tests/test_*.py -q -m 'not compiles'
+
+test-gpu: $(VENV)/.built
+	$(PY) -m pytest tests/gpu $(ARGS)
+
+bench-gpu: $(VENV)/.built
+	@mkdir -p runs/bench-gpu
+	for op in optimizer_step ops training_step; do \
+	  $(PY) -m pytest benchmarks/gpu/bench_$$op.py --benchmark-columns=median,iqr,rounds \
+	    --benchmark-json=runs/bench-gpu/$$op.json $(ARGS) || exit; \
+	done
 
 bench: $(VENV)/.built
 	@mkdir -p runs/bench
@@ -78,17 +114,15 @@ format: $(VENV)/.built
 types: $(VENV)/.built
 	$(VENV)/bin/mypy
 
-# A second build, beside the first, in which every read and write of the engine and the kernels is checked. It is
-# imported from a folder of its own, without the finder of the editable install. Dynamo's own compiler machinery does not
-# run under AddressSanitizer in reasonable time.
+# A second build, beside the first, in which every read and write of the engine and the kernels is checked. Dynamo's own
+# compiler machinery does not run under AddressSanitizer in reasonable time.
 sanitize: $(VENV)/.built
-	@$(PIP) --no-build-isolation --no-deps --upgrade --target build/sanitized . \
-	  -C build-dir=build/sanitize -C cmake.define.LERAC_FAST_SANITIZE=ON -C install.strip=false
-	@rm -rf build/sanitized/tests && cp -r tests pyproject.toml build/sanitized/
+	$(call install_variant,sanitized,-C build-dir=build/sanitize -C cmake.define.LERAC_FAST_SANITIZE=ON \
+	  -C cmake.define.LERAC_FAST_CUDA=OFF -C install.strip=false)
 	cd build/sanitized && \
 	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so) $$(c++ -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	  $(abspath $(PY)) tests/run_sanitized.py tests/optim tests/ops -q -m 'not compiles'
+	  $(abspath $(PY)) tests/run_variant.py tests/optim tests/ops -q -m 'not compiles'
 
 clean:
 	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)/.built

@@ -48,15 +48,15 @@ cases = pytest.mark.parametrize(("shape", "layout", "dtype"), CASES)
 sigma = torch.tensor(SIGMA, dtype=torch.float64)
 
 
-def feature_map(shape: tuple[int, ...], layout: torch.memory_format, dtype: torch.dtype) -> Tensor:
-    return torch.randn(shape).to(dtype).contiguous(memory_format=layout)
+def feature_map(shape: tuple[int, ...], layout: torch.memory_format, dtype: torch.dtype, device: str = "cpu") -> Tensor:
+    return torch.randn(shape, device=device).to(dtype).contiguous(memory_format=layout)
 
 
 def depthwise(x: Tensor) -> Callable[[Tensor], Tensor]:
     """The authors' formulation: a convolution whose groups are the channels."""
     weights = torch.exp(-(torch.arange(-1.0, 2.0) ** 2) / (2 * SIGMA**2))
     weights /= weights.sum()
-    kernel = torch.outer(weights, weights).to(x.dtype).repeat(x.size(1), 1, 1, 1)
+    kernel = torch.outer(weights, weights).to(x).repeat(x.size(1), 1, 1, 1)
     return lambda x: F.conv2d(x, kernel, padding=1, groups=x.size(1))
 
 

@@ -6,6 +6,7 @@ while it is active and once it has retired. Each contender trains its own copy o
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 import torch
@@ -47,7 +48,12 @@ def _convolve_outputs(model: nn.Module) -> None:
             module.register_forward_hook(hook)
 
 
-def contenders(initial: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Callable[[], object]]:
+def contenders(
+    initial: nn.Module, images: Tensor, labels: Tensor, precision: AbstractContextManager[object] | None = None
+) -> dict[str, Callable[[], object]]:
+    """`precision` is that of the forward pass, as of ``torch.autocast``."""
+    forward = precision or nullcontext()
+
     def step(prepare: Callable[[nn.Module], object] | None = None, lerac: bool = False) -> Callable[[], object]:
         model = copy.deepcopy(initial)
         kept = prepare(model) if prepare else None
@@ -56,7 +62,9 @@ def contenders(initial: nn.Module, images: Tensor, labels: Tensor) -> dict[str, 
 
         def run() -> object:
             optimizer.zero_grad()
-            F.cross_entropy(model(images), labels).backward()
+            with forward:
+                loss = F.cross_entropy(model(images), labels)
+            loss.backward()
             optimizer.step()
             if curriculum is not None:
                 curriculum.step()
@@ -77,13 +85,16 @@ def contenders(initial: nn.Module, images: Tensor, labels: Tensor) -> dict[str, 
     }
 
 
-def prepare(name: str, layout: torch.memory_format) -> tuple[str, nn.Module, Tensor, Tensor]:
+def prepare(
+    name: str, layout: torch.memory_format, device: str = "cpu", batch: int | None = None
+) -> tuple[str, nn.Module, Tensor, Tensor]:
     """The name of the case, a new model, images and labels."""
-    make, batch, side = MODELS[name]
+    make, usual_batch, side = MODELS[name]
+    batch = batch or usual_batch
     torch.manual_seed(0)
-    model = make().to(memory_format=layout)
-    images = torch.randn(batch, 3, side, side).contiguous(memory_format=layout)
-    labels = torch.randint(0, 10, (batch,))
+    model = make().to(device, memory_format=layout)
+    images = torch.randn(batch, 3, side, side).to(device).contiguous(memory_format=layout)
+    labels = torch.randint(0, 10, (batch,)).to(device)
     case = f"{name}, {batch} x 3 x {side} x {side}, {str(layout)[6:].removesuffix('_format')}"
     return case, model, images, labels
 

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from operator import truediv
 
 import pytest
@@ -25,6 +26,7 @@ class Result:
     benchmark: str
     case: str
     medians: dict[str, float]
+    machine: str
 
     @property
     def subject(self) -> str:
@@ -38,10 +40,19 @@ class Result:
 _RESULTS: list[Result] = []  # of this session, for the table at its end
 
 
+def record(result: Result) -> None:
+    """Shows the result in the table at the end of the session."""
+    _RESULTS.append(result)
+
+
 def _once(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
+
+
+def _cpu() -> str:
+    return f"{torch.get_num_threads()} threads, {lerac_fast.build_info()['cpu_capability']}"
 
 
 @pytest.fixture
@@ -51,7 +62,8 @@ def compare(benchmark, request) -> Callable[..., Result]:
     Call it with the case's name, ``{contender: function}``, and the bytes that the subject must move. In each round the
     peers have their turns in a new random order, then the subject. A turn is one call that is not timed, so that the
     caches hold what the contender itself leaves there and not what the one before it left, and one that is; or the
-    latter only, if not `warm`. Rounds fill `seconds`, within limits.
+    latter only, if not `warm`. Rounds fill `seconds`, within limits. `once` calls a function and says how many seconds
+    it took: on a GPU, by its own clock; `machine` names the one it runs on.
     """
 
     def run(
@@ -60,11 +72,13 @@ def compare(benchmark, request) -> Callable[..., Result]:
         bytes_moved: int,
         seconds: float = 4.0,
         warm: bool = True,
+        once: Callable[[Callable[[], object]], float] = _once,
+        machine: str | None = None,
     ) -> Result:
         subject, *peers = contenders
         for function in contenders.values():  # makes states, starts threads
             function()
-        one_round = (1 + warm) * sum(_once(function) for function in contenders.values())
+        one_round = (1 + warm) * sum(_once(partial(once, function)) for function in contenders.values())
         rounds = max(7, min(300, int(seconds / one_round)))
         times: dict[str, list[float]] = {name: [] for name in contenders}
         order = random.Random(0)
@@ -74,20 +88,18 @@ def compare(benchmark, request) -> Callable[..., Result]:
             for peer in peers:
                 if warm:
                     contenders[peer]()
-                times[peer].append(_once(contenders[peer]))
+                times[peer].append(once(contenders[peer]))
             if warm:
                 contenders[subject]()
 
         gc.collect()
         gc.disable()
         try:
-            benchmark.pedantic(
-                lambda: times[subject].append(_once(contenders[subject])), setup=run_peers, rounds=rounds
-            )
+            benchmark.pedantic(lambda: times[subject].append(once(contenders[subject])), setup=run_peers, rounds=rounds)
         finally:
             gc.enable()
         medians = {name: statistics.median(times[name]) * 1e6 for name in contenders}
-        result = Result(request.function.__name__.removeprefix("bench_"), case, medians)
+        result = Result(request.function.__name__.removeprefix("bench_"), case, medians, machine or _cpu())
         benchmark.extra_info |= {
             "case": case,
             "median_us": {name: round(value, 2) for name, value in medians.items()},
@@ -100,7 +112,7 @@ def compare(benchmark, request) -> Callable[..., Result]:
         }
         if LIMIT in medians:
             benchmark.extra_info["share_of_limit"] = round(1 / result.ratio(LIMIT), 3)
-        _RESULTS.append(result)
+        record(result)
         return result
 
     return run
@@ -117,7 +129,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         columns = list(dict.fromkeys(c for result in results for c in result.medians))
         table = Table(
             title=f"{name}: median milliseconds; in brackets, the first column's time over this one's\n"
-            f"torch {torch.__version__}, {torch.get_num_threads()} threads, {lerac_fast.build_info()['cpu_capability']}"
+            f"torch {torch.__version__}, {results[0].machine}"
         )
         for column in ["case", *columns]:
             table.add_column(column, justify="left" if column == "case" else "right")

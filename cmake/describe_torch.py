@@ -4,4 +4,5 @@ from pathlib import Path
 
 import torch
 
-print(torch.__version__, Path(torch.__file__).parent, int(torch.compiled_with_cxx11_abi()), sep=";")
+abi = int(torch.compiled_with_cxx11_abi())
+print(torch.__version__, Path(torch.__file__).parent, abi, torch.version.cuda or "OFF", sep=";")

@@ -1,6 +1,9 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import torch
+from torch import Tensor
+
 class Optimizer:
     SGD: ClassVar[Optimizer]
     ADAM: ClassVar[Optimizer]
@@ -12,11 +15,40 @@ class Step:
         self,
         param_groups: list[dict[str, Any]],
         state: dict[Any, Any],
-        inverse_scale: float,
+        grad_scale: Tensor | float | None,
+        found_inf: Tensor | float | None,
         step_unserved: Callable[[list[tuple[int, int, str]]], None],
     ) -> None: ...
 
 def check_param_group(optimizer: Optimizer, param_group: dict[str, Any], index: int) -> None: ...
+
+class PackedTable:
+    """A TensorTable as a backend in Python sees it: csrc/engine/python_backend.h."""
+
+    device: torch.device
+    rule: int
+    elements: int
+    rows: bytes
+    numbers: bytes
+    rates: bytes
+    grad_scale: int
+    found_inf: int
+    kept: Any
+
+def choose_python_backend(
+    device: torch.device,
+    update: Callable[[PackedTable], None],
+    is_capturing: Callable[[torch.device], bool],
+    asynchronous: bool,
+) -> None: ...
+def choose_compiled_backend(device: torch.device) -> None: ...
+def has_compiled_backend(device: torch.device) -> bool: ...
+def launches() -> int: ...
+def gaussian_weights(x: Tensor, sigma: Tensor, kernel_size: int, dims: list[int]) -> list[float]: ...
+def gaussian_sweeps(x: Tensor, dims: list[int]) -> list[tuple[int, int, int, int, int, bool, bool]]: ...
+def check_tempered_cross_entropy(
+    logits: Tensor, targets: Tensor, sigma: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float
+) -> None: ...
 
 compiler: str
 

@@ -1,6 +1,7 @@
 """A learning rate of its own for every layer, at no cost, and the curricula that live on it."""
 
 from lerac_fast._build_info import build_info as build_info
+from lerac_fast._gpu_backend import gpu_backend as gpu_backend
 from lerac_fast.curricula.cbs import CBS as CBS
 from lerac_fast.curricula.data_parameters import DataParameters as DataParameters
 from lerac_fast.curricula.indices import with_indices as with_indices
@@ -19,6 +20,7 @@ __all__ = [
     "build_info",
     "gaussian_smooth",
     "gaussian_smooth_",
+    "gpu_backend",
     "layer_groups",
     "tempered_cross_entropy",
     "with_indices",

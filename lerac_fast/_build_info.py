@@ -6,6 +6,7 @@ import torch
 
 from lerac_fast import _built_with
 from lerac_fast._extension import extension
+from lerac_fast._gpu_backend import gpu_backends
 
 
 def build_info() -> dict[str, Any]:
@@ -14,10 +15,9 @@ def build_info() -> dict[str, Any]:
     Returns:
         A dict of strings and lists: ``torch`` (installed), ``torch_built_with``, ``compiler``, ``cpu_capability`` (in
         use), ``cpu_capabilities`` (available here; the environment variable ``LERAC_FAST_CPU_CAPABILITY`` chooses one
-        before import), ``threads`` and ``gpu_backends``, a dict of backend name to ``"present"`` or the reason of its
-        absence.
+        before import), ``threads`` and ``gpu_backends``, a dict of backend name to ``"present, ..."`` or the reason of
+        its absence. :func:`gpu_backend` says which is in use, and chooses.
     """
-    absent = "not part of this version; tensors on a GPU are stepped by torch.optim's own code"
     return {
         "torch": torch.__version__,
         "torch_built_with": _built_with.torch_version,
@@ -25,5 +25,5 @@ def build_info() -> dict[str, Any]:
         "cpu_capability": extension.cpu_capability(),
         "cpu_capabilities": extension.available_cpu_capabilities(),
         "threads": torch.get_num_threads(),
-        "gpu_backends": {"cuda": absent, "triton": absent},
+        "gpu_backends": gpu_backends(),
     }

@@ -15,14 +15,22 @@ PACKAGE = ROOT / "lerac_fast"
 # experiments; optimizers and curricula know nothing of each other.
 PYTHON_RULES = {
     "_extension": {"_built_with"},
-    "_build_info": {"_extension", "_built_with"},
-    "ops": {"_extension"},
-    "optim": {"_extension"},
+    "_triton": {"_extension"},
+    "_gpu_backend": {"_extension", "_built_with", "_triton"},
+    "_build_info": {"_extension", "_built_with", "_gpu_backend"},
+    "ops": {"_extension", "_gpu_backend"},
+    "optim": {"_extension", "_gpu_backend"},
     "curricula": {"ops"},
     "experiments": {"", "_build_info", "ops", "optim", "curricula"},
-    "": {"_build_info", "ops", "curricula"},  # lerac_fast/__init__.py
+    "": {"_build_info", "_gpu_backend", "ops", "curricula"},  # lerac_fast/__init__.py
 }
-CXX_RULES = {"math": set(), "engine": {"math"}, "ops": {"math"}, "cpu": {"math", "engine", "ops"}}
+CXX_RULES = {
+    "math": set(),
+    "engine": {"math"},
+    "ops": {"math"},
+    "cpu": {"math", "engine", "ops"},
+    "cuda": {"math", "engine", "ops"},
+}
 
 
 def _part(module: str) -> str:
@@ -64,10 +72,12 @@ def test_cxx_includes(part: str) -> None:
     for path in (ROOT / "csrc" / part).iterdir():
         own = set(re.findall(r'#include "([a-z]+)/', path.read_text()))
         assert own <= CXX_RULES[part] | {part}, path
-        if part == "math" or "kernels" in path.name:
-            # Compiled once per instruction set, and for CUDA: no torch, no containers.
-            system = set(re.findall(r"#include <([^>]+)>", path.read_text()))
+        system = set(re.findall(r"#include <([^>]+)>", path.read_text()))
+        if part == "math" or (part == "cpu" and "kernels" in path.name):
+            # Compiled once per instruction set, and by nvcc: no torch, no containers.
             assert system <= {"cmath", "cstdint", "cstring"}, path
+        if part == "cuda" and "kernels" in path.name:  # compiled in seconds, and checked alone
+            assert not any("/" in header for header in system), path
 
 
 def test_import_needs_torch_alone() -> None:

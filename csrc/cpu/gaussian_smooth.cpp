@@ -1,5 +1,4 @@
-// gaussian_smooth on the CPU: finds the planes in a tensor's memory, whatever its layout, and shares them among
-// threads.
+// gaussian_smooth on the CPU: shares the planes of a tensor among threads.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/core/impl/alloc_cpu.h>
@@ -7,11 +6,11 @@
 
 #include <algorithm>
 #include <memory>
-#include <vector>
 
 #include "cpu/capability.h"
 #include "cpu/gaussian_smooth_kernels.h"
 #include "ops/gaussian_smooth.h"
+#include "ops/sweeps.h"
 
 namespace lerac_fast::cpu {
 namespace {
@@ -46,57 +45,6 @@ const GaussianSmoothKernel& kernel_for(at::ScalarType type) {
   }
 }
 
-// Part of a dense tensor's memory order: axes that are smoothed stand alone, others are merged with their neighbours.
-struct Axis {
-  int64_t size;
-  bool smoothed;
-};
-
-std::vector<Axis> axes_in_memory_order(const Tensor& x, IntArrayRef dims) {
-  std::vector<int64_t> order(static_cast<size_t>(x.dim()));
-  for (size_t i = 0; i < order.size(); ++i) order[i] = int64_t(i);
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return x.stride(a) > x.stride(b); });
-  std::vector<Axis> axes;
-  for (int64_t dim : order) {
-    const bool smoothed =
-        std::any_of(dims.begin(), dims.end(), [&](int64_t d) { return (d + x.dim()) % x.dim() == dim; });
-    if (!smoothed && !axes.empty() && !axes.back().smoothed)
-      axes.back().size *= x.size(dim);
-    else
-      axes.push_back({x.size(dim), smoothed});
-  }
-  return axes;
-}
-
-// A sweep smooths all planes along one axis, or along two that lie next to each other in memory.
-struct Sweep {
-  int64_t planes;
-  Plane plane;
-};
-
-std::vector<Sweep> sweeps_over(const std::vector<Axis>& axes) {
-  std::vector<Sweep> sweeps;
-  int64_t inner = 1;
-  for (size_t i = axes.size(); i-- > 0;) { // innermost first
-    if (axes[i].smoothed) {
-      const int64_t columns = axes[i].size;
-      const bool pair = i > 0 && axes[i - 1].smoothed;
-      const int64_t rows = pair ? axes[--i].size : 1;
-      int64_t planes = 1;
-      for (size_t j = 0; j < i; ++j) planes *= axes[j].size;
-      if (pair || inner == 1)
-        sweeps.push_back({planes, {rows, columns, inner, columns * inner, pair, true}});
-      else // the elements inside are one long row
-        sweeps.push_back({planes, {columns, 1, inner, inner, true, false}});
-      inner *= rows;
-      inner *= columns;
-    } else {
-      inner *= axes[i].size;
-    }
-  }
-  return sweeps;
-}
-
 // One thread's scratch memory.
 template <typename Work> void with_scratch(int64_t elements, int64_t element_size, const Work& work) {
   void* scratch = c10::alloc_cpu(static_cast<size_t>(elements * element_size)); // aligned to cache lines
@@ -104,7 +52,7 @@ template <typename Work> void with_scratch(int64_t elements, int64_t element_siz
   work(scratch);
 }
 
-void run(const Sweep& sweep, const Tensor& x, const Tensor& y, const Gaussian& gaussian) {
+void run(const ops::Sweep& sweep, const Tensor& x, const Tensor& y, const Gaussian& gaussian) {
   const auto kernel = kernel_for(x.scalar_type());
   const auto* source = static_cast<const char*>(x.const_data_ptr());
   auto* target = static_cast<char*>(y.mutable_data_ptr());
@@ -151,7 +99,7 @@ void run(const Sweep& sweep, const Tensor& x, const Tensor& y, const Gaussian& g
 
 // Writes to `y`, which has the layout of `x` and is another tensor or `x` itself.
 void smooth_dense(const Tensor& x, const Tensor& y, const Gaussian& gaussian, IntArrayRef dims) {
-  const auto sweeps = sweeps_over(axes_in_memory_order(x, dims));
+  const auto sweeps = ops::sweeps_over(x, dims);
   if (sweeps.size() > 1 && x.element_size() < 4) { // what lies between two sweeps is not to be rounded to 16 bits
     const Tensor wide = x.to(at::kFloat);
     smooth_dense(wide, wide, gaussian, dims);
@@ -159,7 +107,7 @@ void smooth_dense(const Tensor& x, const Tensor& y, const Gaussian& gaussian, In
     return;
   }
   const Tensor* from = &x;
-  for (const Sweep& sweep : sweeps) {
+  for (const ops::Sweep& sweep : sweeps) {
     run(sweep, *from, y, gaussian);
     from = &y;
   }

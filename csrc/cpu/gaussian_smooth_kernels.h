@@ -3,21 +3,16 @@
 
 #include <cstdint>
 
+#include "ops/plane.h"
+
 namespace lerac_fast::cpu {
+
+using ops::Plane;
 
 // w(0..radius) of a Gaussian that is wider than one element: radius >= 1.
 struct Gaussian {
   const double* weights;
   int64_t radius;
-};
-
-// Rows of `columns` x `inner` elements, smoothed across the rows, along the columns, or both.
-struct Plane {
-  int64_t rows, columns, inner;
-  int64_t row_stride; // in elements, from one row to the next
-  bool across_rows, across_columns;
-
-  int64_t row_size() const { return columns * inner; }
 };
 
 // For one storage type. `source` and `target` are the same, or do not overlap. `scratch` is one thread's memory, of as

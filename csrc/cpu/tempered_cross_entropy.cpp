@@ -6,6 +6,7 @@
 #include "cpu/capability.h"
 #include "cpu/tempered_cross_entropy_kernels.h"
 #include "ops/tempered_cross_entropy.h"
+#include "ops/tempered_operands.h"
 
 namespace lerac_fast::cpu {
 namespace {
@@ -40,35 +41,20 @@ template <typename T> struct ArithmeticOf<TemperedCrossEntropyKernel<T>> {
   using type = T;
 };
 
-Tensor dense(const Tensor& x, at::ScalarType type) { return (x.scalar_type() == type ? x : x.to(type)).contiguous(); }
-
-Tensor classes_last(const Tensor& logits) { return (logits.dim() <= 2 ? logits : logits.movedim(1, -1)).contiguous(); }
-
-// The operands as dense arrays in the type of the arithmetic; what has to be copied for that is kept here.
-template <typename T> struct Operands {
-  static constexpr auto kType = c10::CppTypeToScalarType<T>::value;
-
+template <typename T> struct Operands : ops::TemperedOperands<T> {
   Operands(const Tensor& logits, const Tensor& targets, const Tensor& sigma, const OptionalTensor& weight,
            double label_smoothing, int64_t ignore_index)
-      : logits(classes_last(logits)), targets(targets.contiguous()), sigma(dense(sigma, kType)),
-        weight(weight ? dense(*weight, kType) : Tensor()) {
-    const int64_t classes = this->logits.size(-1);
-    rows = {this->logits.const_data_ptr(),
-            classes,
-            this->targets.template const_data_ptr<int64_t>(),
-            this->sigma.template const_data_ptr<T>(),
-            weight ? this->weight.template const_data_ptr<T>() : nullptr,
-            T(classes),
-            T(label_smoothing),
-            ignore_index};
-    if (weight) rows.sum_of_class_weights = std::accumulate(rows.class_weights, rows.class_weights + classes, T(0));
+      : ops::TemperedOperands<T>(logits, targets, sigma, weight, label_smoothing, ignore_index) {
+    if (!weight) return;
+    sum_of_weights = std::accumulate(this->rows.class_weights, this->rows.class_weights + this->rows.classes, T(0));
+    this->rows.sum_of_class_weights = &sum_of_weights;
   }
+  Operands(const Operands&) = delete;
+  Operands& operator=(const Operands&) = delete;
 
-  int64_t count() const { return targets.numel(); }
-  int64_t grain() const { return std::max<int64_t>(1, kLogitsPerThread / std::max<int64_t>(1, rows.classes)); }
+  int64_t grain() const { return std::max<int64_t>(1, kLogitsPerThread / std::max<int64_t>(1, this->rows.classes)); }
 
-  Tensor logits, targets, sigma, weight;
-  TemperedRows<T> rows;
+  T sum_of_weights;
 };
 
 template <typename T> void check_values(const TemperedRows<T>& rows, int64_t count) {
@@ -111,7 +97,7 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits, const Tensor& targets, 
   const auto how = ops::check_tempered_cross_entropy(logits, targets, sigma, weight, reduction, label_smoothing);
   const auto options = logits.options().dtype(ops::compute_type(logits)).memory_format(at::MemoryFormat::Contiguous);
   Tensor losses = at::empty(targets.sizes(), options);
-  Tensor statistics = at::empty({targets.numel(), kStatistics}, options);
+  Tensor statistics = at::empty({targets.numel(), ops::kStatistics}, options);
   Tensor result;
   with_kernel(logits.scalar_type(), [&](const auto& kernel) {
     using T = typename ArithmeticOf<std::decay_t<decltype(kernel)>>::type;
@@ -123,27 +109,25 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits, const Tensor& targets, 
                      [&](int64_t begin, int64_t end) { kernel.forward(operands.rows, loss, statistic, begin, end); });
     result = reduce<T>(operands.rows, losses, statistic, how);
   });
-  return {dense(result, at::promote_types(logits.scalar_type(), sigma.scalar_type())), statistics};
+  return {ops::dense(result, at::promote_types(logits.scalar_type(), sigma.scalar_type())), statistics};
 }
 
 std::tuple<Tensor, Tensor> backward(const Tensor& gradient, const Tensor& logits, const Tensor& targets,
                                     const Tensor& sigma, const OptionalTensor& weight, const Tensor& statistics,
                                     double label_smoothing, int64_t ignore_index) {
-  Tensor by_logits = at::empty_like(logits);
+  const ops::GradientOfLogits by_logits(logits);
   Tensor by_sigma = at::empty(targets.sizes(), statistics.options());
-  const Tensor view = logits.dim() <= 2 ? by_logits : by_logits.movedim(1, -1);
-  const Tensor rows = view.is_contiguous() ? view : at::empty(view.sizes(), logits.options());
   with_kernel(logits.scalar_type(), [&](const auto& kernel) {
     using T = typename ArithmeticOf<std::decay_t<decltype(kernel)>>::type;
     const Operands<T> operands(logits, targets, sigma, weight, label_smoothing, ignore_index);
     const auto* statistic = reinterpret_cast<const TemperedStatistics<T>*>(statistics.const_data_ptr<T>());
-    const Tensor upstream = dense(gradient, Operands<T>::kType);
+    const Tensor upstream = ops::dense(gradient, Operands<T>::kType);
     const T* of_result = upstream.const_data_ptr<T>();
     const int64_t stride = upstream.numel() == 1 ? 0 : 1; // one for all rows, or one for each
     Tensor by_losses = at::empty(targets.sizes(), statistics.options());
     T* by_loss = by_losses.mutable_data_ptr<T>();
     T* sigma_gradient = by_sigma.mutable_data_ptr<T>();
-    void* out = rows.mutable_data_ptr();
+    void* out = by_logits.rows.mutable_data_ptr();
     at::parallel_for(0, operands.count(), operands.grain(), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         by_loss[r] = of_result[r * stride] * statistic[r].share;
@@ -152,8 +136,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& gradient, const Tensor& logits
       kernel.backward(operands.rows, statistic, by_loss, out, begin, end);
     });
   });
-  if (!rows.is_same(view)) view.copy_(rows);
-  return {by_logits, dense(by_sigma, sigma.scalar_type())};
+  return {by_logits.finish(), ops::dense(by_sigma, sigma.scalar_type())};
 }
 
 TORCH_LIBRARY_IMPL(lerac_fast, CPU, m) {

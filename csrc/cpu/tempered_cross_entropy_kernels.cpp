@@ -83,19 +83,6 @@ template <typename T> T largest_of(V<T> pack) {
   return fold<T>(pack, [](T a, T b) { return math::maximum(a, b); });
 }
 
-template <typename T> T weight_of(const TemperedRows<T>& rows, int64_t target) {
-  return rows.class_weights == nullptr ? T(1) : rows.class_weights[target];
-}
-
-// The part of q that label smoothing puts on every class, before its weight.
-template <typename T> T smoothing_per_class(const TemperedRows<T>& rows) {
-  return rows.label_smoothing / T(rows.classes);
-}
-
-template <typename T> T wanted_of(const TemperedRows<T>& rows, int64_t target) {
-  return (1 - rows.label_smoothing) * weight_of(rows, target) + smoothing_per_class(rows) * rows.sum_of_class_weights;
-}
-
 template <typename Element, typename T = Compute<Element>>
 void forward(const TemperedRows<T>& rows, T* losses, TemperedStatistics<T>* statistics, int64_t begin, int64_t end) {
   const int64_t classes = rows.classes;
@@ -126,7 +113,7 @@ void forward(const TemperedRows<T>& rows, T* losses, TemperedStatistics<T>* stat
     sums.exponentials = sum_of<T>(exponentials);
     sums.expected = sum_of<T>(expected);
     sums.wanted = wanted_of(rows, target);
-    sums.aimed = (1 - rows.label_smoothing) * weight_of(rows, target) * (T(math::load(row[target])) - largest);
+    sums.aimed = wanted_at_target(rows, target) * (T(math::load(row[target])) - largest);
     if (rows.label_smoothing != 0) sums.aimed += smoothing_per_class(rows) * sum_of<T>(weighted);
 
     const T log_of_exponentials = std::log(sums.exponentials);
@@ -150,7 +137,6 @@ void backward(const TemperedRows<T>& rows, const TemperedStatistics<T>* statisti
     const T inverse_sigma = 1 / rows.sigma[r], gradient_by_sigma = gradients[r] * inverse_sigma;
     const T largest = statistics[r].largest_logit, log_of_exponentials = statistics[r].log_of_exponentials;
     const T wanted = wanted_of(rows, target), per_class = smoothing_per_class(rows);
-    const T at_target = (1 - rows.label_smoothing) * weight_of(rows, target);
     for_packs<T>(row, classes, largest, [&](V<T> z, int64_t j) {
       const V<T> p = math::exponential<T>((z - largest) * inverse_sigma - log_of_exponentials);
       V<T> q = V<T>{};
@@ -160,7 +146,7 @@ void backward(const TemperedRows<T>& rows, const TemperedStatistics<T>* statisti
     // The target's, with what is wanted at it alone.
     const T p = math::exponential<T>(V<T>{} +
                                      ((T(math::load(row[target])) - largest) * inverse_sigma - log_of_exponentials))[0];
-    const T q = at_target + per_class * weight_of(rows, target);
+    const T q = wanted_at_target(rows, target) + per_class * weight_of(rows, target);
     math::store(out[target], math::tempered_loss_by_logit(p, q, wanted, gradient_by_sigma));
   }
 }

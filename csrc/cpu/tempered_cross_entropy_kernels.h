@@ -3,27 +3,12 @@
 
 #include <cstdint>
 
+#include "ops/tempered_rows.h"
+
 namespace lerac_fast::cpu {
 
-// Rows of logits [rows, classes], dense. T, the type of the arithmetic, is double for double and else float.
-template <typename T> struct TemperedRows {
-  const void* logits;
-  int64_t classes;
-  const int64_t* targets;
-  const T* sigma;
-  const T* class_weights; // or nullptr: all 1
-  T sum_of_class_weights;
-  T label_smoothing;
-  int64_t ignore_index;
-};
-
-// What the backward pass needs of a row.
-inline constexpr int64_t kStatistics = 4;
-template <typename T> struct TemperedStatistics {
-  T largest_logit, log_of_exponentials;
-  T loss_by_sigma;
-  T share; // of the row's loss in the result: 0 for ignored rows
-};
+using ops::TemperedRows;
+using ops::TemperedStatistics;
 
 template <typename T> struct TemperedCrossEntropyKernel {
   // Losses and statistics of the rows [begin, end); share is 1, or 0 for ignored rows, whose loss is 0.

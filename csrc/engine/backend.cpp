@@ -5,17 +5,30 @@
 namespace lerac_fast::engine {
 namespace {
 
-auto& backends() {
-  static std::array<UpdateTable, static_cast<size_t>(c10::DeviceType::COMPILE_TIME_MAX_DEVICE_TYPES)> table{};
-  return table;
+struct Backends {
+  std::optional<Backend> compiled, chosen;
+};
+
+Backends& backends(c10::DeviceType type) {
+  static std::array<Backends, static_cast<size_t>(c10::DeviceType::COMPILE_TIME_MAX_DEVICE_TYPES)> of_types;
+  return of_types[static_cast<size_t>(type)];
 }
 
 } // namespace
 
-UpdateTable find_backend(c10::DeviceType type) { return backends()[static_cast<size_t>(type)]; }
+const Backend* find_backend(c10::DeviceType type) {
+  const auto& [compiled, chosen] = backends(type);
+  return chosen ? &*chosen : compiled ? &*compiled : nullptr;
+}
 
-RegisterBackend::RegisterBackend(c10::DeviceType type, UpdateTable update) {
-  backends()[static_cast<size_t>(type)] = update;
+void choose_backend(c10::DeviceType type, std::optional<Backend> backend) {
+  backends(type).chosen = std::move(backend);
+}
+
+bool has_compiled_backend(c10::DeviceType type) { return backends(type).compiled.has_value(); }
+
+RegisterBackend::RegisterBackend(c10::DeviceType type, Backend backend) {
+  backends(type).compiled = std::move(backend);
 }
 
 } // namespace lerac_fast::engine

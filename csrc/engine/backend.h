@@ -2,19 +2,32 @@
 #pragma once
 
 #include <c10/core/DeviceType.h>
+#include <functional>
+#include <optional>
 
 #include "engine/tensor_table.h"
 
 namespace lerac_fast::engine {
 
-// Updates every row of the table, in place. Called without the GIL.
-using UpdateTable = void (*)(const TensorTable&);
+struct Backend {
+  // Updates every row of the table, in place. Called without the GIL.
+  std::function<void(TensorTable&)> update;
+  // Work is queued on the device. Numbers that lie there are read by the kernels, and the host never waits for them.
+  bool asynchronous = false;
+  // Whether what is queued now is recorded into a graph and not run.
+  std::function<bool(at::Device)> is_capturing;
+};
 
-// The backend of a device type, or nullptr.
-UpdateTable find_backend(c10::DeviceType type);
+// The backend of a device type, or nullptr: the one that was chosen, else the compiled one.
+const Backend* find_backend(c10::DeviceType type);
+
+// From the next step on; nothing, to go back to the compiled one.
+void choose_backend(c10::DeviceType type, std::optional<Backend> backend);
+
+bool has_compiled_backend(c10::DeviceType type);
 
 struct RegisterBackend {
-  RegisterBackend(c10::DeviceType type, UpdateTable update);
+  RegisterBackend(c10::DeviceType type, Backend backend);
 };
 
 } // namespace lerac_fast::engine

@@ -11,11 +11,24 @@ namespace py = pybind11;
 namespace {
 
 constexpr std::array kNames{
-    "params",    "lr",       "weight_decay", "maximize", "differentiable", "momentum",
-    "dampening", "nesterov", "betas",        "eps",      "amsgrad",        "decoupled_weight_decay",
+    "params",   "lr",    "weight_decay", "maximize", "differentiable",         "momentum",   "dampening",
+    "nesterov", "betas", "eps",          "amsgrad",  "decoupled_weight_decay", "capturable", "fused",
 };
 
+using GroupKeys = Keys<GroupField, kNames.size()>;
+GroupKeys& keys() {
+  static GroupKeys keys(kNames);
+  return keys;
+}
+
 const char* name_of(GroupField field) { return kNames[static_cast<size_t>(field)]; }
+
+bool is_true(PyObject* value) {
+  if (PyBool_Check(value)) return value == Py_True;
+  const int truth = PyObject_IsTrue(value);
+  if (truth < 0) throw py::error_already_set();
+  return truth != 0;
+}
 
 std::string show(double value) { return std::string(py::repr(py::float_(value))); }
 
@@ -48,8 +61,7 @@ std::string Group::describe() const {
 }
 
 PyObject* Group::at(GroupField field) const {
-  static Keys<GroupField, kNames.size()> keys(kNames);
-  PyObject* value = keys.find(dict, field);
+  PyObject* value = keys().find(dict, field);
   if (value == nullptr) throw py::key_error(describe() + " has no '" + name_of(field) + "'");
   return value;
 }
@@ -66,12 +78,16 @@ double Group::non_negative(GroupField field) const {
   throw py::value_error(describe() + ": " + name_of(field) + " must be at least 0, got " + show(value));
 }
 
-bool Group::flag(GroupField field) const {
+bool Group::flag(GroupField field) const { return is_true(at(field)); }
+
+bool Group::flag_or_false(GroupField field) const {
+  PyObject* const value = keys().find(dict, field);
+  return value != nullptr && is_true(value);
+}
+
+const at::Tensor* Group::tensor(GroupField field) const {
   PyObject* const value = at(field);
-  if (PyBool_Check(value)) return value == Py_True;
-  const int truth = PyObject_IsTrue(value);
-  if (truth < 0) throw py::error_already_set();
-  return truth != 0;
+  return !PyFloat_CheckExact(value) && THPVariable_Check(value) ? &THPVariable_Unpack(value) : nullptr;
 }
 
 std::pair<double, double> Group::betas() const {

@@ -1,6 +1,7 @@
 // One param group as the engine sees it.
 #pragma once
 
+#include <ATen/core/Tensor.h>
 #include <pybind11/pybind11.h>
 #include <string>
 #include <utility>
@@ -21,6 +22,8 @@ enum class GroupField : size_t {
   kEps,
   kAmsgrad,
   kDecoupledWeightDecay,
+  kCapturable,
+  kFused,
 };
 
 // A param group and its place. Errors name the group and the value.
@@ -37,6 +40,10 @@ struct Group {
   // A number that is at least zero; ValueError otherwise, for NaN, too.
   double non_negative(GroupField field) const;
   bool flag(GroupField field) const;
+  // A flag of torch's that not every optimizer has.
+  bool flag_or_false(GroupField field) const;
+  // A tensor, borrowed, or nullptr where the field holds something else.
+  const at::Tensor* tensor(GroupField field) const;
   // The pair of Adam's decay rates, each in [0, 1).
   std::pair<double, double> betas() const;
 };

@@ -1,16 +1,17 @@
 #include "engine/hyperparameters.h"
 
-#include <cmath>
 #include <tuple>
+
+#include "math/bias_correction.h"
 
 namespace lerac_fast::engine {
 
 namespace py = pybind11;
 
-math::Hyperparameters read_hyperparameters(Optimizer optimizer, const Group& group) {
+math::Hyperparameters read_hyperparameters(Optimizer optimizer, const Group& group, bool read_rate) {
   using Field = GroupField;
   math::Hyperparameters h;
-  h.lr = group.non_negative(Field::kLr);
+  if (read_rate) h.lr = group.non_negative(Field::kLr);
   h.weight_decay = group.non_negative(Field::kWeightDecay);
   h.maximize = group.flag(Field::kMaximize);
   if (group.flag(Field::kDifferentiable)) {
@@ -51,8 +52,9 @@ void BiasCorrections::apply(math::Hyperparameters& h, double t) {
     beta1_ = h.beta1;
     beta2_ = h.beta2;
     t_ = t;
-    bias_correction1_ = 1 - std::pow(beta1_, t_);
-    sqrt_bias_correction2_ = std::sqrt(1 - std::pow(beta2_, t_));
+    math::correct_bias(h, t);
+    bias_correction1_ = h.bias_correction1;
+    sqrt_bias_correction2_ = h.sqrt_bias_correction2;
   }
   h.bias_correction1 = bias_correction1_;
   h.sqrt_bias_correction2 = sqrt_bias_correction2_;

@@ -6,6 +6,8 @@
 #include <torch/csrc/DynamicTypes.h>
 #include <torch/csrc/autograd/python_variable.h>
 
+#include "engine/backend.h"
+
 namespace lerac_fast::engine {
 
 namespace py = pybind11;
@@ -47,8 +49,12 @@ void check_state(const Parameter& parameter, StateField field, const at::Tensor&
 }
 
 void check_step(const Parameter& parameter, const at::Tensor& count) {
-  if (count.numel() == 1 && count.is_cpu() && !count.is_complex()) return;
-  throw py::value_error(parameter.describe() + ": state 'step' must be one real number on the CPU, got " + show(count));
+  if (count.numel() == 1 && !count.is_complex()) {
+    if (count.is_cpu()) return;
+    if (count.device() == parameter.tensor.device() && is_device_number(count, count.device())) return;
+  }
+  throw py::value_error(parameter.describe() + ": state 'step' must be one real number on the CPU, or float32 or " +
+                        "float64 on the parameter's device, got " + show(count));
 }
 
 } // namespace
@@ -128,6 +134,17 @@ std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject*
     check_step(parameter, THPVariable_Unpack(state.step));
   }
   return state;
+}
+
+bool is_device_number(const at::Tensor& number, at::Device device) {
+  if (number.device() != device || number.numel() != 1) return false;
+  if (number.scalar_type() != at::kFloat && number.scalar_type() != at::kDouble) return false;
+  const Backend* backend = find_backend(device.type());
+  return backend != nullptr && backend->asynchronous;
+}
+
+DeviceNumber device_number(const at::Tensor& number) {
+  return {number.mutable_data_ptr(), number.scalar_type() == at::kDouble};
 }
 
 double step_count(const at::Tensor& step) {

@@ -49,7 +49,12 @@ void check_writable(const Parameter& parameter, const at::Tensor& tensor, const 
 // ValueError where it is incomplete or does not fit the parameter.
 std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject* dict);
 
-// The value of a step count, which read_state has checked.
+// Whether the kernels of a device read this number where it lies: one float32 or float64 number there, and kernels that
+// run when the host has gone on.
+bool is_device_number(const at::Tensor& number, at::Device device);
+DeviceNumber device_number(const at::Tensor& number);
+
+// The value of a step count on the CPU, which read_state has checked.
 double step_count(const at::Tensor& step);
 void set_step_count(const at::Tensor& step, double value);
 

@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/empty_strided.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/zeros_like.h>
 #include <algorithm>
@@ -24,8 +25,7 @@ py::object to_python(const at::Tensor& tensor) { return py::reinterpret_steal<py
 
 } // namespace
 
-void Step::operator()(PyObject* param_groups, PyObject* state, double inverse_scale,
-                      const py::function& step_unserved) {
+void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling, const py::function& step_unserved) {
   if (running_)
     throw std::runtime_error("step() is already running on this optimizer, in another thread or around this call");
   struct Running {
@@ -37,12 +37,17 @@ void Step::operator()(PyObject* param_groups, PyObject* state, double inverse_sc
     }
   } running(*this);
   const at::NoGradGuard no_grad;
-  inverse_scale_ = inverse_scale;
+  scaling_ = std::move(scaling);
+  overflown_ = !scaling_.lies_on_device() && scaling_.overflown();
+  if (overflown_) return;
 
   state_index_.refresh(state);
   collect(param_groups);
+  if (unserved_.size() > 0) overflown_ |= scaling_.overflown();
+  if (overflown_) return;
   if (unserved_.size() > 0) step_unserved(unserved_);
   create_states(state);
+  move_counts();
   run();
 }
 
@@ -55,12 +60,13 @@ void Step::collect(PyObject* param_groups) {
     PyObject* const dict = PyList_GET_ITEM(param_groups, g);
     if (!PyDict_Check(dict)) throw py::type_error("param group " + std::to_string(g) + " must be a dict");
     const Group group{dict, g};
-    math::Hyperparameters h = read_hyperparameters(optimizer_, group);
-    h.inverse_scale = inverse_scale_;
+    const at::Tensor* rate = group.tensor(GroupField::kLr);
+    if (rate != nullptr && !is_device_number(*rate, rate->device())) rate = nullptr;
+    math::Hyperparameters h = read_hyperparameters(optimizer_, group, rate == nullptr);
     PyObject* const params = group.at(GroupField::kParams);
     if (!PyList_Check(params)) throw py::type_error(group.describe() + ": params must be a list of tensors");
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(params); ++i) {
-      collect_parameter(group, i, PyList_GET_ITEM(params, i), h);
+      collect_parameter(group, i, PyList_GET_ITEM(params, i), rate, h);
     }
   }
   walk_.resize(walked_);
@@ -69,7 +75,8 @@ void Step::collect(PyObject* param_groups) {
   check_no_memory_shared();
 }
 
-void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* object, math::Hyperparameters& h) {
+void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* object, const at::Tensor* rate,
+                             math::Hyperparameters& h) {
   if (!THPVariable_Check(object)) {
     throw py::type_error(group.describe() + ": parameter " + std::to_string(index) + " must be a tensor, got " +
                          std::string(py::repr(object)));
@@ -93,26 +100,43 @@ void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* obj
   check_gradient(parameter, gradient);
   check_writable(parameter, param, "the parameter");
 
+  const at::Device device = param.device();
   const Rule rule = rule_of(optimizer_, h);
   const auto state = read_state(parameter, rule, dict);
+  check_capture(parameter, rule, state);
+  collect_scaling(device, h);
   h.first_step = !state;
-  if (counts_steps(rule)) {
-    const double t = state ? step_count(THPVariable_Unpack(state->step)) + 1 : 1;
-    bias_corrections_.apply(h, t);
-    if (state) {
-      step_counts_.emplace_back(py::reinterpret_borrow<py::object>(state->step), t);
-      footprint.note_python_tensor(state->step);
-      footprint.note(THPVariable_Unpack(state->step).const_data_ptr());
-    }
+  if (rule == Rule::kSgdMomentum && !state && scaling_.is_read_by(device)) {
+    // The host does not know whether this will be a first step at all. A buffer of zeros comes to the same without
+    // dampening; with it, the host has to wait for the device this once.
+    if (h.dampening == 0)
+      h.first_step = false;
+    else
+      overflown_ |= scaling_.overflown();
   }
+  const Count count = counts_steps(rule) ? read_count(parameter, state, h) : Count{};
+  const DeviceNumber rate_here = read_rate(parameter, rate, h);
 
   const auto dtype = param.scalar_type();
   const auto state_dtype = state ? THPVariable_Unpack(state->tensors[0]).scalar_type() : dtype;
-  const Place place = append_row(param.device(), rule, *elements_of(dtype, state_dtype), param.numel(), h);
+  const Place place = append_row(device, rule, *elements_of(dtype, state_dtype), param.numel(), h, rate_here);
+  row(place).step = count.on_device;
+  if (state && counts_steps(rule)) {
+    if (!count.by_device) {
+      step_counts_.emplace_back(py::reinterpret_borrow<py::object>(state->step), count.value);
+      footprint.note_python_tensor(state->step);
+      footprint.note(THPVariable_Unpack(state->step).const_data_ptr());
+    } else if (count.on_device.address != nullptr) {
+      params_and_states_.push_back(py::reinterpret_borrow<py::object>(state->step));
+    } else {
+      moved_counts_.push_back({place, py::reinterpret_borrow<py::object>(dict), count.value - 1});
+    }
+  }
   set_operand(place, kParam, param, param);
   params_and_states_.push_back(py::reinterpret_borrow<py::object>(object));
-  set_operand(place, kGradient, gradient, param);
-  gradients_.push_back(gradient);
+  const bool unscaled = scaling_.is_read_by(device) ? scaling_.has_scale() : h.inverse_scale != 1;
+  set_operand(place, kGradient, gradient, param, unscaled);
+  gradients_.push_back({gradient, unscaled});
   footprint.note_tensor(gradient);
   const auto states = state_fields(rule).size();
   if (state) {
@@ -122,8 +146,73 @@ void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* obj
       footprint.note_python_tensor(state->tensors[i]);
     }
   } else if (states > 0) {
-    stateless_.push_back({place, py::reinterpret_borrow<py::object>(object), py::reinterpret_borrow<py::object>(dict)});
+    stateless_.push_back(
+        {place, py::reinterpret_borrow<py::object>(object), py::reinterpret_borrow<py::object>(dict), count.by_device});
   }
+}
+
+// The count of this step, by the host or by the device. Where the device counts, it computes bias corrections, too.
+Step::Count Step::read_count(const Parameter& parameter, const std::optional<State>& state, math::Hyperparameters& h) {
+  const at::Device device = parameter.tensor.device();
+  const at::Tensor* before = state ? &THPVariable_Unpack(state->step) : nullptr;
+  Count count;
+  if (before != nullptr && is_device_number(*before, device)) {
+    count.by_device = true;
+    count.on_device = device_number(*before);
+  } else {
+    count.value = before != nullptr ? step_count(*before) + 1 : 1;
+    // By torch's own rule, and where the device alone knows whether a step counts.
+    count.by_device = find_backend(device.type())->asynchronous &&
+                      (scaling_.is_read_by(device) || parameter.group.flag_or_false(GroupField::kCapturable) ||
+                       (before == nullptr && parameter.group.flag_or_false(GroupField::kFused)));
+  }
+  if (count.by_device)
+    h.bias_correction1 = h.sqrt_bias_correction2 = 1;
+  else
+    bias_corrections_.apply(h, count.value);
+  return count;
+}
+
+// Where kernels read the rate, if they do; else it is in the hyperparameters. `rate` lies on some device.
+DeviceNumber Step::read_rate(const Parameter& parameter, const at::Tensor* rate, math::Hyperparameters& h) {
+  if (rate == nullptr) return {};
+  if (rate->device() != parameter.tensor.device()) {
+    h.lr = parameter.group.non_negative(GroupField::kLr);
+    return {};
+  }
+  rates_.push_back(*rate);
+  return device_number(*rate);
+}
+
+// How the gradients of a parameter on this device are unscaled: by the kernels, or by a number that the host knows.
+void Step::collect_scaling(at::Device device, math::Hyperparameters& h) {
+  if (scaling_.is_read_by(device)) {
+    h.inverse_scale = 1;
+    return;
+  }
+  h.inverse_scale = scaling_.inverse_scale();
+  overflown_ |= scaling_.overflown();
+}
+
+// What a graph records is the same at every replay: new states would be zero again, counts of the host stand still.
+void Step::check_capture(const Parameter& parameter, Rule rule, const std::optional<State>& state) {
+  const at::Device device = parameter.tensor.device();
+  if (rule == Rule::kSgd || !is_capturing(device)) return;
+  const bool counted_here = state && counts_steps(rule) && !is_device_number(THPVariable_Unpack(state->step), device);
+  if (state && !counted_here) return;
+  throw std::runtime_error(
+      parameter.describe() + ": a graph is being captured, but " +
+      (state ? "its step count lies on the CPU. Set capturable=True" : "it has no state yet. Take a step") +
+      " before the capture");
+}
+
+// Asked once a step and device.
+bool Step::is_capturing(at::Device device) {
+  for (const auto& [known, capturing] : capturing_) {
+    if (known == device) return capturing;
+  }
+  const Backend& backend = *find_backend(device.type());
+  return capturing_.emplace_back(device, backend.asynchronous && backend.is_capturing(device)).second;
 }
 
 PyObject* Step::state_dict_of(PyObject* param) {
@@ -188,32 +277,31 @@ void Step::check_no_memory_shared() {
 }
 
 Step::Place Step::append_row(at::Device device, Rule rule, Elements elements, int64_t numel,
-                             const math::Hyperparameters& h) {
+                             const math::Hyperparameters& h, DeviceNumber rate) {
   size_t table = 0;
   while (table < tables_.size() && !tables_[table].holds(device, rule, elements)) ++table;
-  if (table == tables_.size()) tables_.push_back({device, rule, elements, {}, {0}, {}});
-  tables_[table].append({nullptr, nullptr, {}, numel, 0}, h);
+  if (table == tables_.size()) tables_.push_back({device, rule, elements, {}, {0}, {}, {}, {}, {}});
+  tables_[table].append({nullptr, nullptr, {}, numel, 0, {}}, h, rate);
   return {table, tables_[table].rows.size() - 1};
 }
 
-void Step::set_operand(Place place, int operand, const at::Tensor& tensor, const at::Tensor& param) {
+void Step::set_operand(Place place, int operand, const at::Tensor& tensor, const at::Tensor& param, bool written) {
   const bool dense = param.is_non_overlapping_and_dense();
   if (dense ? share_dense_layout(tensor, param) : tensor.is_contiguous()) {
-    pointer(place, operand) =
-        is_written(operand) ? tensor.mutable_data_ptr() : const_cast<void*>(tensor.const_data_ptr());
+    pointer(place, operand) = written ? tensor.mutable_data_ptr() : const_cast<void*>(tensor.const_data_ptr());
     return;
   }
   auto copy = dense ? at::empty_strided(param.sizes(), param.strides(), tensor.options())
                     : at::empty(param.sizes(), tensor.options());
   pointer(place, operand) = copy.mutable_data_ptr();
   // An expanded gradient cannot hold its unscaled values; it keeps the scaled ones.
-  const bool written = is_written(operand) && at::has_internal_overlap(tensor) != at::MemOverlap::Yes;
+  written = written && at::has_internal_overlap(tensor) != at::MemOverlap::Yes;
   scattered_.push_back({tensor, std::move(copy), written});
 }
 
 void*& Step::pointer(Place place, int operand) {
-  Row& row = tables_[place.table].rows[place.row];
-  return operand == kParam ? row.param : operand == kGradient ? row.gradient : row.states[operand];
+  Row& r = row(place);
+  return operand == kParam ? r.param : operand == kGradient ? r.gradient : r.states[operand];
 }
 
 // ---- changing ----
@@ -223,9 +311,13 @@ void Step::create_states(PyObject* state) {
   std::vector<py::dict> created;
   created.reserve(stateless_.size());
   for (const auto& s : stateless_) {
-    const Rule rule = tables_[s.place.table].rule;
+    const TensorTable& table = tables_[s.place.table];
+    const Rule rule = table.rule;
     py::dict& dict = created.emplace_back();
-    if (counts_steps(rule)) {
+    if (s.step_on_device) {
+      params_and_states_.push_back(to_python(count_on_device(s.place, 0)));
+      state_keys().set(dict.ptr(), StateField::kStep, params_and_states_.back().ptr());
+    } else if (counts_steps(rule)) {
       const auto dtype = c10::get_default_dtype_as_scalartype() == at::kDouble ? at::kDouble : at::kFloat;
       step_counts_.emplace_back(to_python(at::scalar_tensor(0, dtype)), 1);
       state_keys().set(dict.ptr(), StateField::kStep, step_counts_.back().first.ptr());
@@ -234,8 +326,10 @@ void Step::create_states(PyObject* state) {
     const at::Tensor& param = THPVariable_Unpack(s.param.ptr());
     for (size_t i = 0; i < fields.size(); ++i) {
       // The first momentum buffer is written before it is read.
-      const auto tensor = rule == Rule::kSgdMomentum ? at::empty_like(param, at::MemoryFormat::Preserve)
-                                                     : at::zeros_like(param, at::MemoryFormat::Preserve);
+      const bool written_first =
+          rule == Rule::kSgdMomentum && table.hyperparameters[row(s.place).hyperparameters].first_step;
+      const auto tensor = written_first ? at::empty_like(param, at::MemoryFormat::Preserve)
+                                        : at::zeros_like(param, at::MemoryFormat::Preserve);
       set_operand(s.place, static_cast<int>(i), tensor, param);
       params_and_states_.push_back(to_python(tensor));
       state_keys().set(dict.ptr(), fields[i], params_and_states_.back().ptr());
@@ -249,12 +343,31 @@ void Step::create_states(PyObject* state) {
   }
 }
 
+void Step::move_counts() {
+  std::vector<py::object> counts; // all of them, before any is handed over
+  for (const auto& m : moved_counts_) counts.push_back(to_python(count_on_device(m.place, m.value)));
+  for (size_t i = 0; i < counts.size(); ++i)
+    state_keys().set(moved_counts_[i].dict.ptr(), StateField::kStep, counts[i].ptr());
+  params_and_states_.insert(params_and_states_.end(), counts.begin(), counts.end());
+}
+
+// A new step count for the kernels to count up.
+at::Tensor Step::count_on_device(Place place, double value) {
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(tables_[place.table].device);
+  const at::Tensor count = at::full({}, value, options); // filled on the device: nothing to wait for
+  row(place).step = device_number(count);
+  return count;
+}
+
 void Step::run() {
   for (const auto& s : scattered_) s.dense.copy_(s.original);
+  for (auto& table : tables_) {
+    if (!table.rows.empty() && scaling_.is_read_by(table.device)) table.scaling = scaling_.on(table.device);
+  }
   {
     const py::gil_scoped_release no_gil;
-    for (const auto& table : tables_) {
-      if (!table.rows.empty()) find_backend(table.device.type())(table);
+    for (auto& table : tables_) {
+      if (!table.rows.empty()) find_backend(table.device.type())->update(table);
     }
   }
   for (const auto& s : scattered_) {
@@ -265,8 +378,8 @@ void Step::run() {
     if (!t.is_inference()) t.unsafeGetTensorImpl()->bump_version();
   };
   for (const auto& object : params_and_states_) bump(THPVariable_Unpack(object.ptr()));
-  if (is_written(kGradient)) {
-    for (const auto& tensor : gradients_) bump(tensor);
+  for (const auto& gradient : gradients_) {
+    if (gradient.written) bump(gradient.tensor);
   }
   for (const auto& [object, value] : step_counts_) {
     const at::Tensor& count = THPVariable_Unpack(object.ptr());
@@ -279,9 +392,13 @@ void Step::release() {
   for (auto& table : tables_) table.clear();
   params_and_states_.clear();
   gradients_.clear();
+  rates_.clear();
+  capturing_.clear();
+  scaling_ = {};
   step_counts_.clear();
   scattered_.clear();
   stateless_.clear();
+  moved_counts_.clear();
   if (unserved_.size() > 0) unserved_ = py::list();
 }
 

@@ -8,6 +8,7 @@
 #include "engine/footprint.h"
 #include "engine/hyperparameters.h"
 #include "engine/parameter.h"
+#include "engine/scaling.h"
 #include "engine/state_index.h"
 #include "engine/tensor_table.h"
 
@@ -21,12 +22,12 @@ class Step {
 
   // Applies one update to every parameter that has a gradient.
   //   param_groups, state: the optimizer's own.
-  //   inverse_scale: 1 / the loss scale. Gradients are multiplied by it, in the update and in place.
+  //   scaling: of the loss. Gradients are divided by it, in the update and in place; nothing changes on overflow.
   //   step_unserved: called with a list of (group index, parameter index, reason) where parameters are beyond the
   //     native kernels; it runs after everything was checked and before anything native has changed.
-  // RuntimeError where another thread, or `step_unserved`, calls it while it runs.
-  void operator()(PyObject* param_groups, PyObject* state, double inverse_scale,
-                  const pybind11::function& step_unserved);
+  // RuntimeError where another thread, or `step_unserved`, calls it while it runs, or where a graph is being captured
+  // that would not do at its replays what a step does.
+  void operator()(PyObject* param_groups, PyObject* state, Scaling scaling, const pybind11::function& step_unserved);
 
  private:
   struct Place {
@@ -44,19 +45,44 @@ class Step {
   struct Stateless {
     Place place;
     pybind11::object param, dict; // the state dictionary may be null
+    bool step_on_device;
+  };
+  // A step count that is to go to the device, where the kernels count.
+  struct MovedCount {
+    Place place;
+    pybind11::object dict;
+    double value;
+  };
+  struct Count {
+    double value = 0;       // of this step, if the host knows it
+    bool by_device = false; // counted by the kernels
+    DeviceNumber on_device; // where they find it, if it is there yet
+  };
+  struct Gradient {
+    at::Tensor tensor;
+    bool written;
   };
 
   void collect(PyObject* param_groups);
-  void collect_parameter(const Group& group, Py_ssize_t index, PyObject* object, math::Hyperparameters& h);
+  void collect_parameter(const Group& group, Py_ssize_t index, PyObject* object, const at::Tensor* rate,
+                         math::Hyperparameters& h);
+  void collect_scaling(at::Device device, math::Hyperparameters& h);
+  Count read_count(const Parameter& parameter, const std::optional<State>& state, math::Hyperparameters& h);
+  DeviceNumber read_rate(const Parameter& parameter, const at::Tensor* rate, math::Hyperparameters& h);
+  void check_capture(const Parameter& parameter, Rule rule, const std::optional<State>& state);
+  bool is_capturing(at::Device device);
   PyObject* state_dict_of(PyObject* param);
   Footprint& next_footprint();
   void check_no_parameter_twice();
   void check_no_memory_shared();
-  Place append_row(at::Device device, Rule rule, Elements elements, int64_t numel, const math::Hyperparameters& h);
-  void set_operand(Place place, int operand, const at::Tensor& tensor, const at::Tensor& param);
+  Place append_row(at::Device device, Rule rule, Elements elements, int64_t numel, const math::Hyperparameters& h,
+                   DeviceNumber rate);
+  void set_operand(Place place, int operand, const at::Tensor& tensor, const at::Tensor& param, bool written = true);
+  Row& row(Place place) { return tables_[place.table].rows[place.row]; }
   void*& pointer(Place place, int operand);
-  bool is_written(int operand) const { return operand != kGradient || inverse_scale_ != 1; }
   void create_states(PyObject* state);
+  void move_counts();
+  at::Tensor count_on_device(Place place, double value);
   void run();
   void release();
 
@@ -75,13 +101,17 @@ class Step {
 
   // Of the step under way. Operands are held so that they stay alive while the GIL is released: parameters and states
   // by their Python objects, as taking another C++ reference to a tensor that Python owns is slow.
-  double inverse_scale_ = 1;
+  Scaling scaling_;
   std::vector<TensorTable> tables_;
   std::vector<pybind11::object> params_and_states_;
-  std::vector<at::Tensor> gradients_;
+  std::vector<Gradient> gradients_;
+  std::vector<at::Tensor> rates_;                                // read by kernels
   std::vector<std::pair<pybind11::object, double>> step_counts_; // `state["step"]` and its next value
   std::vector<Scattered> scattered_;
   std::vector<Stateless> stateless_;
+  std::vector<MovedCount> moved_counts_;
+  std::vector<std::pair<at::Device, bool>> capturing_;
+  bool overflown_ = false; // as far as the host has looked
   pybind11::list unserved_;
 };
 

@@ -7,11 +7,16 @@ namespace lerac_fast::engine {
 void TensorTable::clear() {
   rows.clear();
   hyperparameters.clear();
+  rates.clear();
   offsets.assign(1, 0);
+  scaling = {};
 }
 
-void TensorTable::append(const Row& row, const math::Hyperparameters& h) {
-  if (hyperparameters.empty() || hyperparameters.back() != h) hyperparameters.push_back(h);
+void TensorTable::append(const Row& row, const math::Hyperparameters& h, DeviceNumber rate) {
+  if (hyperparameters.empty() || hyperparameters.back() != h || rates.back() != rate) {
+    hyperparameters.push_back(h);
+    rates.push_back(rate);
+  }
   rows.push_back(row);
   rows.back().hyperparameters = static_cast<int32_t>(hyperparameters.size() - 1);
   offsets.push_back(offsets.back() + row.numel);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -9,6 +10,13 @@
 #include "math/hyperparameters.h"
 
 namespace lerac_fast::engine {
+
+// The loss scale of a GradScaler and whether gradients have overflown, where they lie on the device: float32 numbers.
+// nullptr: there is none, or the host knows it.
+struct DeviceScaling {
+  const float* grad_scale = nullptr;
+  const float* found_inf = nullptr; // not 0: nothing may change
+};
 
 // All rows that one backend call updates: they share device, rule and storage types. To the backend they are one
 // concatenated array: row i holds the elements [offsets[i], offsets[i + 1]).
@@ -19,12 +27,15 @@ struct TensorTable {
   std::vector<Row> rows;
   std::vector<int64_t> offsets;
   std::vector<math::Hyperparameters> hyperparameters;
+  std::vector<DeviceNumber> rates; // the lr of hyperparameters[i], where it lies on the device
+  DeviceScaling scaling;
+  std::shared_ptr<void> kept; // whatever the backend keeps from step to step
 
   bool holds(at::Device device_, Rule rule_, Elements elements_) const {
     return device == device_ && rule == rule_ && elements == elements_;
   }
   void clear();
-  void append(const Row& row, const math::Hyperparameters& h);
+  void append(const Row& row, const math::Hyperparameters& h, DeviceNumber rate);
   int64_t numel() const { return offsets.back(); }
 };
 

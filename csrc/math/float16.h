@@ -70,13 +70,24 @@ template <> inline constexpr bool is_bfloat16<BFloat16> = true;
 
 LERAC_INLINE float load(float x) { return x; }
 LERAC_INLINE double load(double x) { return x; }
-LERAC_INLINE float load(BFloat16 x) { return float_of_bfloat16<float>(uint32_t(x.bits)); }
-LERAC_INLINE float load(Half x) { return float_of_half<float>(uint32_t(x.bits)); }
-
 LERAC_INLINE void store(float& to, float x) { to = x; }
 LERAC_INLINE void store(double& to, double x) { to = x; }
+
+LERAC_INLINE float load(BFloat16 x) { return float_of_bfloat16<float>(uint32_t(x.bits)); }
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+// One instruction each, where the arithmetic above takes about ten.
+LERAC_INLINE float load(Half x) {
+  float result;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(x.bits));
+  return result;
+}
+LERAC_INLINE void store(BFloat16& to, float x) { asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(to.bits) : "f"(x)); }
+LERAC_INLINE void store(Half& to, float x) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(to.bits) : "f"(x)); }
+#else
+LERAC_INLINE float load(Half x) { return float_of_half<float>(uint32_t(x.bits)); }
 LERAC_INLINE void store(BFloat16& to, float x) { to.bits = uint16_t(bfloat16_of_float<uint32_t>(x)); }
 LERAC_INLINE void store(Half& to, float x) { to.bits = uint16_t(half_of_float<uint32_t>(x)); }
+#endif
 
 // The type in which an element of a storage type is computed.
 template <typename Element> struct ComputeType {

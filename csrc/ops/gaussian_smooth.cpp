@@ -88,10 +88,11 @@ Tensor& smooth_in_place_meta(Tensor& x, const Tensor& sigma, int64_t kernel_size
 }
 
 // Nobody else can see the memory of this gradient, nor will, so that it may be overwritten: one reference to the
-// tensor, one to its storage, and bytes of torch's own allocator, not lent by NumPy or others.
+// tensor, one to its storage, and bytes of torch's own allocator, not lent by NumPy or others. On a GPU, whose kernels
+// need another tensor to write to, nothing would be gained.
 bool is_ours_alone(const Tensor& gradient) {
-  return !at::GradMode::is_enabled() && !at::isTensorSubclassLike(gradient) && gradient.use_count() == 1 &&
-         gradient.storage().use_count() == 1 &&
+  return gradient.is_cpu() && !at::GradMode::is_enabled() && !at::isTensorSubclassLike(gradient) &&
+         gradient.use_count() == 1 && gradient.storage().use_count() == 1 &&
          gradient.storage().data_ptr().get_deleter() == c10::GetAllocator(gradient.device().type())->raw_deleter() &&
          gradient.is_non_overlapping_and_dense();
 }

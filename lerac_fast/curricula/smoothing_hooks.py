@@ -167,6 +167,8 @@ class SmoothMap(SmoothingHook):
         return None
 
     def _may_overwrite(self, module: nn.Module, output: Tensor) -> bool:
+        if not output.is_cpu:  # a GPU's kernels need another tensor to write to; this one's memory is free right after
+            return False
         # An earlier hook may hold on to the output, and so may a forward of somebody else's, which may also go on to an
         # activation, whose backward pass needs it, or return its input.
         if _global_forward_hooks or next(iter(module._forward_hooks.values())) is not self:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lerac_fast import _gpu_backend as _gpu_backend  # the ops' kernels for GPUs
 from lerac_fast._extension import extension as extension  # registers the ops
 
 
@@ -47,7 +48,7 @@ def gaussian_smooth(
 def gaussian_smooth_(
     x: Tensor, sigma: float | Tensor, kernel_size: int = 3, dims: int | Sequence[int] | None = None
 ) -> Tensor:
-    """:func:`gaussian_smooth` in place: writes to `x` and returns it.
+    """:func:`gaussian_smooth` in place: writes to `x` and returns it. On a GPU by way of another tensor.
 
     The usual rules of autograd hold: `x` must not be a leaf that requires a gradient, nor a tensor that the backward
     pass of another operation needs.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lerac_fast import _gpu_backend as _gpu_backend  # the ops' kernels for GPUs
 from lerac_fast._extension import extension as extension  # registers the ops
 
 
@@ -42,7 +43,8 @@ def tempered_cross_entropy(
 
     Raises:
         ValueError: a target is no class, a sigma is not positive, or shapes, dtypes or options make no sense. The
-            message names the value.
+            message names the value. On a GPU, where reading values would mean waiting for it, such a target or sigma
+            makes the loss of its example NaN instead.
 
     Source: Saxena, Tuzel and DeCoste, "Data Parameters", NeurIPS 2019, Eqs. 1, 3 and 4.
     """

@@ -1,6 +1,5 @@
 """The step that all optimizers share: one call into the compiled engine."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
+from lerac_fast import _gpu_backend as _gpu_backend  # the step on GPUs
 from lerac_fast._extension import extension
 
 if TYPE_CHECKING:
@@ -75,12 +75,9 @@ class FusedStep(Parent):
     def _update(self) -> None:
         # Set by torch.amp.GradScaler around the step; without any gradient, found_inf is the number 0.
         found_inf: Tensor | int | None = getattr(self, "found_inf", None)
-        if found_inf is not None and float(found_inf):
-            return
         grad_scale: Tensor | None = getattr(self, "grad_scale", None)
-        scale = 1.0 if grad_scale is None else float(grad_scale)
         try:
-            self._native_step(self.param_groups, self.state, 1.0 / scale if scale else math.inf, self._step_unserved)
+            self._native_step(self.param_groups, self.state, grad_scale, found_inf, self._step_unserved)
         except BaseException:
             # The scaler will not come to take them off again, and the next step must not be divided by them.
             self.__dict__.pop("grad_scale", None)

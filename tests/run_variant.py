@@ -1,4 +1,4 @@
-"""Runs pytest on the build in the current folder, not on the editable install. See `make sanitize`."""
+"""Runs pytest on the build in the current folder, not on the editable install. See the Makefile."""
 
 import os
 import sys

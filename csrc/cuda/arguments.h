@@ -1,0 +1,38 @@
+// Kernel arguments of variable length: they travel with the launch, so that nothing is copied to the device before it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cuda_runtime.h>
+
+#include "math/inline.h"
+
+namespace lerac_fast::cuda {
+
+// What a launch can carry: 32 KB from CUDA 12.1 on (sm_70 and newer), before that 4 KB.
+#if CUDART_VERSION >= 12010
+inline constexpr size_t kArgumentBytes = 32764;
+#else
+inline constexpr size_t kArgumentBytes = 4096;
+#endif
+inline constexpr size_t kSmallArgumentBytes = 4096; // larger ones take longer to launch
+
+// An array of First followed by one of Second, of any lengths that fit into kBytes beside kOthers bytes of arguments.
+template <typename First, typename Second, size_t kBytes, size_t kOthers> struct Arrays {
+  static_assert(alignof(First) <= 8 && alignof(Second) <= 8 && sizeof(First) % 8 == 0);
+  static constexpr size_t kSize = (kBytes - kOthers) / 8 * 8;
+
+  static constexpr bool fit(size_t firsts, size_t seconds) {
+    return sizeof(First) * firsts + sizeof(Second) * seconds <= kSize;
+  }
+  LERAC_INLINE First* first() { return reinterpret_cast<First*>(bytes); }
+  LERAC_INLINE const First* first() const { return reinterpret_cast<const First*>(bytes); }
+  LERAC_INLINE Second* second(uint32_t firsts) { return reinterpret_cast<Second*>(bytes + sizeof(First) * firsts); }
+  LERAC_INLINE const Second* second(uint32_t firsts) const {
+    return reinterpret_cast<const Second*>(bytes + sizeof(First) * firsts);
+  }
+
+  alignas(8) unsigned char bytes[kSize];
+};
+
+} // namespace lerac_fast::cuda

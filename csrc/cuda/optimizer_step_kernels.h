@@ -1,0 +1,35 @@
+// The optimizer step on a GPU: kernels and their launches, without torch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/row.h"
+#include "math/hyperparameters.h"
+
+namespace lerac_fast::cuda {
+
+// One kind of update of many tensors; see engine::TensorTable, whose names these are.
+struct Update {
+  engine::Rule rule;
+  engine::Elements elements;
+  const engine::Row* rows;
+  int64_t count;
+  const math::Hyperparameters* hyperparameters;
+  const engine::DeviceNumber* rates;
+  const float* grad_scale;
+  const float* found_inf;
+
+  // Some of its numbers are known to the device alone.
+  bool is_deferred() const;
+};
+
+// Bytes of device memory that a deferred update needs while it runs, aligned to 16; else 0.
+size_t workspace_of(const Update& update);
+
+// Queues the update on the current device: one launch, or as many as its tensors need kernel arguments (391 of them
+// with rates of their own take one). Before each stand, if it is deferred, launches of one thread per tensor, which
+// read the device's numbers and count steps. Throws std::runtime_error where a launch fails.
+void launch_update(const Update& update, void* workspace, void* stream);
+
+} // namespace lerac_fast::cuda

@@ -1,0 +1,72 @@
+"""Tests for a machine with a GPU: `make test-gpu`. Each runs with every GPU backend that is present.
+
+LERAC_FAST_GPU_TESTS_ON=cpu runs them on the CPU, with whatever serves it, so that the tests themselves can be tried
+without a GPU. Those about streams, graphs and several devices are left out then.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import pytest
+import torch
+
+import lerac_fast
+from lerac_fast._gpu_backend import PRESENT, gpu_backends
+
+TESTS_ON = os.environ.get("LERAC_FAST_GPU_TESTS_ON", "cuda")
+BACKENDS = ["cuda", "triton"] if TESTS_ON == "cuda" else ["native"]
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    if TESTS_ON != "cuda":
+        return torch.device(TESTS_ON)
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+@pytest.fixture(autouse=True, params=BACKENDS)
+def backend(request: pytest.FixtureRequest, device: torch.device) -> Iterator[str]:  # noqa: ARG001  # skips first
+    """The kernels in use: "cuda", "triton", or on the CPU "native"."""
+    name = request.param
+    if name == "native":
+        yield name
+        return
+    if not gpu_backends()[name].startswith(PRESENT):
+        pytest.skip(f"no backend {name}: {gpu_backends()[name]}")
+    lerac_fast.gpu_backend(name)
+    yield name
+    lerac_fast.gpu_backend("auto")
+
+
+@pytest.fixture
+def cuda(device: torch.device) -> torch.device:
+    """The device, where it has streams and graphs."""
+    if device.type != "cuda":
+        pytest.skip("needs streams and graphs")
+    return device
+
+
+@pytest.fixture
+def gpu_kernels(backend: str) -> str:
+    """The backend, where kernels for GPUs run: on one, or on the CPU by emulation."""
+    if backend == "native" and not gpu_backends()["cuda"].startswith("emulated"):
+        pytest.skip("about the kernels for GPUs")
+    return backend
+
+
+@contextmanager
+def _synchronization_is_an_error() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.fixture
+def no_synchronization(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """`with no_synchronization():` the host must not wait for the device."""
+    return _synchronization_is_an_error if device.type == "cuda" else nullcontext

@@ -1,0 +1,93 @@
+"""How many launches a step takes: one, whatever the number of groups, until the kernel arguments are full.
+
+Counted where the kernels for CUDA run on the CPU by emulation (LERAC_FAST_EMULATE_CUDA), and on GPUs by tests/gpu.
+"""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import lerac_fast
+from benchmarks.shapes import MODELS, Shapes
+from lerac_fast._extension import extension
+from tests.optim.cases import NUMBERS_ON_DEVICE, Case, assert_equal, groups, random
+from tests.reference import optimizers as reference
+
+# A case, and where one launch does not do: model -> launches. 391 tensors of amsgrad with rates of their own take
+# 391 x (48 + 36) bytes, more than the 32 KB that a launch carries.
+CASES: list[tuple[Case, dict[str, int]]] = [
+    (Case("SGD", {"momentum": 0.9, "weight_decay": 0.05}), {}),
+    (Case("Adam", {"weight_decay": 0.05}), {}),
+    (Case("AdamW", {"weight_decay": 0.3}), {}),
+    (Case("Adamax", {"weight_decay": 0.05}), {}),
+    (Case("Adam", {"amsgrad": True, "weight_decay": 0.05}), {"BERT-large": 2}),
+]
+# Bytes that a launch carries, besides a few numbers, and those of a tensor with a rate of its own, in float32.
+CARRIES = 32764 - 40
+BYTES = {"SGD": 32 + 24, "Adam": 40 + 36, "AdamW": 40 + 36, "Adamax": 40 + 24}
+
+
+def shrunk(shapes: Shapes) -> Shapes:
+    """As many tensors of as many dimensions: what a launch carries does not go by their sizes."""
+    return [tuple(math.ceil(size / 16) for size in shape) for shape in shapes]
+
+
+def parameters(shapes: Shapes, device: torch.device) -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    params = [nn.Parameter(random(shape, torch.float32, generator).to(device)) for shape in shapes]
+    for param in params:
+        param.grad = random(tuple(param.shape), torch.float32, generator).to(device)
+    return params
+
+
+def launches_of_a_step(case: Case, shapes: Shapes, device: torch.device, **options: bool) -> int:
+    """With a group per tensor and unequal rates."""
+    optimizer = case.fast(groups(parameters(shapes, device)), **options)
+    optimizer.step()
+    before = extension.launches()
+    optimizer.step()
+    return extension.launches() - before
+
+
+emulated = pytest.mark.skipif(
+    NUMBERS_ON_DEVICE or not lerac_fast.build_info()["gpu_backends"]["cuda"].startswith("emulated"),
+    reason="launches are counted where kernels for CUDA are emulated; see LERAC_FAST_EMULATE_CUDA in CMakeLists.txt",
+)
+all_launch_cases = pytest.mark.parametrize(("case", "most"), CASES, ids=str)
+
+
+@emulated
+@pytest.mark.parametrize("model", ["ResNet-18", "BERT-large"])
+@all_launch_cases
+def test_one_launch(case: Case, most: dict[str, int], model: str) -> None:
+    shapes = shrunk(MODELS[model]())
+    assert len(shapes) == {"ResNet-18": 62, "BERT-large": 391}[model]
+    assert launches_of_a_step(case, shapes, torch.device("cpu")) == most.get(model, 1)
+
+
+@emulated
+@pytest.mark.parametrize("case", [case for case, _ in CASES if "amsgrad" not in case.options], ids=str)
+def test_what_one_launch_cannot_carry(case: Case) -> None:
+    """3000 tensors with rates of their own: as many launches as needed, and the same numbers."""
+    params = parameters([(1 + i % 7,) for i in range(3000)], torch.device("cpu"))
+    optimizer = case.fast(groups(params, lr=0.0002))
+    expected = [param.detach().clone() for param in params]
+    states = [reference.new_state(case.name, p, g) for p, g in zip(expected, optimizer.param_groups, strict=True)]
+    before = extension.launches()
+    optimizer.step()
+    assert extension.launches() - before == math.ceil(3000 / (CARRIES // BYTES[case.name]))
+    for param, p, state, group in zip(params, expected, states, optimizer.param_groups, strict=True):
+        reference.step(case.name, p, param.grad, state, group)
+        assert_equal(param.detach(), p)
+
+
+@emulated
+def test_one_rate_for_many_tensors_is_carried_once() -> None:
+    """More tensors than would fit with a rate of their own."""
+    optimizer = Case("Adam").fast(parameters([(3,)] * 800, torch.device("cpu")))
+    optimizer.step()
+    before = extension.launches()
+    optimizer.step()
+    assert extension.launches() - before == 1

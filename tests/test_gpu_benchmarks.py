@@ -1,0 +1,37 @@
+"""The benchmarks for GPUs are collected and run; without a GPU, on the CPU and in tiny sizes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_all_are_collected() -> None:
+    done = run("benchmarks/gpu", "--collect-only")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("bench_step", "bench_host_cost", "bench_training_step", "bench_smoothing", "bench_loss"):
+        for backend in ("cuda", "triton"):
+            assert f"::{name}[{backend}" in done.stdout
+
+
+@pytest.mark.parametrize("timed", ["bench_optimizer_step.py::bench_host_cost", "bench_ops.py::bench_loss"])
+def test_the_cheapest_run_on_the_cpu(timed: str) -> None:
+    done = run(f"benchmarks/gpu/{timed}", LERAC_FAST_GPU_BENCH_ON="cpu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
+    assert "the host's part" in done.stdout
