@@ -12,7 +12,7 @@ BENCH ?= optimizer_step gaussian_smooth data_parameters training_step
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo noise test test-gpu bench bench-gpu check-gpu-code lint format types sanitize clean fashion-mnist
+.PHONY: help build demo noise test test-gpu bench bench-gpu check-gpu-code gpu-code-interpreted gpu-code-compiled lint format types sanitize clean fashion-mnist
 
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
@@ -71,9 +71,22 @@ fashion-mnist:
 test: $(VENV)/.built
 	$(PY) -m pytest $(ARGS)
 
-# What can be known of the GPU code without a GPU; docs/gpu.md explains it. Compiled kernels, emulated on the CPU, and
-# Triton's, interpreted, run the CPU's tests; both are compiled ahead of time and their assembly is inspected.
+# What can be known of the GPU code without a GPU; docs/gpu.md explains it. Two things at a time, as interpreting takes one
+# processor and long.
 check-gpu-code: $(VENV)/.built
+	@$(MAKE) --no-print-directory -j2 --output-sync=target gpu-code-interpreted gpu-code-compiled
+
+# Triton's kernels, interpreted, run the CPU's tests; those that read numbers of the device, once more.
+gpu-code-interpreted: export TRITON_INTERPRET=1
+gpu-code-interpreted: export OMP_NUM_THREADS=1
+gpu-code-interpreted:
+	$(PY) -m pytest tests/optim tests/ops -q
+	LERAC_FAST_EMULATED_NUMBERS=device $(PY) -m pytest tests/optim/test_amp.py tests/optim/test_parity.py -q \
+	  -k 'amp or (reference and float32) or tensor_learning_rate or late'
+
+# All kernels are compiled ahead of time and their machine code is inspected. The CUDA kernels, emulated on the CPU, run its
+# tests. The module without CUDA passes them, too.
+gpu-code-compiled:
 	$(PY) -m tests.gpu_code
 	$(call install_variant,emulated,$(call options,OFF,ON))
 	$(call install_variant,cpu_only,$(call options,OFF,OFF))
@@ -81,8 +94,8 @@ check-gpu-code: $(VENV)/.built
 	  $(abspath $(PY)) tests/run_variant.py tests/optim tests/ops -q -m 'not compiles'
 	cd build/emulated && LERAC_FAST_EMULATED_NUMBERS=device \
 	  $(abspath $(PY)) tests/run_variant.py tests/optim -q -m 'not compiles'
-	TRITON_INTERPRET=1 $(PY) -m pytest tests/optim tests/ops --backend=triton -q
-	cd build/cpu_only && $(abspath $(PY)) tests/run_variant.py tests/optim tests/ops tests/test_*.py -q -m 'not compiles'
+	cd build/cpu_only && $(abspath $(PY)) tests/run_variant.py tests/test_gpu_backend.py tests/test_extension.py \
+	  tests/optim tests/ops -q -m 'not compiles'
 
 test-gpu: $(VENV)/.built
 	$(PY) -m pytest tests/gpu $(ARGS)

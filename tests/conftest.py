@@ -1,11 +1,11 @@
-"""`--backend=triton`: the tests of optimizers and operators, with the kernels for GPUs under Triton's interpreter.
+"""The tests of optimizers and operators, with the kernels for GPUs.
 
-    TRITON_INTERPRET=1 pytest tests/optim tests/ops --backend=triton
+    TRITON_INTERPRET=1 pytest tests/optim tests/ops
 
-The interpreter runs kernels on the CPU, so what is registered for GPUs takes the CPU's place in torch's dispatcher.
+Triton's interpreter runs kernels on the CPU, so what is registered for GPUs takes the CPU's place in torch's
+dispatcher. CUDA's kernels take it in a build of their own, by emulation: see tests/cuda_emulation.
 """
 
-import os
 import re
 
 import numpy as np
@@ -14,18 +14,21 @@ import torch
 from hypothesis import settings
 
 from lerac_fast._gpu_backend import register_triton
-from tests.optim.cases import NUMBERS_ON_DEVICE
+from tests.kernels import KERNELS, NUMBERS_ON_DEVICE
 
 # What is left out: an expression that finds the tests' names -> why.
-NOT_FOR_TRITON = {
+NOT_FOR_GPUS = {
     r"test_thread_count|test_instruction_sets": "about the CPU's threads and instruction sets",
     r"test_tempered_cross_entropy.py::test_bad_input\[(target -?\d|sigma \S+ of row|sigma (-2|nan|inf))": (
         "a GPU cannot refuse values without waiting for them"
     ),
-    # Slow in the interpreter, where a launch takes tens of milliseconds:
+}
+# And in Triton's interpreter, where a launch takes tens of milliseconds.
+SLOW = {
     r"test_parity.py::test_equals_torch": "follows from equality with the reference, and the CPU's with torch's",
     r"test_parity.py::test_layouts\[1": "layouts are the engine's; once is enough",
     r"test_determinism.py": "equal elements, in tens of launches",
+    r"test_boundaries.py::test_(sizes_of_maps|wide_windows|numbers_of_)": "hundreds of launches, around CUDA's limits",
     r"test_gaussian_smooth_autograd.py::test_derivatives": "thousands of launches; the derivative is every backend's",
     r"test_values_and_layout\[11-": "to these kernels like 5; other tests have sizes of 7, 31 and more",
     r"\(1, 1, 90000, 3\)": "a large map, and to these kernels like smaller ones",
@@ -66,17 +69,9 @@ def _mend_bfloat16() -> None:
     interpreter._convert_float = convert
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--backend", choices=["native", "triton"], default="native", help="kernels to test: native (default) or triton"
-    )
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("backend") != "triton":
+    if KERNELS != "triton":
         return
-    if os.environ.get("TRITON_INTERPRET") != "1":
-        raise pytest.UsageError("--backend=triton needs TRITON_INTERPRET=1 in the environment")
     # NumPy, which computes for the interpreter, warns of what GPUs compute in silence: infinities and NaN.
     config.addinivalue_line("filterwarnings", "ignore::RuntimeWarning:triton")
     _mend_bfloat16()
@@ -84,13 +79,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.triton_library = register_triton(torch.device("cpu"), NUMBERS_ON_DEVICE)  # lives as long as the tests
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("backend") != "triton":
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if KERNELS == "cpu":
         return
     for item in items:
-        for name, reason in NOT_FOR_TRITON.items():
+        for name, reason in (NOT_FOR_GPUS | SLOW if KERNELS == "triton" else NOT_FOR_GPUS).items():
             if re.search(name, item.nodeid):
                 item.add_marker(pytest.mark.skip(reason=reason))
+        if KERNELS != "triton":
+            continue
         for name, examples in EXAMPLES.items():
             if item.nodeid.endswith(name):
                 fewer = settings(item.obj._hypothesis_internal_use_settings, max_examples=examples)

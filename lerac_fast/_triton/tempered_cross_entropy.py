@@ -205,7 +205,7 @@ def forward(
     z = _classes_last(logits)
     tile = _tile(z)
     launch(
-        forward_kernel, (triton.cdiv(rows, tile["ROWS"]),), _threads(tile),
+        forward_kernel, (triton.cdiv(rows, tile["ROWS"]),), _threads(tile, compute),
         z, z, targets.contiguous(), sigma.contiguous(), _contiguous(weight), losses, row_weights, statistics,
         label_smoothing, rows, z.size(-1) // tile["WIDTH"], ignore_index,
         SMOOTHED=label_smoothing != 0, COMPUTE=TYPES[compute], **tile,
@@ -249,7 +249,7 @@ def backward(
     sum_of_weights = None if weight is None or label_smoothing == 0 else weight.sum(dtype=statistics.dtype)
     grid = triton.cdiv(rows, tile["ROWS"]), max(1, triton.cdiv(z.size(-1), tile["CLASSES"]))
     launch(
-        backward_kernel, grid, _threads(tile),
+        backward_kernel, grid, _threads(tile, statistics.dtype),
         z, gradient.contiguous(), int(gradient.numel() > 1), z, targets.contiguous(), sigma.contiguous(),
         _contiguous(weight), sum_of_weights, statistics,
         out, by_sigma, label_smoothing, rows, z.size(-1) // tile["WIDTH"], ignore_index,
@@ -285,5 +285,6 @@ def _tile(z: Tensor) -> dict[str, int]:
     return {"ROWS": max(1, TILE // at_once), "CLASSES": at_once, "WIDTH": math.gcd(aligned, classes)}
 
 
-def _threads(tile: dict[str, int]) -> int:
-    return tile["ROWS"] * tile["CLASSES"] // LOGITS_PER_THREAD
+def _threads(tile: dict[str, int], compute: torch.dtype) -> int:
+    """Of which each holds a few logits in its registers: half as many in float64."""
+    return tile["ROWS"] * tile["CLASSES"] // (LOGITS_PER_THREAD * 4 // compute.itemsize)

@@ -10,7 +10,8 @@ from torch import nn
 import lerac_fast.optim
 from benchmarks.shapes import MODELS
 from tests.gpu.twins import Twins, plain
-from tests.optim.cases import NUMBERS_ON_DEVICE, TYPICAL, Case, all_cases, all_dtypes, groups, random, typical_cases
+from tests.kernels import NUMBERS_ON_DEVICE
+from tests.optim.cases import TYPICAL, Case, all_cases, all_dtypes, groups, random, typical_cases
 from tests.optim.test_launches import CASES as LAUNCH_CASES
 from tests.optim.test_launches import launches_of_a_step, shrunk
 from tests.reference import optimizers as reference

@@ -1,6 +1,5 @@
 """One declaration per optimizer; the tests expand the variants."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import lerac_fast.optim
+from tests.kernels import NUMBERS_ON_DEVICE
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,6 @@ TYPICAL = [
     Case("Adamax", {"weight_decay": 0.05}),
 ]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-
-# Whether kernels for GPUs, run on the CPU by `make check-gpu-code`, are to take step counts, rates and loss scales for
-# numbers that the host cannot read.
-NUMBERS_ON_DEVICE = os.environ.get("LERAC_FAST_EMULATED_NUMBERS") == "device"
 
 all_cases = pytest.mark.parametrize("case", CASES, ids=str)
 typical_cases = pytest.mark.parametrize("case", TYPICAL, ids=str)

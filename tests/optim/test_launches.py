@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-import lerac_fast
 from benchmarks.shapes import MODELS, Shapes
 from lerac_fast._extension import extension
-from tests.optim.cases import NUMBERS_ON_DEVICE, Case, assert_equal, groups, random
+from tests.kernels import KERNELS, NUMBERS_ON_DEVICE
+from tests.optim.cases import Case, assert_equal, groups, random
 from tests.reference import optimizers as reference
 
 # A case, and where one launch does not do: model -> launches. 391 tensors of amsgrad with rates of their own take
@@ -52,7 +52,7 @@ def launches_of_a_step(case: Case, shapes: Shapes, device: torch.device, **optio
 
 
 emulated = pytest.mark.skipif(
-    NUMBERS_ON_DEVICE or not lerac_fast.build_info()["gpu_backends"]["cuda"].startswith("emulated"),
+    NUMBERS_ON_DEVICE or KERNELS != "cuda",
     reason="launches are counted where kernels for CUDA are emulated; see LERAC_FAST_EMULATE_CUDA in CMakeLists.txt",
 )
 all_launch_cases = pytest.mark.parametrize(("case", "most"), CASES, ids=str)

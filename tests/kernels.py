@@ -1,0 +1,11 @@
+"""Whose kernels the tests of the optimizers and operators run on the CPU: its own, or those for GPUs."""
+
+import os
+
+import lerac_fast
+
+TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # see conftest.py
+CUDA_EMULATED = lerac_fast.build_info()["gpu_backends"]["cuda"].startswith("emulated")  # see tests/cuda_emulation
+KERNELS = "triton" if TRITON_INTERPRETED else "cuda" if CUDA_EMULATED else "cpu"
+# Whether kernels for GPUs are to take step counts, tensor rates and loss scales for numbers that the host cannot read.
+NUMBERS_ON_DEVICE = KERNELS != "cpu" and os.environ.get("LERAC_FAST_EMULATED_NUMBERS") == "device"
