@@ -31,15 +31,17 @@ TORCH_STAMP := $(VENV)/.torch-$(shell echo '$(TORCH_SPEC)' | cksum | cut -d' ' -
 $(TORCH_STAMP):
 	@echo "Setting up $(VENV) with $(TORCH_SPEC)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@rm -f $(VENV)/.torch-* $(VENV)/.built
+	@rm -f $(VENV)/.torch-* $(VENV)/.built-*
 	@$(PIP) $(foreach spec,$(TORCH_SPEC),'$(spec)')
 	@touch $@
 
-# The compiled module, in place: Python sources are used from the checkout.
-$(VENV)/.built: $(TORCH_STAMP) $(SOURCES)
+# The compiled module, in place: Python sources are used from the checkout. Another CUDA is another stamp.
+BUILT := $(VENV)/.built-$(CUDA)
+$(BUILT): $(TORCH_STAMP) $(SOURCES)
 	@echo "Building lerac_fast against the installed torch"
 	@$(PIP) 'scikit-build-core>=0.10' 'pybind11>=2.13' cmake ninja
 	@$(PIP) --no-build-isolation -e '.[dev]' $(call options,$(CUDA),OFF)
+	@rm -f $(VENV)/.built-*
 	@touch $@
 
 # Variants of the build share the objects that do not differ, in one folder. $(1): LERAC_FAST_CUDA, $(2): whether CUDA is
@@ -52,12 +54,12 @@ define install_variant
 	@rm -rf build/$(1)/tests build/$(1)/benchmarks && cp -r tests benchmarks pyproject.toml build/$(1)/
 endef
 
-build: $(VENV)/.built
+build: $(BUILT)
 
-demo: $(VENV)/.built fashion-mnist
+demo: $(BUILT) fashion-mnist
 	$(VENV)/bin/lerac-fast demo $(ARGS)
 
-noise: $(VENV)/.built fashion-mnist
+noise: $(BUILT) fashion-mnist
 	$(VENV)/bin/lerac-fast demo noise $(ARGS)
 
 # Real images for the demo, from Debian's package where that can be had. Elsewhere torchvision downloads them.
@@ -68,12 +70,12 @@ fashion-mnist:
 	    || echo "apt-get failed; the demo will look for the images elsewhere"; \
 	fi
 
-test: $(VENV)/.built
+test: $(BUILT)
 	$(PY) -m pytest $(ARGS)
 
 # What can be known of the GPU code without a GPU; docs/gpu.md explains it. Two things at a time, as interpreting takes one
 # processor and long.
-check-gpu-code: $(VENV)/.built
+check-gpu-code: $(BUILT)
 	@$(MAKE) --no-print-directory -j2 --output-sync=target gpu-code-interpreted gpu-code-compiled
 
 # Triton's kernels, interpreted, run the CPU's tests; those that read numbers of the device, once more.
@@ -97,39 +99,39 @@ gpu-code-compiled:
 	cd build/cpu_only && $(abspath $(PY)) tests/run_variant.py tests/test_gpu_backend.py tests/test_extension.py \
 	  tests/optim tests/ops -q -m 'not compiles'
 
-test-gpu: $(VENV)/.built
+test-gpu: $(BUILT)
 	$(PY) -m pytest tests/gpu $(ARGS)
 
-bench-gpu: $(VENV)/.built
+bench-gpu: $(BUILT)
 	@mkdir -p runs/bench-gpu
 	for op in optimizer_step ops training_step; do \
 	  $(PY) -m pytest benchmarks/gpu/bench_$$op.py --benchmark-columns=median,iqr,rounds \
 	    --benchmark-json=runs/bench-gpu/$$op.json $(ARGS) || exit; \
 	done
 
-bench: $(VENV)/.built
+bench: $(BUILT)
 	@mkdir -p runs/bench
 	for op in $(BENCH); do \
 	  $(PY) -m pytest benchmarks/bench_$$op.py --benchmark-columns=median,iqr,rounds \
 	    --benchmark-json=runs/bench/$$op.json $(ARGS) || exit; \
 	done
 
-lint: $(VENV)/.built
+lint: $(BUILT)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/clang-format --dry-run --Werror $(CXX_SOURCES)
 
-format: $(VENV)/.built
+format: $(BUILT)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(CXX_SOURCES)
 
-types: $(VENV)/.built
+types: $(BUILT)
 	$(VENV)/bin/mypy
 
 # A second build, beside the first, in which every read and write of the engine and the kernels is checked. Dynamo's own
 # compiler machinery does not run under AddressSanitizer in reasonable time.
-sanitize: $(VENV)/.built
+sanitize: $(BUILT)
 	$(call install_variant,sanitized,-C build-dir=build/sanitize -C cmake.define.LERAC_FAST_SANITIZE=ON \
 	  -C cmake.define.LERAC_FAST_CUDA=OFF -C install.strip=false)
 	cd build/sanitized && \
@@ -138,4 +140,4 @@ sanitize: $(VENV)/.built
 	  $(abspath $(PY)) tests/run_variant.py tests/optim tests/ops -q -m 'not compiles'
 
 clean:
-	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)/.built
+	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)/.built-*

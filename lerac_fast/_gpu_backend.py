@@ -32,18 +32,28 @@ _registration: torch.library.Library | None = None  # of Triton's operators, as 
 
 def gpu_backends() -> dict[str, str]:
     """The backends by name: "present, ..." or why there is none."""
-    if extension.has_compiled_backend(GPU):
-        architectures = _built_with.cuda_architectures.replace(";", ", ")
-        cuda = f"{PRESENT}, CUDA {_built_with.cuda_version} for {architectures}"
-    else:
-        cuda = _built_with.cuda_absent
+    architectures = _built_with.cuda_architectures.replace(";", ", ")
+    details = {
+        "cuda": lambda: f"CUDA {_built_with.cuda_version} for {architectures}",
+        "triton": lambda: f"triton {_version('triton')}",
+    }
+    return {name: reason or f"{PRESENT}, {details[name]()}" for name, reason in _reasons().items()}
+
+
+def _reasons() -> dict[str, str]:
+    """Why a backend is absent; nothing, for those that are present."""
+    triton = ""
     if not (torch.version.cuda or torch.version.hip):
         triton = f"torch {torch.__version__} has no GPU support"
     elif importlib.util.find_spec("triton") is None:
         triton = "the package triton is not installed"
-    else:
-        triton = f"{PRESENT}, triton {importlib.metadata.version('triton')}"
-    return {"cuda": cuda, "triton": triton}
+    return {"cuda": "" if extension.has_compiled_backend(GPU) else _built_with.cuda_absent, "triton": triton}
+
+
+def _version(package: str) -> str:
+    """Of the distribution that the package comes from, whose name may be another: builds of torch for ROCm have one."""
+    distributions = importlib.metadata.packages_distributions().get(package, [])
+    return importlib.metadata.version(distributions[0]) if distributions else "of unknown version"
 
 
 def gpu_backend(name: Literal["auto", "cuda", "triton"] | None = None) -> str:
@@ -64,11 +74,11 @@ def gpu_backend(name: Literal["auto", "cuda", "triton"] | None = None) -> str:
         return _in_use()
     if name not in ("auto", "cuda", "triton"):
         raise ValueError(f"gpu_backend: name must be 'auto', 'cuda' or 'triton', not {name!r}")
-    backends = gpu_backends()
-    present = [backend for backend, reason in backends.items() if reason.startswith(PRESENT)]
+    reasons = _reasons()
+    present = [backend for backend, reason in reasons.items() if not reason]
     chosen = name if name != "auto" else next(iter(present), "auto")
     if chosen not in present:
-        raise RuntimeError(_absence(backends if name == "auto" else {name: backends[name]}))
+        raise RuntimeError(_absence(reasons if name == "auto" else {name: reasons[name]}))
     if chosen == "triton":
         _use_triton()
     else:
@@ -81,13 +91,13 @@ def _in_use() -> str:
         return "triton"
     if extension.has_compiled_backend(GPU):
         return "cuda"
-    raise RuntimeError(_absence(gpu_backends()))
+    raise RuntimeError(_absence(_reasons()))
 
 
-def _absence(backends: dict[str, str]) -> str:
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in backends.items())
+def _absence(reasons: dict[str, str]) -> str:
+    named = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
     return (
-        f"lerac_fast has no such GPU backend ({reasons}). For compiled kernels, install lerac_fast anew where nvcc and "
+        f"lerac_fast has no such GPU backend ({named}). For compiled kernels, install lerac_fast anew where nvcc and "
         "a CUDA build of torch are; for portable ones, install triton"
     )
 
@@ -136,7 +146,7 @@ def _imported_at_first_use(module: str, function: str) -> Callable[..., Any]:
 
 
 def _refuse(*_: Any) -> None:
-    raise RuntimeError(_absence(gpu_backends()))
+    raise RuntimeError(_absence(_reasons()))
 
 
 def _initialize() -> None:

@@ -21,25 +21,8 @@ const TemperedCrossEntropyKernels& kernels() { return LERAC_FAST_CHOOSE(tempered
 
 // Calls `work` with the kernel for the dtype of the logits.
 template <typename Work> void with_kernel(at::ScalarType type, const Work& work) {
-  switch (type) {
-  case at::kFloat:
-    return work(kernels().of_float);
-  case at::kDouble:
-    return work(kernels().of_double);
-  case at::kBFloat16:
-    return work(kernels().of_bfloat16);
-  case at::kHalf:
-    return work(kernels().of_half);
-  default:
-    TORCH_CHECK_VALUE(false, "tempered_cross_entropy: logits are of ", type,
-                      "; on the CPU they may be float32, float64, bfloat16 or float16");
-  }
+  ops::with_kernel(kernels(), type, "the CPU", work);
 }
-
-template <typename T> struct ArithmeticOf;
-template <typename T> struct ArithmeticOf<TemperedCrossEntropyKernel<T>> {
-  using type = T;
-};
 
 template <typename T> struct Operands : ops::TemperedOperands<T> {
   Operands(const Tensor& logits, const Tensor& targets, const Tensor& sigma, const OptionalTensor& weight,
@@ -100,7 +83,7 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits, const Tensor& targets, 
   Tensor statistics = at::empty({targets.numel(), ops::kStatistics}, options);
   Tensor result;
   with_kernel(logits.scalar_type(), [&](const auto& kernel) {
-    using T = typename ArithmeticOf<std::decay_t<decltype(kernel)>>::type;
+    using T = typename ops::ArithmeticOf<std::decay_t<decltype(kernel)>>::type;
     const Operands<T> operands(logits, targets, sigma, weight, label_smoothing, ignore_index);
     check_values(operands.rows, operands.count());
     T* loss = losses.mutable_data_ptr<T>();
@@ -118,7 +101,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& gradient, const Tensor& logits
   const ops::GradientOfLogits by_logits(logits);
   Tensor by_sigma = at::empty(targets.sizes(), statistics.options());
   with_kernel(logits.scalar_type(), [&](const auto& kernel) {
-    using T = typename ArithmeticOf<std::decay_t<decltype(kernel)>>::type;
+    using T = typename ops::ArithmeticOf<std::decay_t<decltype(kernel)>>::type;
     const Operands<T> operands(logits, targets, sigma, weight, label_smoothing, ignore_index);
     const auto* statistic = reinterpret_cast<const TemperedStatistics<T>*>(statistics.const_data_ptr<T>());
     const Tensor upstream = ops::dense(gradient, Operands<T>::kType);

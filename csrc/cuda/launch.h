@@ -23,7 +23,9 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, void* st
   if (error != cudaSuccess) {
     (void)cudaGetLastError(); // clears it: torch would report it as its own
     throw std::runtime_error(std::string("lerac_fast: a CUDA kernel could not be launched: ") +
-                             cudaGetErrorString(error));
+                             cudaGetErrorString(error) +
+                             ". If this GPU is older than those that the kernels were compiled for, see "
+                             "lerac_fast.build_info(), use Triton's: lerac_fast.gpu_backend('triton')");
   }
   engine::launches.fetch_add(1, std::memory_order_relaxed);
 }

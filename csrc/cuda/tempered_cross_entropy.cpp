@@ -16,26 +16,8 @@ using OptionalTensor = std::optional<Tensor>;
 
 // Calls `work` with the kernel for the dtype of the logits.
 template <typename Work> void with_kernel(at::ScalarType type, const Work& work) {
-  const auto& kernels = tempered_cross_entropy_kernels;
-  switch (type) {
-  case at::kFloat:
-    return work(kernels.of_float);
-  case at::kDouble:
-    return work(kernels.of_double);
-  case at::kBFloat16:
-    return work(kernels.of_bfloat16);
-  case at::kHalf:
-    return work(kernels.of_half);
-  default:
-    TORCH_CHECK_VALUE(false, "tempered_cross_entropy: logits are of ", type,
-                      "; on a GPU they may be float32, float64, bfloat16 or float16");
-  }
+  ops::with_kernel(tempered_cross_entropy_kernels, type, "a GPU", work);
 }
-
-template <typename T> struct ArithmeticOf;
-template <typename T> struct ArithmeticOf<TemperedCrossEntropyKernel<T>> {
-  using type = T;
-};
 
 template <typename T> struct Operands : ops::TemperedOperands<T> {
   Operands(const Tensor& logits, const Tensor& targets, const Tensor& sigma, const OptionalTensor& weight,
@@ -82,7 +64,7 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits, const Tensor& targets, 
   const Tensor statistics = at::empty({targets.numel(), ops::kStatistics}, options);
   Tensor result = losses;
   with_kernel(logits.scalar_type(), [&](const auto& kernel) {
-    using T = typename ArithmeticOf<std::decay_t<decltype(kernel)>>::type;
+    using T = typename ops::ArithmeticOf<std::decay_t<decltype(kernel)>>::type;
     const Operands<T> operands(logits, targets, sigma, weight, label_smoothing, ignore_index);
     T* loss = losses.mutable_data_ptr<T>();
     T* weight_of_row = mean ? weights.mutable_data_ptr<T>() : nullptr;
@@ -107,7 +89,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& gradient, const Tensor& logits
   const ops::GradientOfLogits by_logits(logits);
   const Tensor by_sigma = at::empty(targets.sizes(), statistics.options());
   with_kernel(logits.scalar_type(), [&](const auto& kernel) {
-    using T = typename ArithmeticOf<std::decay_t<decltype(kernel)>>::type;
+    using T = typename ops::ArithmeticOf<std::decay_t<decltype(kernel)>>::type;
     const Operands<T> operands(logits, targets, sigma, weight, label_smoothing, ignore_index);
     const auto* statistic = reinterpret_cast<const TemperedStatistics<T>*>(statistics.const_data_ptr<T>());
     const Tensor upstream = ops::dense(gradient, Operands<T>::kType);

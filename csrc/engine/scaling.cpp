@@ -30,7 +30,10 @@ Scaling::Scaling(py::handle grad_scale, py::handle found_inf)
     : has_scale_(!grad_scale.is_none()), scale_(parse(grad_scale, 1)), found_inf_(parse(found_inf, 0)) {}
 
 double Scaling::Number::read() {
-  if (!value) value = tensor.item().toDouble();
+  if (!value) {
+    const py::gil_scoped_release no_gil; // it may take as long as the device's queue
+    value = tensor.item().toDouble();
+  }
   return *value;
 }
 

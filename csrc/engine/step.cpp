@@ -23,6 +23,10 @@ namespace {
 
 py::object to_python(const at::Tensor& tensor) { return py::reinterpret_steal<py::object>(THPVariable_Wrap(tensor)); }
 
+at::ScalarType type_of_counts() { // torch's
+  return c10::get_default_dtype_as_scalartype() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
 } // namespace
 
 void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling, const py::function& step_unserved) {
@@ -46,9 +50,10 @@ void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling, 
   if (unserved_.size() > 0) overflown_ |= scaling_.overflown();
   if (overflown_) return;
   if (unserved_.size() > 0) step_unserved(unserved_);
-  create_states(state);
-  move_counts();
+  create_states();
+  create_counts();
   run();
+  hand_over(state);
 }
 
 // ---- reading and checking: nothing is changed ----
@@ -63,6 +68,7 @@ void Step::collect(PyObject* param_groups) {
     const at::Tensor* rate = group.tensor(GroupField::kLr);
     if (rate != nullptr && !is_device_number(*rate, rate->device())) rate = nullptr;
     math::Hyperparameters h = read_hyperparameters(optimizer_, group, rate == nullptr);
+    rate_read_ = rate == nullptr;
     PyObject* const params = group.at(GroupField::kParams);
     if (!PyList_Check(params)) throw py::type_error(group.describe() + ": params must be a list of tensors");
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(params); ++i) {
@@ -129,7 +135,7 @@ void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* obj
     } else if (count.on_device.address != nullptr) {
       params_and_states_.push_back(py::reinterpret_borrow<py::object>(state->step));
     } else {
-      moved_counts_.push_back({place, py::reinterpret_borrow<py::object>(dict), count.value - 1});
+      moved_counts_.push_back({place, py::reinterpret_borrow<py::object>(dict), count.value - 1, py::object()});
     }
   }
   set_operand(place, kParam, param, param);
@@ -146,8 +152,8 @@ void Step::collect_parameter(const Group& group, Py_ssize_t index, PyObject* obj
       footprint.note_python_tensor(state->tensors[i]);
     }
   } else if (states > 0) {
-    stateless_.push_back(
-        {place, py::reinterpret_borrow<py::object>(object), py::reinterpret_borrow<py::object>(dict), count.by_device});
+    stateless_.push_back({place, py::reinterpret_borrow<py::object>(object), py::reinterpret_borrow<py::object>(dict),
+                          count.by_device, py::dict()});
   }
 }
 
@@ -177,7 +183,8 @@ Step::Count Step::read_count(const Parameter& parameter, const std::optional<Sta
 DeviceNumber Step::read_rate(const Parameter& parameter, const at::Tensor* rate, math::Hyperparameters& h) {
   if (rate == nullptr) return {};
   if (rate->device() != parameter.tensor.device()) {
-    h.lr = parameter.group.non_negative(GroupField::kLr);
+    if (!rate_read_) h.lr = parameter.group.non_negative(GroupField::kLr); // waits for the other device, once a group
+    rate_read_ = true;
     return {};
   }
   rates_.push_back(*rate);
@@ -306,20 +313,17 @@ void*& Step::pointer(Place place, int operand) {
 
 // ---- changing ----
 
-// Makes the first state of parameters, as torch makes it. All of it is allocated before any is handed over.
-void Step::create_states(PyObject* state) {
-  std::vector<py::dict> created;
-  created.reserve(stateless_.size());
-  for (const auto& s : stateless_) {
+// Makes the first state of parameters, as torch makes it.
+void Step::create_states() {
+  for (auto& s : stateless_) {
     const TensorTable& table = tables_[s.place.table];
     const Rule rule = table.rule;
-    py::dict& dict = created.emplace_back();
+    py::dict& dict = s.created;
     if (s.step_on_device) {
       params_and_states_.push_back(to_python(count_on_device(s.place, 0)));
       state_keys().set(dict.ptr(), StateField::kStep, params_and_states_.back().ptr());
     } else if (counts_steps(rule)) {
-      const auto dtype = c10::get_default_dtype_as_scalartype() == at::kDouble ? at::kDouble : at::kFloat;
-      step_counts_.emplace_back(to_python(at::scalar_tensor(0, dtype)), 1);
+      step_counts_.emplace_back(to_python(at::scalar_tensor(0, type_of_counts())), 1);
       state_keys().set(dict.ptr(), StateField::kStep, step_counts_.back().first.ptr());
     }
     const auto fields = state_fields(rule);
@@ -335,25 +339,30 @@ void Step::create_states(PyObject* state) {
       state_keys().set(dict.ptr(), fields[i], params_and_states_.back().ptr());
     }
   }
-  for (size_t i = 0; i < stateless_.size(); ++i) {
-    const auto& s = stateless_[i];
-    const int failed = s.dict ? PyDict_Update(s.dict.ptr(), created[i].ptr())
-                              : PyObject_SetItem(state, s.param.ptr(), created[i].ptr());
-    if (failed) throw py::error_already_set();
+}
+
+// Step counts that go to the device.
+void Step::create_counts() {
+  for (auto& m : moved_counts_) {
+    m.created = to_python(count_on_device(m.place, m.value));
+    params_and_states_.push_back(m.created);
   }
 }
 
-void Step::move_counts() {
-  std::vector<py::object> counts; // all of them, before any is handed over
-  for (const auto& m : moved_counts_) counts.push_back(to_python(count_on_device(m.place, m.value)));
-  for (size_t i = 0; i < counts.size(); ++i)
-    state_keys().set(moved_counts_[i].dict.ptr(), StateField::kStep, counts[i].ptr());
-  params_and_states_.insert(params_and_states_.end(), counts.begin(), counts.end());
+// Puts what was created into the optimizer's state: only once the update is under way, so that a backend that fails
+// leaves no state behind that nobody has written.
+void Step::hand_over(PyObject* state) {
+  for (const auto& s : stateless_) {
+    const int failed =
+        s.dict ? PyDict_Update(s.dict.ptr(), s.created.ptr()) : PyObject_SetItem(state, s.param.ptr(), s.created.ptr());
+    if (failed) throw py::error_already_set();
+  }
+  for (const auto& m : moved_counts_) state_keys().set(m.dict.ptr(), StateField::kStep, m.created.ptr());
 }
 
 // A new step count for the kernels to count up.
 at::Tensor Step::count_on_device(Place place, double value) {
-  const auto options = at::TensorOptions().dtype(at::kFloat).device(tables_[place.table].device);
+  const auto options = at::TensorOptions().dtype(type_of_counts()).device(tables_[place.table].device);
   const at::Tensor count = at::full({}, value, options); // filled on the device: nothing to wait for
   row(place).step = device_number(count);
   return count;

@@ -46,12 +46,14 @@ class Step {
     Place place;
     pybind11::object param, dict; // the state dictionary may be null
     bool step_on_device;
+    pybind11::dict created;
   };
   // A step count that is to go to the device, where the kernels count.
   struct MovedCount {
     Place place;
     pybind11::object dict;
     double value;
+    pybind11::object created;
   };
   struct Count {
     double value = 0;       // of this step, if the host knows it
@@ -80,8 +82,9 @@ class Step {
   void set_operand(Place place, int operand, const at::Tensor& tensor, const at::Tensor& param, bool written = true);
   Row& row(Place place) { return tables_[place.table].rows[place.row]; }
   void*& pointer(Place place, int operand);
-  void create_states(PyObject* state);
-  void move_counts();
+  void create_states();
+  void create_counts();
+  void hand_over(PyObject* state);
   at::Tensor count_on_device(Place place, double value);
   void run();
   void release();
@@ -111,6 +114,7 @@ class Step {
   std::vector<Stateless> stateless_;
   std::vector<MovedCount> moved_counts_;
   std::vector<std::pair<at::Device, bool>> capturing_;
+  bool rate_read_ = false; // the group's lr is among its hyperparameters
   bool overflown_ = false; // as far as the host has looked
   pybind11::list unserved_;
 };

@@ -13,6 +13,30 @@ inline at::Tensor dense(const at::Tensor& x, at::ScalarType type) {
 
 inline at::Tensor classes_last(const at::Tensor& logits) { return logits.dim() <= 2 ? logits : logits.movedim(1, -1); }
 
+// Calls `work` with the kernel for the dtype of the logits, of a backend's `kernels` on a device ("the CPU", "a GPU").
+template <typename Kernels, typename Work>
+void with_kernel(const Kernels& kernels, at::ScalarType type, const char* device, const Work& work) {
+  switch (type) {
+  case at::kFloat:
+    return work(kernels.of_float);
+  case at::kDouble:
+    return work(kernels.of_double);
+  case at::kBFloat16:
+    return work(kernels.of_bfloat16);
+  case at::kHalf:
+    return work(kernels.of_half);
+  default:
+    TORCH_CHECK_VALUE(false, "tempered_cross_entropy: logits are of ", type, "; on ", device,
+                      " they may be float32, float64, bfloat16 or float16");
+  }
+}
+
+// The type in which a kernel computes.
+template <typename Kernel> struct ArithmeticOf;
+template <template <typename> typename Kernel, typename T> struct ArithmeticOf<Kernel<T>> {
+  using type = T;
+};
+
 // Dense arrays in the type of the arithmetic; what has to be copied for that is kept here. The sum of the class weights
 // is left to the backend.
 template <typename T> struct TemperedOperands {

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 import lerac_fast.optim
+from lerac_fast._extension import extension
+from tests.kernels import KERNELS
 from tests.optim.cases import Case, assert_equal, typical_cases
 
 NAN = float("nan")
@@ -227,6 +229,31 @@ def test_what_torch_says_of_odd_parameter_lists_stands() -> None:
         optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "lr": "fast"})
     with pytest.raises(ValueError, match="lr must be a real number or a tensor of one"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))], "lr": torch.ones(2)})
+
+
+@pytest.mark.skipif(KERNELS == "triton", reason="would put the compiled kernels in the place of Triton's")
+@typical_cases
+def test_a_backend_that_fails_leaves_no_state(case: Case) -> None:
+    """A kernel that does not compile, or cannot be launched: the next step is a first step."""
+    cpu = torch.device("cpu")
+
+    def fail(_: object) -> None:
+        raise RuntimeError("no kernel image")
+
+    param, twin = nn.Parameter(torch.ones(5)), nn.Parameter(torch.ones(5))
+    optimizer, expected = case.fast([param]), case.fast([twin])
+    param.grad, twin.grad = torch.full((5,), 0.5), torch.full((5,), 0.5)
+    extension.choose_python_backend(cpu, fail, lambda _: False, asynchronous=False)
+    try:
+        with pytest.raises(RuntimeError, match="no kernel image"):
+            optimizer.step()
+    finally:
+        extension.choose_compiled_backend(cpu)
+    assert not optimizer.state.get(param)
+    assert_equal(param.detach(), torch.ones(5))
+    optimizer.step()
+    expected.step()
+    assert_equal(param, twin)
 
 
 def test_a_step_within_a_step_is_refused() -> None:
