@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-import lerac_fast
 from benchmarks.conftest import LIMIT, Result, record
-from lerac_fast._gpu_backend import PRESENT, gpu_backends
+from tests.kernels import gpu_backend_in_use
 
 BENCH_ON = os.environ.get("LERAC_FAST_GPU_BENCH_ON", "cuda")
 TINY = BENCH_ON == "cpu"
@@ -33,15 +32,8 @@ def device() -> str:
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, device: str) -> Iterator[str]:  # noqa: ARG001  # skips first
-    name = request.param
-    if name == "native":
+    with gpu_backend_in_use(request.param) as name:
         yield name
-        return
-    if not gpu_backends()[name].startswith(PRESENT):
-        pytest.skip(f"no backend {name}: {gpu_backends()[name]}")
-    lerac_fast.gpu_backend(name)
-    yield name
-    lerac_fast.gpu_backend("auto")
 
 
 class GpuTimer:

@@ -11,9 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import pytest
 import torch
 
-import lerac_fast
-from lerac_fast._gpu_backend import PRESENT, gpu_backends
-from tests.kernels import KERNELS
+from tests.kernels import KERNELS, gpu_backend_in_use
 
 TESTS_ON = os.environ.get("LERAC_FAST_GPU_TESTS_ON", "cuda")
 BACKENDS = ["cuda", "triton"] if TESTS_ON == "cuda" else ["native"]
@@ -31,15 +29,8 @@ def device() -> torch.device:
 @pytest.fixture(autouse=True, params=BACKENDS)
 def backend(request: pytest.FixtureRequest, device: torch.device) -> Iterator[str]:  # noqa: ARG001  # skips first
     """The kernels in use: "cuda", "triton", or on the CPU "native"."""
-    name = request.param
-    if name == "native":
+    with gpu_backend_in_use(request.param) as name:
         yield name
-        return
-    if not gpu_backends()[name].startswith(PRESENT):
-        pytest.skip(f"no backend {name}: {gpu_backends()[name]}")
-    lerac_fast.gpu_backend(name)
-    yield name
-    lerac_fast.gpu_backend("auto")
 
 
 @pytest.fixture
