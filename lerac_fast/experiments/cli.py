@@ -28,8 +28,8 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         import tyro
 
-        from lerac_fast.experiments.demo import Demo
-        from lerac_fast.experiments.noise import Noise
+        from lerac_fast.experiments.demos.demo import Demo
+        from lerac_fast.experiments.demos.noise import Noise
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "lerac_fast"):

@@ -1,8 +1,7 @@
-"""Labelled images in memory, and how they are split."""
+"""Labelled images in memory."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -36,35 +35,3 @@ class ImageData:
     @property
     def classes(self) -> int:
         return int(self.train.labels.max()) + 1
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Disjoint parts of a data set as float32, scaled to mean 0 and deviation 1 of the training part."""
-
-    train: Labelled
-    validation: Labelled
-    test: Labelled
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """How many images each part holds."""
-        return {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
-
-
-def split(data: ImageData, train_images: int, seed: int) -> Splits:
-    """Draws `train_images` images (all, if there are fewer) and sets every tenth aside for validation.
-
-    The test part is the data set's own, whole.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randperm(len(data.train), generator=generator)[:train_images]
-    held_out = len(drawn) // 10
-    train = data.train.take(drawn[held_out:])
-    deviation, mean = torch.std_mean(train.images.float())
-
-    def normalised(part: Labelled) -> Labelled:
-        return replace(part, images=(part.images.float() - mean) / deviation)
-
-    validation = data.train.take(drawn[:held_out])
-    return Splits(normalised(train), normalised(validation), normalised(data.test))

@@ -29,14 +29,17 @@ from rich.console import Console
 from torch import Tensor
 
 from lerac_fast import DataParameters
-from lerac_fast.experiments import data, noise_plots, plots, results
-from lerac_fast.experiments.data import DataName, ImageData, Labelled, Splits
+from lerac_fast.experiments.data.corrupt import corrupt_labels, random_labels
+from lerac_fast.experiments.data.images import ImageData, Labelled
+from lerac_fast.experiments.demos import data, noise_plots, plots, results
+from lerac_fast.experiments.demos.data import DataName, Splits
+from lerac_fast.experiments.demos.noise_runs import Observer, Starter
+from lerac_fast.experiments.demos.results import Row
+from lerac_fast.experiments.demos.runner import Run, steps_per_epoch, train
+from lerac_fast.experiments.files import write_json
 from lerac_fast.experiments.models import resnet_for
-from lerac_fast.experiments.noise_runs import Observer, Starter
 from lerac_fast.experiments.options import require_at_least
 from lerac_fast.experiments.progress import progress_bar
-from lerac_fast.experiments.results import Row
-from lerac_fast.experiments.runner import Run, steps_per_epoch, train
 
 BLOCKS = 1  # residual blocks per stage of the network
 SIGMA_BOUNDS = (1 / 20, 20.0)  # as in the authors' code
@@ -148,8 +151,8 @@ class Noise:
 
     def _with_wrong_labels(self, splits: Splits, classes: int) -> tuple[Splits, Tensor]:
         """The splits with wrong labels among those to train and validate with; and which of the former are wrong."""
-        noisy, corrupt = data.corrupt_labels(splits.train.labels, classes, self.noise, self.seed)
-        validation, _ = data.corrupt_labels(splits.validation.labels, classes, self.noise, self.seed)
+        noisy, corrupt = corrupt_labels(splits.train.labels, classes, self.noise, self.seed)
+        validation, _ = corrupt_labels(splits.validation.labels, classes, self.noise, self.seed)
         splits = replace(
             splits,
             train=replace(splits.train, labels=noisy),
@@ -159,7 +162,7 @@ class Noise:
 
     def _with_random_labels(self, train_data: Labelled, classes: int) -> Labelled:
         images = train_data.images[: self.random_images]
-        return Labelled(images, data.random_labels(len(images), classes, self.seed))
+        return Labelled(images, random_labels(len(images), classes, self.seed))
 
     def _starter(self, train_data: Labelled, classes: int, epochs: int) -> Starter:
         torch.manual_seed(self.seed)
@@ -245,7 +248,7 @@ class Noise:
                 for run in random_runs
             },
         }
-        results.write_json(self.output / "results.json", record)
+        write_json(self.output / "results.json", record)
         for name, figure in (
             ("noise_sigma", noise_plots.temperatures(observer.sigmas, self.noise, SIGMA_BOUNDS)),
             ("noise_accuracy", noise_plots.accuracies(runs, observer.test_accuracies, self.noise)),

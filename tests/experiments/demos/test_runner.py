@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lerac_fast.experiments.data import Labelled
+from lerac_fast.experiments.data.images import Labelled
+from lerac_fast.experiments.demos.regimes import REGIMES, Schedule
+from lerac_fast.experiments.demos.runner import Run, cross_entropy, steps_per_epoch, train
+from lerac_fast.experiments.demos.timing import interleaved_medians
 from lerac_fast.experiments.errors import ExperimentError
-from lerac_fast.experiments.regimes import REGIMES, Schedule
-from lerac_fast.experiments.runner import Run, cross_entropy, steps_per_epoch, train
-from lerac_fast.experiments.timing import interleaved_medians
 from lerac_fast.optim import SGD
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lerac_fast.experiments.data import corrupt_labels, random_labels
+from lerac_fast.experiments.data.corrupt import corrupt_labels, random_labels
 from lerac_fast.experiments.errors import ExperimentError
 
 LABELS = torch.arange(10_000) % 10

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lerac_fast.experiments.data import Labelled
+from lerac_fast.experiments.data.images import Labelled
+from lerac_fast.experiments.demos.regimes import Stepped
 from lerac_fast.experiments.errors import ExperimentError
-from lerac_fast.experiments.regimes import Stepped
 
 _EVALUATION_BATCH = 500
 

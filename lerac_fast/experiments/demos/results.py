@@ -1,25 +1,18 @@
 """The results of an experiment: a table to read, a record as JSON, and on what machine they were obtained."""
 
-import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from rich.table import Table
 
-from lerac_fast import build_info
-from lerac_fast.experiments.data import ImageData, Splits
-from lerac_fast.experiments.regimes import MOMENTUM, WEIGHT_DECAY
+from lerac_fast.experiments.data.images import ImageData
+from lerac_fast.experiments.demos.data import Splits
+from lerac_fast.experiments.demos.regimes import MOMENTUM, WEIGHT_DECAY
+from lerac_fast.experiments.environment import environment
 
 Unit = Literal["fraction", "s", "1"]
 """Shares, seconds and plain numbers."""
-
-PACKAGES = ("lerac_fast", "torch", "torchvision", "numpy", "scikit-learn")
 
 
 @dataclass(frozen=True)
@@ -95,41 +88,3 @@ def record(
         },
         **environment(),
     }
-
-
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes `record` whole or not at all: whoever reads `path` finds the old file or the new one."""
-    content = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def environment() -> dict[str, Any]:
-    """The machine, the versions of what matters to the results, and the build of lerac_fast."""
-    return {
-        "machine": {
-            "cpu": cpu_model(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "system": platform.platform(),
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in PACKAGES},
-        },
-        "build": build_info(),
-    }
-
-
-def cpu_model() -> str:
-    """The processor as the system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

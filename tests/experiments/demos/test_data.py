@@ -7,9 +7,10 @@ from urllib.error import URLError
 import pytest
 import torch
 
-from lerac_fast.experiments import data
-from lerac_fast.experiments.data import ImageData, Labelled, fashion_mnist
+from lerac_fast.experiments.data import fashion_mnist
 from lerac_fast.experiments.data.idx import read_idx
+from lerac_fast.experiments.data.images import ImageData, Labelled
+from lerac_fast.experiments.demos import data
 from lerac_fast.experiments.errors import ExperimentError
 
 

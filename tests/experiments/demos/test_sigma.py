@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lerac_fast.experiments.sigma import SigmaHistory, Spread
+from lerac_fast.experiments.demos.sigma import SigmaHistory, Spread
 
 
 def test_spread() -> None:

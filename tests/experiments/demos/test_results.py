@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lerac_fast.experiments import results
+from lerac_fast.experiments.demos import results
+from lerac_fast.experiments.environment import environment
+from lerac_fast.experiments.files import write_json
 
 
 def test_write_json(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    results.write_json(path, {"name": "µs"})
+    write_json(path, {"name": "µs"})
     assert json.loads(path.read_text(encoding="utf-8")) == {"name": "µs"}
     assert [*tmp_path.iterdir()] == [path]
 
@@ -22,7 +24,7 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path: Path, value: objec
     path = tmp_path / "results.json"
     path.write_text("old")
     with pytest.raises((ValueError, TypeError)):
-        results.write_json(path, {"value": value})
+        write_json(path, {"value": value})
     assert path.read_text() == "old"
     assert [*tmp_path.iterdir()] == [path]
 
@@ -36,7 +38,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Path, "replace", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        results.write_json(path, {})
+        write_json(path, {})
     assert path.read_text() == "old"
     assert [*tmp_path.iterdir()] == [path]
 
@@ -65,8 +67,8 @@ def test_table() -> None:
 
 
 def test_environment() -> None:
-    environment = json.loads(json.dumps(results.environment()))
-    assert environment["machine"]["cpu"]
-    assert environment["machine"]["cores"] >= 1
-    assert environment["versions"]["torch"]
-    assert environment["versions"]["lerac_fast"]
+    described = json.loads(json.dumps(environment()))
+    assert described["machine"]["cpu"]
+    assert described["machine"]["cores"] >= 1
+    assert described["versions"]["torch"]
+    assert described["versions"]["lerac_fast"]

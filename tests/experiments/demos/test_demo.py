@@ -10,11 +10,11 @@ from urllib.error import URLError
 import pytest
 from matplotlib.image import imread
 
-from lerac_fast.experiments import demo
 from lerac_fast.experiments.cli import main
 from lerac_fast.experiments.data import fashion_mnist
-from lerac_fast.experiments.demo import TIMED_OPTIMIZERS
-from lerac_fast.experiments.regimes import REGIMES
+from lerac_fast.experiments.demos import demo
+from lerac_fast.experiments.demos.demo import TIMED_OPTIMIZERS
+from lerac_fast.experiments.demos.regimes import REGIMES
 
 QUICK = ("--train-images", "300", "--epochs", "2", "--batch-size", "15", "--cbs-epochs", "1")
 

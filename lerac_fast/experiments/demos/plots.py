@@ -12,7 +12,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from lerac_fast.experiments.runner import Run
+from lerac_fast.experiments.demos.runner import Run
 
 # Colour, dashes and marker. Okabe and Ito's palette, which colour-blind readers can tell apart; the dashes help where
 # colours are lost.

@@ -14,15 +14,17 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lerac_fast import layer_groups
-from lerac_fast.experiments import data, plots, results
-from lerac_fast.experiments.data import DataName, ImageData, Labelled, Splits
+from lerac_fast.experiments.data.images import ImageData, Labelled
+from lerac_fast.experiments.demos import data, plots, results
+from lerac_fast.experiments.demos.data import DataName, Splits
+from lerac_fast.experiments.demos.regimes import MOMENTUM, REGIMES, WEIGHT_DECAY, Schedule
+from lerac_fast.experiments.demos.results import Row
+from lerac_fast.experiments.demos.runner import Run, steps_per_epoch, train
+from lerac_fast.experiments.demos.timing import interleaved_medians
+from lerac_fast.experiments.files import write_json
 from lerac_fast.experiments.models import resnet_for
 from lerac_fast.experiments.options import require_at_least
 from lerac_fast.experiments.progress import progress_bar
-from lerac_fast.experiments.regimes import MOMENTUM, REGIMES, WEIGHT_DECAY, Schedule
-from lerac_fast.experiments.results import Row
-from lerac_fast.experiments.runner import Run, steps_per_epoch, train
-from lerac_fast.experiments.timing import interleaved_medians
 from lerac_fast.optim import SGD
 
 TIMED_OPTIMIZER_STEPS = 300
@@ -190,7 +192,7 @@ class Demo:
                 for run in runs
             },
         }
-        results.write_json(self.output / "results.json", record)
+        write_json(self.output / "results.json", record)
         conventional, lerac = (run for run in runs if run.name in ("conventional", "LeRaC"))
         rates = plots.learning_rates(conventional, lerac, lerac_iters=schedule.lerac_iters)
         ends = {"LeRaC ends": schedule.lerac_iters, "CBS retires": _cbs_iters(schedule)}

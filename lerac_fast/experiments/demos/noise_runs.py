@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from lerac_fast import DataParameters
-from lerac_fast.experiments.data import Labelled
-from lerac_fast.experiments.regimes import MOMENTUM, WEIGHT_DECAY, Stepped, step_decay
-from lerac_fast.experiments.runner import Loss, Run, cross_entropy
-from lerac_fast.experiments.sigma import SigmaHistory
+from lerac_fast.experiments.data.images import Labelled
+from lerac_fast.experiments.demos.regimes import MOMENTUM, WEIGHT_DECAY, Stepped, step_decay
+from lerac_fast.experiments.demos.runner import Loss, Run, cross_entropy
+from lerac_fast.experiments.demos.sigma import SigmaHistory
 from lerac_fast.optim import SGD
 
 

@@ -11,10 +11,11 @@ from matplotlib.image import imread
 
 from lerac_fast import DataParameters
 from lerac_fast.experiments.cli import main
-from lerac_fast.experiments.data import Labelled, corrupt_labels
+from lerac_fast.experiments.data.corrupt import corrupt_labels
+from lerac_fast.experiments.data.images import Labelled
+from lerac_fast.experiments.demos.noise_runs import Observer, Starter
+from lerac_fast.experiments.demos.runner import train
 from lerac_fast.experiments.models import ResNet
-from lerac_fast.experiments.noise_runs import Observer, Starter
-from lerac_fast.experiments.runner import train
 
 QUICK = (
     *("--data", "digits", "--train-images", "120", "--epochs", "2", "--batch-size", "20"),
