@@ -7,6 +7,7 @@ from lerac_fast.curricula.data_parameters import DataParameters as DataParameter
 from lerac_fast.curricula.indices import with_indices as with_indices
 from lerac_fast.curricula.layers import layer_groups as layer_groups
 from lerac_fast.curricula.lerac import LeRaC as LeRaC
+from lerac_fast.curricula.snr import signal_to_noise as signal_to_noise
 from lerac_fast.ops.gaussian_smooth import GaussianSmooth as GaussianSmooth
 from lerac_fast.ops.gaussian_smooth import gaussian_smooth as gaussian_smooth
 from lerac_fast.ops.gaussian_smooth import gaussian_smooth_ as gaussian_smooth_
@@ -22,6 +23,7 @@ __all__ = [
     "gaussian_smooth_",
     "gpu_backend",
     "layer_groups",
+    "signal_to_noise",
     "tempered_cross_entropy",
     "with_indices",
 ]

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -128,6 +128,7 @@ class LeRaC(LRScheduler):
         min_lr: the initial rate at the greatest depth. Between the ends, rates are spaced geometrically.
         max_lr: the initial rate at the least depth. Default: the base rate.
         initial_lrs: one initial rate per param group, in their order, instead of `min_lr` and `max_lr`.
+            `LeRaC.from_snr` measures some.
         curve: how the rates rise, one of `CURVES` (`lerac_factors`).
         last_epoch: to resume without this scheduler's state: the number of steps done less 1, with the
             optimizer's state loaded already. As in torch's schedulers.
@@ -197,6 +198,37 @@ class LeRaC(LRScheduler):
         self._full_lrs = base_lrs
         _unshare_lrs(optimizer.param_groups)
         super().__init__(optimizer, last_epoch)
+
+    @classmethod
+    def from_snr(
+        cls,
+        optimizer: Optimizer,
+        total_iters: int,
+        model: nn.Module,
+        inputs: Any,
+        min_lr: float | None = None,
+        *,
+        curve: str = "exponential",
+        last_epoch: int = -1,
+    ) -> LeRaC:
+        """Return a LeRaC whose initial rates are in proportion to each layer's measured signal-to-noise ratio.
+
+        `snr.signal_to_noise` measures that of `model`, at its initial weights, on a batch of real `inputs`. At depth
+        d, the initial rate is the base rate times the ratio at d over that at the first depth, never rising with
+        depth (`snr.snr_ratios`). With `min_lr`, the curve is stretched in the logarithm so that the deepest layers
+        start there, and the measurement decides the spacing alone.
+
+        Everything else is as in LeRaC with these `initial_lrs`. To resume, load its state: with `last_epoch` the
+        ratios of trained weights would be measured.
+        """
+        from lerac_fast.curricula.snr import signal_to_noise, snr_ratios
+
+        groups = optimizer.param_groups
+        base_lrs = [float(group.get("initial_lr", group["lr"])) for group in groups]
+        lowest = None if min_lr is None else _ratio("min_lr", min_lr, max(base_lrs), curve)
+        ratios = snr_ratios(signal_to_noise(model, inputs, groups), groups, lowest)
+        initial_lrs = [base * ratio for base, ratio in zip(base_lrs, ratios, strict=True)]
+        return cls(optimizer, total_iters, initial_lrs=initial_lrs, curve=curve, last_epoch=last_epoch)
 
     @property
     def finished(self) -> bool:

@@ -1,14 +1,21 @@
-"""The command line: `lerac-fast demo`, `lerac-fast demo noise`, `lerac-fast info`."""
+"""The command line, `lerac-fast`."""
 
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from lerac_fast import build_info
 from lerac_fast.experiments.errors import ExperimentError
 
 DEMO_NOISE = "demo noise"
+
+
+class Command(Protocol):
+    """What a command of the command line is: its options, checked, and what to do."""
+
+    def run(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -28,16 +35,30 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         import tyro
 
+        from lerac_fast.experiments.catalogue import Catalogue
         from lerac_fast.experiments.demos.demo import Demo
         from lerac_fast.experiments.demos.noise import Noise
+        from lerac_fast.experiments.report.command import Report
+        from lerac_fast.experiments.snr import Snr
+        from lerac_fast.experiments.trials.plan import Plan
+        from lerac_fast.experiments.trials.run import Run
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package in ("", "lerac_fast"):
             raise
         return _fail(f"{package} is not installed: pip install 'lerac_fast[experiments]'")
 
-    command: Demo | Noise | Info = tyro.extras.subcommand_cli_from_dict(
-        {"demo": Demo, DEMO_NOISE: Noise, "info": Info},
+    command: Command = tyro.extras.subcommand_cli_from_dict(
+        {
+            "list": Catalogue,
+            "plan": Plan,
+            "run": Run,
+            "report": Report,
+            "snr": Snr,
+            "demo": Demo,
+            DEMO_NOISE: Noise,
+            "info": Info,
+        },
         prog="lerac-fast",
         description="Experiments with lerac_fast.",
         args=_join_demo_noise(sys.argv[1:] if args is None else args),

@@ -24,6 +24,7 @@ from lerac_fast.experiments.demos.timing import interleaved_medians
 from lerac_fast.experiments.files import write_json
 from lerac_fast.experiments.models import resnet_for
 from lerac_fast.experiments.options import require_at_least
+from lerac_fast.experiments.pictures import save
 from lerac_fast.experiments.progress import progress_bar
 from lerac_fast.optim import SGD
 
@@ -197,8 +198,8 @@ class Demo:
         rates = plots.learning_rates(conventional, lerac, lerac_iters=schedule.lerac_iters)
         ends = {"LeRaC ends": schedule.lerac_iters, "CBS retires": _cbs_iters(schedule)}
         curves = plots.learning_curves(runs, ends)
-        plots.save(rates, self.output / "learning_rates.png")
-        plots.save(curves, self.output / "learning_curves.png")
+        save(rates, self.output / "learning_rates.png")
+        save(curves, self.output / "learning_curves.png")
 
 
 def _cbs_iters(schedule: Schedule) -> int:

@@ -31,7 +31,7 @@ from torch import Tensor
 from lerac_fast import DataParameters
 from lerac_fast.experiments.data.corrupt import corrupt_labels, random_labels
 from lerac_fast.experiments.data.images import ImageData, Labelled
-from lerac_fast.experiments.demos import data, noise_plots, plots, results
+from lerac_fast.experiments.demos import data, noise_plots, results
 from lerac_fast.experiments.demos.data import DataName, Splits
 from lerac_fast.experiments.demos.noise_runs import Observer, Starter
 from lerac_fast.experiments.demos.results import Row
@@ -39,6 +39,7 @@ from lerac_fast.experiments.demos.runner import Run, steps_per_epoch, train
 from lerac_fast.experiments.files import write_json
 from lerac_fast.experiments.models import resnet_for
 from lerac_fast.experiments.options import require_at_least
+from lerac_fast.experiments.pictures import save
 from lerac_fast.experiments.progress import progress_bar
 
 BLOCKS = 1  # residual blocks per stage of the network
@@ -254,7 +255,7 @@ class Noise:
             ("noise_accuracy", noise_plots.accuracies(runs, observer.test_accuracies, self.noise)),
             ("noise_random_labels", noise_plots.memorisation(random_runs, images.classes)),
         ):
-            plots.save(figure, self.output / f"{name}.png")
+            save(figure, self.output / f"{name}.png")
 
 
 def _epochs(run: Run, observer: Observer) -> dict[str, Any]:

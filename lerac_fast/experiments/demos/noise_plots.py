@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from lerac_fast.experiments.demos.plots import STYLES
 from lerac_fast.experiments.demos.runner import Run
 from lerac_fast.experiments.demos.sigma import SigmaHistory, Spread
+from lerac_fast.experiments.pictures import STYLES
 
 _CLEAN, _CORRUPT = "#0072B2", "#D55E00"
 

@@ -1,8 +1,6 @@
 """Pictures of training runs."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,16 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from lerac_fast.experiments.demos.runner import Run
-
-# Colour, dashes and marker. Okabe and Ito's palette, which colour-blind readers can tell apart; the dashes help where
-# colours are lost.
-STYLES: tuple[tuple[str, Any, str], ...] = (
-    ("#0072B2", "-", "o"),
-    ("#D55E00", "--", "s"),
-    ("#009E73", "-.", "^"),
-    ("#CC79A7", ":", "D"),
-    ("#000000", (0, (1, 1)), "v"),
-)
+from lerac_fast.experiments.pictures import STYLES
 
 
 def learning_rates(conventional: Run, lerac: Run, *, lerac_iters: int) -> Figure:
@@ -88,11 +77,6 @@ def moving_average(values: Sequence[float], window: int) -> tuple[np.ndarray, np
     """The mean of every `window` successive values, and the number of values up to the window's middle."""
     means = np.convolve(values, np.full(window, 1.0 / window), mode="valid")
     return np.arange(len(means)) + (window + 1) / 2, means
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Writes the figure as PNG."""
-    figure.savefig(path, format="png", dpi=150)
 
 
 def _mark_end(axes: Axes, x: float, text: str, *, height: float) -> None:

@@ -1,12 +1,23 @@
-"""A small residual network for small images."""
+"""Residual networks: one of any size for small images, and torchvision's."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lerac_fast.experiments.data.source import Parts
+from lerac_fast.experiments.models.shapes import channels_last, has_small_images, head, image_shape
+from lerac_fast.experiments.models.spec import ModelSpec, Settings
+
+if TYPE_CHECKING:
+    import torchvision
+
+SMALL_WIDTHS = (16, 32, 64)
 WIDE_IMAGE = 16  # from this width on the stem halves the resolution, for the sake of time
 
 
@@ -61,7 +72,7 @@ class ResNet(nn.Module):
                 stride = 2 if stage > 0 and block == 0 else 1
                 self.stages.append(ResidualBlock(in_channels, width, stride))
                 in_channels = width
-        self.head = nn.Linear(in_channels, classes)
+        self.head: nn.Module = nn.Linear(in_channels, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -82,3 +93,56 @@ def resnet_for(images: Tensor, classes: int, **options: Any) -> ResNet:
     channels, _, width = images.shape[1:]
     model = ResNet(channels, classes, stem_stride=2 if width >= WIDE_IMAGE else 1, **options)
     return model.to(memory_format=torch.channels_last)  # convolutions on a CPU are several times faster
+
+
+def _with_stem(model: torchvision.models.ResNet, parts: Parts) -> nn.Module:
+    """Fits a network for ImageNet to the channels of the images, and, if these are small, to their size.
+
+    Small ones get a 3x3 convolution without stride or pooling, as in He et al. (2016), section 4.2, for CIFAR.
+    """
+    channels = image_shape(parts)[0]
+    small = has_small_images(parts)
+    size, stride = (3, 1) if small else (7, 2)
+    model.conv1 = nn.Conv2d(channels, 64, size, stride, padding=size // 2, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    if small:
+        model.maxpool = nn.Identity()
+    model.fc = head(model.fc.in_features, parts)
+    return channels_last(model)
+
+
+def _build_resnet18(parts: Parts, _: Path | None) -> nn.Module:
+    from torchvision.models import resnet18
+
+    return _with_stem(resnet18(weights=None), parts)
+
+
+def _build_wide_resnet50(parts: Parts, _: Path | None) -> nn.Module:
+    from torchvision.models import wide_resnet50_2
+
+    return _with_stem(wide_resnet50_2(weights=None), parts)
+
+
+def _build_small(parts: Parts, _: Path | None) -> nn.Module:
+    channels, height, width = image_shape(parts)
+    model = resnet_for(torch.empty(1, channels, height, width), parts.classes, widths=SMALL_WIDTHS, blocks=1)
+    model.head = head(SMALL_WIDTHS[-1], parts)
+    return model
+
+
+# Of Table 1: epochs 100-200, k 5-7, u 2-5. It gives no weight decay; 1e-4 is that of the authors' code for ResNet-18.
+_SETTINGS = Settings(
+    "SGD", lr=1e-1, min_lr=1e-8, batch_size=64, epochs=150, lerac_epochs=6, cbs_every=3, weight_decay=1e-4
+)
+
+RESNET_18 = ModelSpec("resnet18", "ResNet-18", ("image", "audio"), _build_resnet18, _SETTINGS)
+WIDE_RESNET_50 = ModelSpec("wide-resnet50", "Wide-ResNet-50", ("image", "audio"), _build_wide_resnet50, _SETTINGS)
+
+# This library's, for short trainings on a CPU.
+RESNET_SMALL = ModelSpec(
+    "resnet-small",
+    "ResNet, small",
+    ("image", "audio"),
+    _build_small,
+    Settings("SGD", lr=1e-1, min_lr=1e-8, batch_size=64, epochs=15, lerac_epochs=2, cbs_every=1, weight_decay=1e-4),
+)

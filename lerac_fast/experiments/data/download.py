@@ -1,0 +1,33 @@
+"""Where the files of data sets are: on this machine, or else downloaded to it."""
+
+from pathlib import Path
+
+import pooch
+
+from lerac_fast.experiments.data.source import Unavailable, cache_folder, data_folder
+
+_TIMEOUT = 20.0  # seconds without an answer
+
+
+def find(name: str) -> Path | None:
+    """A file or folder of the data folder, or else of the one for downloads; None, there is none."""
+    return next((path for path in (data_folder() / name, cache_folder() / name) if path.exists()), None)
+
+
+def find_or_download(url: str, md5: str) -> Path:
+    """The file of this URL: the one that `find` finds by its name, or else a download with this checksum.
+
+    Raises:
+        Unavailable: there is none, and the download failed, or is another file. Nothing of it stays behind.
+    """
+    name = url.rpartition("/")[2]
+    found = find(name)
+    if found is not None:
+        return found
+    downloader = pooch.HTTPDownloader(timeout=_TIMEOUT)
+    try:
+        return Path(pooch.retrieve(url, f"md5:{md5}", fname=name, path=cache_folder(), downloader=downloader))
+    except (OSError, ValueError) as error:  # ValueError: of another checksum
+        raise Unavailable(
+            f"there is no {name} in {data_folder()}, and the download of {url} failed ({error})"
+        ) from error

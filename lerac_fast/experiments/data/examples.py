@@ -1,0 +1,79 @@
+"""Numbered examples that are loaded a batch at a time."""
+
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+Inputs: TypeAlias = Tensor | dict[str, Tensor] | list[Tensor]
+"""What a model takes: images or spectrograms [B, C, H, W], encoded text by the names of its tensors, or images of
+various sizes."""
+
+Targets: TypeAlias = Tensor | list[dict[str, Tensor]]
+"""Classes int64 [B], mixed classes float [B, C], values float [B], or the annotated boxes of each image."""
+
+
+class Batch(NamedTuple):
+    """Some examples of a part."""
+
+    inputs: Inputs
+    targets: Targets
+    indices: Tensor
+    """Their numbers in the part, int64 [B]."""
+
+
+class Examples(Dataset[Batch]):
+    """The examples of one part of a data set. A DataLoader with a batch sampler and `collate_fn=lambda batch: batch`
+    loads them through `__getitems__`, in worker processes if it has some.
+
+    Attributes:
+        epoch: what random augmentation depends on, beside the seed and the number of the example: so that an epoch can
+            be done again. To be set before the epoch is loaded.
+        labels: the classes, int64 [N], which batches take their targets from, so that other labels can be put in
+            place; None for tasks other than classification.
+    """
+
+    epoch: int = 0
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.__getitems__([index])
+
+
+class TensorExamples(Examples):
+    """Examples in memory, as they are given to the model.
+
+    Args:
+        inputs: a tensor [N, ...], or several by their names.
+        targets: classes int64 [N], or values float [N].
+    """
+
+    def __init__(self, inputs: Tensor | dict[str, Tensor], targets: Tensor) -> None:
+        self.inputs = inputs
+        self.values: Tensor | None = None
+        if targets.is_floating_point():
+            self.values = targets
+        else:
+            self.labels = targets
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        chosen = torch.tensor(indices)
+        if isinstance(self.inputs, dict):
+            return Batch({name: t[chosen] for name, t in self.inputs.items()}, self._targets[chosen], chosen)
+        return Batch(self.inputs[chosen], self._targets[chosen], chosen)
+
+    @property
+    def _targets(self) -> Tensor:
+        targets = self.labels if self.values is None else self.values
+        assert targets is not None
+        return targets

@@ -1,0 +1,160 @@
+"""Images in files, which are decoded when a batch asks for them."""
+
+import io
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import functional
+
+from lerac_fast.experiments.data.examples import Batch, Examples
+from lerac_fast.experiments.data.source import Request, draw, draw_test
+from lerac_fast.experiments.errors import ExperimentError
+
+_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+_DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How images of various sizes become squares of one: their shorter side is scaled to `shorter` pixels, and a square
+    of `size` cut out of the centre."""
+
+    size: int
+    shorter: int
+
+    @classmethod
+    def usual(cls, size: int) -> "Framing":
+        """As for ImageNet: of 224 after scaling to 256, or in that proportion."""
+        return cls(size, round(size * 256 / 224))
+
+    @classmethod
+    def whole(cls, size: int) -> "Framing":
+        """The largest square there is."""
+        return cls(size, size)
+
+
+class ImageFiles(Examples):
+    """Images in the files of a folder. Inputs are float32 [B, 3, size, size], normalised by the mean and deviation of
+    ImageNet, as is usual.
+
+    Args:
+        names: of the files in the folder.
+        targets: classes int64 [N], or values float [N].
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], targets: Tensor, framing: Framing) -> None:
+        self.folder = folder
+        # An array: worker processes share it, where a million strings were copied as their references are counted.
+        self.names: NDArray[np.bytes_] = np.array([os.fsencode(name) for name in names], dtype=np.bytes_)
+        self.framing = framing
+        self.values: Tensor | None = None
+        if targets.is_floating_point():
+            self.values = targets
+        else:
+            self.labels = targets
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        chosen = torch.tensor(indices)
+        images = torch.stack([self._image(index) for index in indices])
+        return Batch(images.sub_(_MEAN).div_(_DEVIATION), self._targets[chosen], chosen)
+
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return self.folder / os.fsdecode(bytes(self.names[index]))
+
+    def take(self, indices: Tensor) -> "ImageFiles":
+        """The images of these numbers, int64 [M], in their order."""
+        names = [os.fsdecode(bytes(name)) for name in self.names[indices.numpy()]]
+        return ImageFiles(self.folder, names, self._targets[indices], self.framing)
+
+    @property
+    def _targets(self) -> Tensor:
+        targets = self.labels if self.values is None else self.values
+        assert targets is not None
+        return targets
+
+    def _image(self, index: int) -> Tensor:
+        path = self.path(index)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ExperimentError(f"cannot read {path}: {error}") from error
+        image = functional.resize(decode(content, path), [self.framing.shorter])
+        return as_tensor(functional.center_crop(image, [self.framing.size]))
+
+
+def split(train: ImageFiles, test: ImageFiles, request: Request) -> tuple[ImageFiles, ImageFiles, ImageFiles]:
+    """The images to train, to validate and to test with."""
+    chosen, held_out = draw(len(train), request)
+    return train.take(chosen), train.take(held_out), test.take(draw_test(len(test), request))
+
+
+def list_images(folder: Path, classes: Sequence[str], within: str = "") -> tuple[list[str], Tensor]:
+    """The images that lie in one folder for each class.
+
+    Args:
+        within: where in the folder of a class its images are.
+
+    Returns:
+        Their names in `folder`, in the order of the classes and sorted by name within, and their classes, int64.
+
+    Raises:
+        ExperimentError: the folder of a class is missing, or without images.
+    """
+    names: list[str] = []
+    counts = []
+    for name in classes:
+        files = list_files(folder / name / within)
+        names += [os.path.join(name, within, file) for file in files]
+        counts.append(len(files))
+    return names, torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
+
+
+def list_files(folder: Path) -> list[str]:
+    """The names of the images in a folder, sorted. Raises ExperimentError naming it if there are none."""
+    try:
+        files = sorted(name for name in os.listdir(folder) if name.lower().endswith(_SUFFIXES))
+    except OSError as error:
+        raise ExperimentError(f"cannot read {folder}: {error}") from error
+    if not files:
+        raise ExperimentError(f"there are no images in {folder}")
+    return files
+
+
+def list_folders(folder: Path) -> list[str]:
+    """The names of the folders in a folder, sorted. Raises ExperimentError naming it if there are none."""
+    try:
+        with os.scandir(folder) as entries:
+            folders = sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError as error:
+        raise ExperimentError(f"cannot read {folder}: {error}") from error
+    if not folders:
+        raise ExperimentError(f"there are no folders in {folder}, where one for each class is expected")
+    return folders
+
+
+def decode(content: bytes, path: Path) -> Image.Image:
+    """An image in RGB. Raises ExperimentError naming the file if it is damaged."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            converted: Image.Image = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise ExperimentError(f"{path} is damaged, or no image: {error}") from error
+    return converted
+
+
+def as_tensor(image: Image.Image) -> Tensor:
+    """Float32 [3, H, W], from 0 to 1."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)

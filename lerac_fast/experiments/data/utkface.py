@@ -1,0 +1,46 @@
+"""UTKFace (Zhang, Song and Qi, 2017): 23,708 aligned and cropped faces. To predict is the age of each, in years."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from lerac_fast.experiments.data.download import find
+from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, list_files, split
+from lerac_fast.experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
+from lerac_fast.experiments.errors import ExperimentError
+
+_FOLDER = "UTKFace"
+_SIDE = 64
+_TEST_SHARE = 0.2
+_SPLIT_SEED = 0
+_NOTE = "there is no official split: a fifth of the images, drawn once with a fixed seed, are the test part"
+
+
+def _load(request: Request) -> Parts:
+    folder = find(_FOLDER)
+    if folder is None:
+        raise Unavailable(
+            f"UTKFace cannot be downloaded automatically. From susanqq.github.io/UTKFace, put the aligned and cropped "
+            f"faces into {data_folder() / _FOLDER}, named as there: age_gender_race_date.jpg, or .jpg.chip.jpg"
+        )
+    names = list_files(folder)
+    ages = torch.tensor([_age(folder / name) for name in names])
+    images = ImageFiles(folder, names, ages, Framing.whole(request.image_size or _SIDE))
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    tested = round(_TEST_SHARE * len(names))
+    train, validation, test = split(images.take(order[tested:]), images.take(order[:tested]), request)
+    return Parts(
+        task="regression", classes=1, train=train, validation=validation, test=test, source=str(folder), note=_NOTE
+    )
+
+
+def _age(path: Path) -> float:
+    # Some published names lack the race or have a slip later on; the age is in all of them.
+    match = re.match(r"(\d{1,3})_", path.name)
+    if match is None:
+        raise ExperimentError(f"{path} is not named as the faces of UTKFace are: its name does not start with an age")
+    return float(match[1])
+
+
+UTKFACE = DataSet("utkface", "UTKFace", "image", _load)

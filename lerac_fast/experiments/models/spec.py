@@ -1,0 +1,71 @@
+"""What a model of the experiments is: how it is built, which layers it has, and how the paper trains it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from lerac_fast import layer_groups
+from lerac_fast.curricula.sites import Where
+from lerac_fast.experiments.data.examples import Inputs
+from lerac_fast.experiments.data.source import Kind, Parts, TextEncoding
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is trained, as in Table 1 of Croitoru et al. Where that gives a range, the value is within it; what
+    it does not give is a choice of this library, and said so where the model is defined."""
+
+    optimizer: Literal["SGD", "Adam", "AdamW", "Adamax"]
+    lr: float
+    """eta, the base rate, and the initial one of the first layer."""
+    min_lr: float
+    """eta_n(0), LeRaC's initial rate of the last layer."""
+    batch_size: int
+    epochs: int
+    lerac_epochs: float
+    """k."""
+    sigma: float = 1.0
+    """Of CBS, at the start."""
+    decay: float = 0.9
+    """d, of CBS."""
+    cbs_every: float = 2.0
+    """u, of CBS, in epochs."""
+    momentum: float = 0.9
+    """Of SGD."""
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model that can be asked for.
+
+    The module takes one argument, the inputs of a batch, and returns logits `[B, classes]`, or values `[B]` for
+    regression (`Parts.classes` is 1). Detectors take images and, in training mode, targets, as torchvision's.
+
+    Attributes:
+        build: makes it for a data set, with random weights from torch's global generator; or, if it is `pretrained`,
+            with those in a folder.
+        settings: of the paper, or of a small variant for a CPU.
+        groups: the layers, in the order of their depth.
+        smoothing: where CBS acts; None: at convolutions.
+    """
+
+    name: str
+    """As on the command line."""
+    title: str
+    """As in tables."""
+    kinds: tuple[Kind, ...]
+    """Of data that it takes."""
+    build: Callable[[Parts, Path | None], nn.Module]
+    settings: Settings
+    groups: Callable[[nn.Module, Inputs], list[dict[str, Any]]] = lambda model, inputs: layer_groups(
+        model, example_inputs=inputs
+    )
+    smoothing: Where | None = None
+    encoding: TextEncoding | None = None
+    """Of models for text."""
+    pretrained: Callable[[], Path] | None = None
+    """Finds the folder with the weights, for models that start from some; raises Unavailable."""

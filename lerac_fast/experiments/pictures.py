@@ -1,0 +1,23 @@
+"""What all pictures have in common."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+# Colour, dashes and marker. Okabe and Ito's palette, which colour-blind readers can tell apart; the dashes help where
+# colours are lost.
+STYLES: tuple[tuple[str, Any, str], ...] = (
+    ("#0072B2", "-", "o"),
+    ("#D55E00", "--", "s"),
+    ("#009E73", "-.", "^"),
+    ("#CC79A7", ":", "D"),
+    ("#000000", (0, (1, 1)), "v"),
+    ("#E69F00", (0, (5, 1)), "P"),
+    ("#56B4E9", (0, (3, 1, 1, 1)), "X"),
+)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes the figure as PNG."""
+    figure.savefig(path, format="png", dpi=150)

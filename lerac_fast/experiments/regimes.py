@@ -1,0 +1,260 @@
+"""The regimes of training that trials compare.
+
+A regime is a list of parts. Each part is told of every optimizer step and epoch, and may change batches and the loss:
+what a curriculum of another kind (by frequencies, as EfficientTrain; by similarity of labels) needs, too. To add one,
+write a `Part`, and a line in `REGIMES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+
+from lerac_fast import CBS, DataParameters, LeRaC
+from lerac_fast.curricula.detection import TemperedAnchors
+from lerac_fast.curricula.sites import Where
+from lerac_fast.experiments.data.examples import Batch, Inputs
+from lerac_fast.experiments.data.source import Parts
+from lerac_fast.experiments.errors import ExperimentError
+from lerac_fast.experiments.trials.trial import Trial
+
+WARM_UP_START = 1e-3
+"""The share of the base rate that warm-up starts from."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the parts of a regime are made for."""
+
+    trial: Trial
+    model: nn.Module
+    optimizer: Optimizer
+    parts: Parts
+    smoothing: Where | None
+    """Where CBS acts on this model."""
+    steps_per_epoch: int
+    example_inputs: Inputs
+    """A batch of the training part, for what is measured before the training."""
+
+    def steps(self, epochs: float) -> int:
+        """So many epochs in optimizer steps."""
+        return round(epochs * self.steps_per_epoch)
+
+
+class Part:
+    """One ingredient of a regime. It does nothing; parts that do override what they need."""
+
+    decides_rates = False
+    """Whether it takes the place of the decay of the trial's protocol."""
+
+    def on_batch(self, batch: Batch) -> Batch:
+        """The batch to train with."""
+        return batch
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor | None:  # noqa: ARG002
+        """What is minimised; None, the loss of the task."""
+        return None
+
+    def on_step(self) -> None:
+        """An optimizer step is done."""
+
+    def on_epoch(self) -> None:
+        """An epoch is done."""
+
+    def on_mode(self, training: bool) -> None:
+        """Training or evaluation begins."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it still keeps the training from what it would be without it, so that its plateaus are none."""
+        return False
+
+    def trace(self) -> dict[str, float]:
+        """What is recorded of it after each epoch."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs to go on."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+
+
+class LeRaCPart(Part):
+    """LeRaC, stepped by optimizer steps; or a scheduler that takes its place."""
+
+    def __init__(self, scheduler: LeRaC) -> None:
+        self.scheduler = scheduler
+
+    @classmethod
+    def with_curve(cls, curve: str) -> "PartMaker":
+        """From the base rate to `min_lr`, geometrically in depth."""
+
+        def make(setup: Setup) -> Part:
+            settings = setup.trial.settings
+            iters = setup.steps(settings.lerac_epochs)
+            return cls(LeRaC(setup.optimizer, total_iters=iters, min_lr=settings.min_lr, curve=curve))
+
+        return make
+
+    @classmethod
+    def from_snr(cls, setup: Setup) -> Part:
+        """Initial rates as the measured signal-to-noise ratio falls, down to `min_lr` at the last layer."""
+        settings = setup.trial.settings
+        iters = setup.steps(settings.lerac_epochs)
+        return cls(LeRaC.from_snr(setup.optimizer, iters, setup.model, setup.example_inputs, min_lr=settings.min_lr))
+
+    def on_step(self) -> None:
+        self.scheduler.step()
+
+    @property
+    def active(self) -> bool:
+        return not self.scheduler.finished
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.scheduler.load_state_dict(state)
+
+
+class WarmUpCosinePart(Part):
+    """All layers alike: a linear warm-up, and half a cosine down to 0 at the end of the last epoch."""
+
+    decides_rates = True
+
+    def __init__(self, setup: Setup) -> None:
+        settings, protocol = setup.trial.settings, setup.trial.protocol
+        epochs = settings.lerac_epochs if protocol.warm_up_epochs is None else protocol.warm_up_epochs
+        warm_up = max(1, setup.steps(epochs))
+        rest = max(1, setup.steps(settings.epochs) - warm_up)
+        self.scheduler = SequentialLR(
+            setup.optimizer,
+            [
+                LinearLR(setup.optimizer, WARM_UP_START, total_iters=warm_up),
+                CosineAnnealingLR(setup.optimizer, rest),
+            ],
+            milestones=[warm_up],
+        )
+
+    def on_step(self) -> None:
+        self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.scheduler.load_state_dict(state)
+
+
+class CBSPart(Part):
+    """Curriculum by smoothing, narrowed by optimizer steps: `cbs_every` may be a part of an epoch."""
+
+    def __init__(self, setup: Setup) -> None:
+        settings = setup.trial.settings
+        every = max(1, setup.steps(settings.cbs_every))
+        self.smoothing = CBS(setup.model, settings.sigma, settings.decay, every, where=setup.smoothing)
+
+    def on_step(self) -> None:
+        self.smoothing.step()
+
+    def trace(self) -> dict[str, float]:
+        return {"sigma": self.smoothing.sigma if self.smoothing.active else 0.0}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.smoothing.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.smoothing.load_state_dict(state)
+
+
+class DataParametersPart(Part):
+    """Learned temperatures of classes, of examples (of boxes, in detection), or of both."""
+
+    def __init__(self, setup: Setup, *, classes: bool, instances: bool) -> None:
+        protocol, settings = setup.trial.protocol, setup.trial.settings
+        detection = setup.parts.task == "detection"
+        if setup.parts.task == "regression":
+            raise ExperimentError(f"data parameters divide logits, and {setup.trial.data} is a regression")
+        count = getattr(setup.parts.train, "boxes", None) if detection else len(setup.parts.train)
+        device = next(setup.model.parameters()).device
+        self.criterion = DataParameters(
+            setup.parts.classes if classes else None,
+            count if instances else None,
+            class_lr=protocol.class_lr,
+            instance_lr=protocol.instance_lr,
+            # For detection the paper has neither.
+            momentum=0.0 if detection else 0.9,
+            weight_decay=0.0 if detection else settings.weight_decay,
+            clamp=protocol.sigma_bounds,
+        ).to(device)
+        self._detection = detection
+        if detection:
+            detector: Any = setup.model
+            detector.compute_loss = TemperedAnchors(detector.compute_loss, self.criterion)
+
+    @classmethod
+    def of(cls, *, classes: bool = False, instances: bool = False) -> "PartMaker":
+        """Of classes, instances, or both."""
+        return lambda setup: cls(setup, classes=classes, instances=instances)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor | None:
+        if self._detection:  # the detector computes its own
+            return None
+        assert isinstance(batch.targets, Tensor)
+        loss: Tensor = self.criterion(outputs, batch.targets, batch.indices.to(outputs.device))
+        return loss
+
+    def on_step(self) -> None:
+        self.criterion.step()
+
+    def on_mode(self, training: bool) -> None:
+        self.criterion.train(training)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.criterion.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.criterion.load_state_dict(state)
+
+
+PartMaker = Callable[[Setup], Part]
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A way to train."""
+
+    title: str
+    """As in tables."""
+    parts: tuple[PartMaker, ...] = ()
+    mixes: bool = True
+    """Whether batches may be mixed: a mixed example has no temperature of its own."""
+
+    def start(self, setup: Setup) -> list[Part]:
+        """Its parts, for one training."""
+        return [make(setup) for make in self.parts]
+
+
+_LERAC = LeRaCPart.with_curve("exponential")
+
+REGIMES: dict[str, Regime] = {
+    "conventional": Regime("conventional"),
+    "warm-up+cosine": Regime("warm-up + cosine", (WarmUpCosinePart,)),
+    "lerac": Regime("LeRaC", (_LERAC,)),
+    "lerac-linear": Regime("LeRaC (linear update)", (LeRaCPart.with_curve("linear"),)),
+    "lerac-logarithmic": Regime("LeRaC (logarithmic update)", (LeRaCPart.with_curve("logarithmic"),)),
+    "lerac-cosine": Regime("LeRaC (cosine update)", (LeRaCPart.with_curve("cosine"),)),
+    "lerac-decades": Regime("LeRaC (decades)", (LeRaCPart.with_curve("decades"),)),
+    "lerac-snr": Regime("LeRaC (from SNR)", (LeRaCPart.from_snr,)),
+    "cbs": Regime("CBS", (CBSPart,)),
+    "cbs+lerac": Regime("CBS + LeRaC", (CBSPart, _LERAC)),
+    "dp-class": Regime("data parameters (class)", (DataParametersPart.of(classes=True),), mixes=False),
+    "dp-instance": Regime("data parameters (instance)", (DataParametersPart.of(instances=True),), mixes=False),
+    "dp-joint": Regime("data parameters (joint)", (DataParametersPart.of(classes=True, instances=True),), mixes=False),
+}
+"""By their names on the command line."""

@@ -1,0 +1,158 @@
+"""The command `lerac-fast plan`: writes the manifest of an experiment."""
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from lerac_fast.experiments.data.registry import DATA
+from lerac_fast.experiments.errors import ExperimentError
+from lerac_fast.experiments.models import MODELS
+from lerac_fast.experiments.options import find
+from lerac_fast.experiments.regimes import REGIMES
+from lerac_fast.experiments.trials.manifest import Manifest
+from lerac_fast.experiments.trials.presets import PRESETS, trials_of
+from lerac_fast.experiments.trials.trial import Protocol, Trial
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Settings in place of those of the models, which are the paper's (Table 1) or, of small models, short ones."""
+
+    lr: float | None = None
+    """The base learning rate."""
+    min_lr: float | None = None
+    """The rate at which LeRaC starts the last layer."""
+    batch_size: int | None = None
+    """Examples per optimizer step, on all processes together."""
+    epochs: int | None = None
+    """The most epochs; training may end earlier, see stop-patience."""
+    lerac_epochs: float | None = None
+    """How many epochs LeRaC lasts (k)."""
+    sigma: float | None = None
+    """Of CBS, at the start."""
+    decay: float | None = None
+    """What CBS multiplies sigma by."""
+    cbs_every: float | None = None
+    """After how many epochs it does."""
+    momentum: float | None = None
+    """Of SGD."""
+    weight_decay: float | None = None
+    """Of the optimizer."""
+
+    def given(self) -> dict[str, Any]:
+        """Those that are."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Write the manifest of an experiment: every combination of models, data sets, regimes and seeds, or a preset."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Where the experiment is kept. If there is a manifest, trials may be added to it: more seeds, say."""
+    preset: str | None = None
+    """The trials of a table: table2, table3, table4, table5 (LeRaC), dcl-table1, dcl-table2 (data parameters)."""
+    models: tuple[str, ...] = ()
+    """Names of models; `lerac-fast list` prints them."""
+    data: tuple[str, ...] = ()
+    """Names of data sets."""
+    regimes: tuple[str, ...] = ("conventional", "lerac")
+    """Names of regimes."""
+    seeds: int = 5
+    """How often each is trained."""
+    settings: Annotated[Overrides, tyro.conf.arg(name="")] = field(default_factory=Overrides)
+    protocol: Annotated[Protocol, tyro.conf.arg(name="")] = field(default_factory=Protocol)
+
+    def __post_init__(self) -> None:
+        if self.preset is None and not (self.models and self.data and self.regimes):
+            raise ValueError("give a preset, or models, data and regimes")
+        if self.preset is not None and (self.models or self.data):
+            raise ValueError(f"preset={self.preset} has models and data of its own: give either it or them")
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {self.seeds}")
+
+    def run(self) -> None:
+        """Writes the manifest.
+
+        Raises:
+            ExperimentError: a name is unknown, a model does not take the data, or the folder holds another manifest.
+        """
+        manifest = Manifest(self.preset or self.folder.name, tuple(self._trials()))
+        for trial in manifest:
+            check(trial)
+        manifest.write(self.folder)
+        console = Console()
+        console.print(_summary(manifest))
+        console.print(f"`lerac-fast run {self.folder}` runs them.", highlight=False)
+
+    def _trials(self) -> list[Trial]:
+        if self.preset is None:
+            for name in self.models:
+                find(MODELS, name, "model")
+            return trials_of(
+                self.models, self.data, self.regimes, range(self.seeds), self.protocol, **self.settings.given()
+            )
+        planned = find(PRESETS, self.preset, "preset")()
+        changed = {
+            f.name: getattr(self.protocol, f.name)
+            for f in fields(Protocol)
+            if getattr(self.protocol, f.name) != getattr(Protocol(), f.name)
+        }
+        return [
+            replace(
+                trial,
+                settings=replace(trial.settings, **self.settings.given()),
+                protocol=replace(trial.protocol, **changed),
+            )
+            for trial in planned
+        ]
+
+
+def check(trial: Trial) -> None:
+    """Finds what can be found wrong with a trial before it is run.
+
+    Raises:
+        ExperimentError: a name is unknown, a value makes no sense, or the model does not take the data.
+    """
+    spec, data = find(MODELS, trial.model, "model"), find(DATA, trial.data, "data")
+    find(REGIMES, trial.regime, "regime")
+    if data.kind not in spec.kinds:
+        raise ExperimentError(f"{trial.model} takes {' or '.join(spec.kinds)} data, and {trial.data} is {data.kind}")
+    settings, protocol = trial.settings, trial.protocol
+    for name, value, lowest in (
+        ("epochs", settings.epochs, 1),
+        ("batch_size", settings.batch_size, 1),
+        ("lerac_epochs", settings.lerac_epochs, 0),
+        ("weight_decay", settings.weight_decay, 0),
+        ("plateau_patience", protocol.plateau_patience, 0),
+        ("train_examples", protocol.train_examples, 10),
+        ("test_examples", protocol.test_examples, 1),
+    ):
+        if value is not None and not value >= lowest:
+            raise ExperimentError(f"{name} must be at least {lowest}, got {value:g}")
+    if not 0.0 < settings.min_lr <= settings.lr:
+        raise ExperimentError(
+            f"min_lr must be above 0 and at most lr, got min_lr={settings.min_lr:g} and lr={settings.lr:g}"
+        )
+    if not 0.0 <= protocol.label_noise < 1.0:
+        raise ExperimentError(f"label_noise must be 0 or more and below 1, got {protocol.label_noise:g}")
+    if protocol.noise_free and protocol.label_noise == 0.0:
+        raise ExperimentError("noise_free is for trials with label_noise")
+
+
+def _summary(manifest: Manifest) -> Table:
+    table = Table(title=f"{manifest.name}: {len(manifest)} trials")
+    for column in ("model", "data", "regimes", "seeds", "epochs at most"):
+        table.add_column(column)
+    rows: dict[tuple[str, str], list[Trial]] = {}
+    for trial in manifest:
+        rows.setdefault((trial.model, trial.data), []).append(trial)
+    for (model, data), trials in rows.items():
+        regimes = ", ".join(dict.fromkeys(trial.regime for trial in trials))
+        seeds = len({trial.seed for trial in trials})
+        table.add_row(model, data, regimes, str(seeds), str(max(trial.settings.epochs for trial in trials)))
+    return table

@@ -1,0 +1,219 @@
+"""The command `lerac-fast run`: runs the trials of a manifest that have not been run yet."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+
+from lerac_fast.experiments.data.registry import DATA
+from lerac_fast.experiments.data.source import Parts, Request, Unavailable
+from lerac_fast.experiments.distributed import Ranks, started
+from lerac_fast.experiments.environment import environment
+from lerac_fast.experiments.errors import ExperimentError
+from lerac_fast.experiments.models import MODELS
+from lerac_fast.experiments.models.spec import ModelSpec
+from lerac_fast.experiments.options import find, require_at_least
+from lerac_fast.experiments.progress import progress_bar
+from lerac_fast.experiments.runner import Diverged, Machine, Runner
+from lerac_fast.experiments.trials.manifest import Manifest
+from lerac_fast.experiments.trials.store import DONE, FAILED, UNAVAILABLE, Busy, TrialFolder
+from lerac_fast.experiments.trials.trial import Trial
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run the trials of a manifest that have not been run yet.
+
+    Any number of these may run at once on one folder, on one machine or several that share it: a trial is run by one.
+    What is killed goes on from its last checkpoint when it is run again. Under torchrun a trial is trained by all
+    processes together (DistributedDataParallel).
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Where `lerac-fast plan` has written the manifest."""
+    trials: tuple[str, ...] = ()
+    """Run these only, by the beginnings of their ids."""
+    index: int | None = None
+    """Run this one only, by its number in the manifest from 0, as a Slurm array has it."""
+    retry_failed: bool = False
+    """Run those again that have failed. Those whose data could not be had are tried again in any case."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU if there is one."""
+    threads: int | None = None
+    """CPU threads; None, as torch has it. With as many processes as cores, 1 is best."""
+    workers: int = 0
+    """Processes that load data, for data sets that are read from files."""
+    checkpoint_seconds: float = 30.0
+    """The least time between two checkpoints of a trial; they are written at the end of an epoch."""
+    keep_weights: bool = False
+    """Keep the tested weights of every trial, as trials/ID/weights.pt."""
+    tensorboard: Path | None = None
+    """Write TensorBoard's logs here."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, workers=0, checkpoint_seconds=0)
+        if self.threads is not None:
+            require_at_least(self, threads=1)
+        if self.index is not None and self.trials:
+            raise ValueError(f"give either index={self.index} or trials={' '.join(self.trials)}, not both")
+
+    def run(self) -> None:
+        """Runs them.
+
+        Raises:
+            ExperimentError: no manifest, no such trial; or, at the end, that some have failed.
+        """
+        manifest = Manifest.read(self.folder)
+        chosen = self._chosen(manifest)
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        with started(self.device) as ranks:
+            # Progress goes to the terminal of the first process.
+            console = Console(quiet=not ranks.first)
+            counts = _RunAll(self, ranks, console).run(chosen)
+        console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count), highlight=False)
+        if counts[FAILED]:
+            raise ExperimentError(
+                f"{counts[FAILED]} trials failed: `lerac-fast report {self.folder}` lists the reasons"
+            )
+
+    def _chosen(self, manifest: Manifest) -> list[Trial]:
+        if self.index is not None:
+            if not 0 <= self.index < len(manifest):
+                raise ExperimentError(f"index={self.index}: {self.folder} has the trials 0 to {len(manifest) - 1}")
+            return [manifest.trials[self.index]]
+        return manifest.find(self.trials) if self.trials else list(manifest)
+
+
+class _RunAll:
+    """Runs trials one after the other; what happens to one leaves the others alone."""
+
+    def __init__(self, options: Run, ranks: Ranks, console: Console) -> None:
+        self.options, self.ranks, self.console = options, ranks, console
+        self._said: set[str] = set()
+
+    def run(self, trials: list[Trial]) -> dict[str, int]:
+        counts = {DONE: 0, FAILED: 0, UNAVAILABLE: 0, "done before": 0, "failed before": 0, "run elsewhere": 0}
+        with progress_bar(self.console) as progress:
+            task = progress.add_task("Trials", total=len(trials))
+            for trial in trials:
+                epochs = progress.add_task(trial.name, total=trial.settings.epochs)
+                outcome = self._one(trial, partial(_show, progress, epochs))
+                progress.remove_task(epochs)
+                progress.advance(task)
+                counts[outcome] += 1
+        return counts
+
+    def _one(self, trial: Trial, on_epoch: Callable[[int], None]) -> str:
+        """Runs a trial, unless that is done already or another process is at it. Returns what became of it."""
+        folder = TrialFolder(self.options.folder, trial)
+        with ExitStack() as held:
+            decision: str | None = None
+            if self.ranks.first:
+                try:
+                    held.enter_context(folder.locked())
+                    decision = self._ended(folder)
+                except Busy:
+                    decision = "run elsewhere"
+                except (ExperimentError, OSError) as error:  # the folder is full, or its record damaged
+                    decision = self._complain(trial, str(error))
+            decision = self.ranks.decide(decision)
+            return decision or self._attempt(folder, on_epoch)
+
+    def _complain(self, trial: Trial, reason: str) -> str:
+        if reason not in self._said:  # the same for many trials, where their data cannot be had
+            self.console.print(f"[red]{trial.name}:[/red] {escape(reason)}", highlight=False)
+            self._said.add(reason)
+        return FAILED
+
+    def _ended(self, folder: TrialFolder) -> str | None:
+        record = folder.record()
+        if record is None or record["status"] == UNAVAILABLE:
+            return None
+        if record["status"] == DONE:
+            return "done before"
+        return None if self.options.retry_failed else "failed before"
+
+    def _attempt(self, folder: TrialFolder, on_epoch: Callable[[int], None]) -> str:
+        trial, options = folder.trial, self.options
+        start = time.time()
+        try:
+            machine = Machine(
+                self.ranks,
+                options.workers,
+                options.checkpoint_seconds,
+                options.keep_weights,
+                on_epoch,
+                options.tensorboard,
+            )
+            spec = find(MODELS, trial.model, "model")
+            folder_of_weights = None if spec.pretrained is None else spec.pretrained()
+            record = Runner(trial, spec, _parts(trial, spec, folder_of_weights), machine, folder_of_weights).run(folder)
+        except Exception as error:
+            # Whatever it was, it ends this trial alone. All ranks come here: each has met the same error, or
+            # torch.distributed gives up waiting for the one that has.
+            record = _failure(error)
+        record |= {"started": start, "ended": time.time()}
+        if self.ranks.first:
+            if record["status"] != DONE:
+                self._complain(trial, record["error"])
+            try:
+                folder.write_record(record)
+            except OSError as error:
+                return self._complain(trial, f"the record could not be written: {error}")
+        return str(record["status"])
+
+
+def _show(progress: Progress, bar: TaskID, epochs: int) -> None:
+    progress.update(bar, completed=epochs)
+
+
+def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
+    """What a trial asks of its data set. Folds go by the seed."""
+    protocol = trial.protocol
+    encoding = None if spec.encoding is None else replace(spec.encoding, folder=weights)
+    return Request(
+        augment_seed=trial.seed if protocol.augment else 0,
+        fold=trial.seed % 5,
+        train_examples=protocol.train_examples,
+        test_examples=protocol.test_examples,
+        image_size=protocol.image_size,
+        encoding=encoding,
+        augment=protocol.augment,
+    )
+
+
+def _parts(trial: Trial, spec: ModelSpec, weights: Path | None) -> Parts:
+    data = find(DATA, trial.data, "data")
+    if data.kind not in spec.kinds:
+        raise ExperimentError(f"{trial.model} takes {' or '.join(spec.kinds)} data, and {trial.data} is {data.kind}")
+    return _loaded(trial.data, request_for(trial, spec, weights))
+
+
+@lru_cache(maxsize=1)  # trials on the same data often follow each other
+def _loaded(name: str, request: Request) -> Parts:
+    parts: Parts = DATA[name].load(request)
+    return parts
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    expected = isinstance(error, ExperimentError)
+    return {
+        "status": UNAVAILABLE if isinstance(error, Unavailable) else FAILED,
+        "error": str(error) if expected else f"{type(error).__name__}: {error}",
+        "diverged": isinstance(error, Diverged),
+        "traceback": None if expected else "".join(traceback.format_exception(error)),
+        "environment": environment(),
+    }

@@ -1,0 +1,118 @@
+"""What a trial is, and the name that its content gives it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Literal, TypeVar
+
+from lerac_fast.experiments.errors import ExperimentError
+from lerac_fast.experiments.models.spec import Settings
+
+Schedule = Literal["plateau", "steps", "cosine"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What surrounds a training, whatever its model."""
+
+    train_examples: int | None = None
+    """How many examples to draw for training and validation; None, all."""
+    test_examples: int | None = None
+    """How many test examples to draw; None, all."""
+    image_size: int | None = None
+    """Height and width of images that come in various sizes; None, the usual one of the data set."""
+    schedule: Schedule = "plateau"
+    """How the rate falls: by 10 when the validation loss has reached a plateau, by 10 at `milestones`, or as half a
+    cosine. The regime warm-up+cosine has the cosine in any case."""
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    """Of steps, as shares of the epochs."""
+    plateau_patience: int = 5
+    """Epochs without a lower validation loss, until the rate falls."""
+    stop_patience: int | None = 15
+    """Epochs without a better validation, until training ends; None, never. Neither counts while LeRaC runs. The
+    papers do not give their patience."""
+    label_noise: float = 0.0
+    """The share of wrong labels, among those to train with and to validate with alike."""
+    noise_free: bool = False
+    """Train with the right labels of the wrongly labelled data only: the oracle."""
+    class_lr: float = 0.1
+    """Of data parameters: the rate of the classes' temperatures."""
+    instance_lr: float = 0.2
+    """The rate of the examples' temperatures."""
+    sigma_bounds: tuple[float, float] | None = None
+    """What temperatures are kept within; (0.05, 20) in the authors' code."""
+    warm_up_epochs: float | None = None
+    """Of the regime warm-up+cosine; None, as many as LeRaC would take."""
+    augment: bool = True
+    """Whether data that the paper augments (speech) is."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: forward passes under torch.autocast."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training, complete: what is equal here is the same experiment."""
+
+    model: str
+    data: str
+    regime: str
+    seed: int
+    settings: Settings
+    protocol: Protocol = Protocol()
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that its content decides."""
+        return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.model} on {self.data}, {self.regime}, seed {self.seed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As `from_json` takes it."""
+        return {"id": self.id, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Trial":
+        """Reads what `to_json` gave.
+
+        Raises:
+            ExperimentError: a key is missing, unknown or of a wrong kind, or the content is not that of its id.
+        """
+        values = {key: value for key, value in content.items() if key != "id"}
+        trial = _read(cls, {**values, "settings": _read(Settings, values.get("settings"), "settings")}, "trial")
+        protocol = _read(Protocol, values.get("protocol"), "protocol")
+        trial = Trial(trial.model, trial.data, trial.regime, trial.seed, trial.settings, protocol)
+        if content.get("id") != trial.id:
+            raise ExperimentError(
+                f"the content of trial {content.get('id')!r} ({trial.name}) belongs to the id {trial.id}: it was "
+                "changed by hand, or by another version. Plan anew"
+            )
+        return trial
+
+
+def canonical_json(content: Any) -> str:
+    """One text for each content: sorted, without spaces."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+_T = TypeVar("_T")
+
+
+def _read(kind: type[_T], values: Any, name: str) -> _T:
+    """A dataclass from JSON, with tuples for its lists."""
+    if not isinstance(values, Mapping):
+        raise ExperimentError(f"{name}: {values!r} is no object")
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(known))
+    missing = sorted(
+        key
+        for key, field in known.items()
+        if key not in values and field.default is MISSING and field.default_factory is MISSING
+    )
+    if unknown or missing:
+        raise ExperimentError(f"{name}: unknown keys {unknown}, missing keys {missing}")
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

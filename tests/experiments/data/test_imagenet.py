@@ -1,0 +1,94 @@
+"""ImageNet and 200 of its classes, from a small tree like it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from lerac_fast.experiments.data.imagenet import IMAGENET, IMAGENET_200
+from lerac_fast.experiments.data.source import Request, Unavailable
+from lerac_fast.experiments.errors import ExperimentError
+from tests.experiments.data.image_parts import load_all, write_image
+
+WNIDS = [f"n{number:08}" for number in range(6)]
+
+
+@pytest.fixture(params=["imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC"])
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """Five images to train with for each class, and one to test with."""
+    monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path))
+    folder: Path = tmp_path / request.param
+    for position, wnid in enumerate(WNIDS):
+        for number in range(5):
+            write_image(folder / "train" / wnid / f"{wnid}_{number}.JPEG", (50, 40), value=40 * position)
+        write_image(folder / "val" / wnid / f"ILSVRC2012_val_{position:08}.JPEG", (30, 60), value=40 * position)
+    return folder
+
+
+def test_imagenet(folder: Path) -> None:
+    parts = IMAGENET.load(Request(image_size=28))
+    assert (parts.task, parts.classes, parts.source) == ("classification", 6, str(folder))
+    assert (len(parts.train), len(parts.validation), len(parts.test)) == (27, 3, 6)
+    assert "official validation part" in str(parts.note)
+    assert "30 training and 6 test images are on this machine, where 1,281,167 and 50,000" in str(parts.note)
+    for part in load_all(parts).values():
+        for batch in part:
+            assert isinstance(batch.inputs, torch.Tensor)
+            assert isinstance(batch.targets, torch.Tensor)
+            assert batch.inputs.shape[1:] == (3, 28, 28)
+            red = (batch.inputs[:, 0].mean((1, 2)) * 0.229 + 0.485) * 255
+            torch.testing.assert_close(red, 40.0 * batch.targets, atol=2, rtol=0)
+
+
+@pytest.mark.parametrize("folder", ["imagenet"], indirect=True)
+@pytest.mark.usefixtures("folder")
+def test_of_the_usual_size() -> None:
+    inputs = IMAGENET.load(Request(train_examples=4, test_examples=1)).test[0].inputs
+    assert isinstance(inputs, torch.Tensor)
+    assert inputs.shape == (1, 3, 224, 224)
+
+
+@pytest.mark.parametrize("folder", ["imagenet"], indirect=True)
+@pytest.mark.usefixtures("folder")
+def test_every_fifth_class() -> None:
+    parts = IMAGENET_200.load(Request(image_size=28))
+    assert parts.classes == 2
+    assert "2 classes: every fifth class of ImageNet" in str(parts.note)
+    assert [path.parent.name for path in map(parts.test.path, range(2))] == [WNIDS[0], WNIDS[5]]
+    load_all(parts)
+
+
+@pytest.mark.parametrize("folder", ["imagenet"], indirect=True)
+def test_the_classes_of_tiny_imagenet(folder: Path) -> None:
+    tiny = folder.parent / "tiny-imagenet-200"
+    tiny.mkdir()
+    (tiny / "wnids.txt").write_text(f"{WNIDS[4]}\n{WNIDS[1]}\n{WNIDS[2]}\n")
+    parts = IMAGENET_200.load(Request(image_size=28))
+    assert parts.classes == 3
+    assert f"3 classes: the classes of Tiny ImageNet, {tiny / 'wnids.txt'}" in str(parts.note)
+    assert [path.parent.name for path in map(parts.test.path, range(3))] == [WNIDS[1], WNIDS[2], WNIDS[4]]
+    (tiny / "wnids.txt").write_text("n99999999\n")
+    with pytest.raises(ExperimentError, match=r"cannot read .*train/n99999999"):
+        IMAGENET_200.load(Request())
+
+
+@pytest.mark.parametrize("folder", ["imagenet"], indirect=True)
+def test_damage_is_named(folder: Path) -> None:
+    shutil.rmtree(folder / "val" / WNIDS[2])
+    with pytest.raises(ExperimentError, match=f"of different classes: only one has {WNIDS[2]}"):
+        IMAGENET.load(Request())
+    (folder / "val" / WNIDS[2]).mkdir()
+    with pytest.raises(ExperimentError, match=f"no images in {folder / 'val' / WNIDS[2]}"):
+        IMAGENET.load(Request())
+    shutil.rmtree(folder / "val")
+    write_image(folder / "val" / "ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(ExperimentError, match=f"no folders in {folder / 'val'}, where one for each class is expected"):
+        IMAGENET.load(Request())
+
+
+def test_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path))
+    for data_set in (IMAGENET, IMAGENET_200):
+        with pytest.raises(Unavailable, match=rf"{tmp_path}/imagenet as train/<WordNet id>/\*\.JPEG and val/"):
+            data_set.load(Request())
