@@ -131,7 +131,7 @@ def _trace(
     mode = FakeTensorMode(allow_non_fake_inputs=True) if attempt.fake else None
     stand_in = _faker(mode) if mode else _clone
     flow = _DataFlow()
-    with _left_as_found(model), _plain_execution():
+    with left_as_found(model), plain_execution():
         inputs = _CopyTensors(stand_in)
         with inputs:
             args, kwargs = copy.deepcopy((args, dict(kwargs)))
@@ -263,7 +263,7 @@ class _CopyTensors(TorchFunctionMode):
 
 
 def _replace_tensors(model: nn.Module, stand_in: _StandIn, flow: _DataFlow) -> None:
-    """Puts a stand-in in the place of every parameter and buffer, until `_left_as_found` restores them."""
+    """Puts a stand-in in the place of every parameter and buffer, until `left_as_found` restores them."""
     for name, (owner, parameter) in parameter_places(model).items():
         flow.add_parameter(name, parameter)  # forward may hold it by another way than its place
         replacement = nn.Parameter(stand_in(parameter.detach()), parameter.requires_grad)
@@ -277,7 +277,7 @@ def _replace_tensors(model: nn.Module, stand_in: _StandIn, flow: _DataFlow) -> N
 
 
 @contextmanager
-def _left_as_found(model: nn.Module) -> Iterator[None]:
+def left_as_found(model: nn.Module) -> Iterator[None]:
     """Restores the attributes of all modules, the dicts, lists and sets among them, and the random state."""
     found = [
         (container, list(container.items() if isinstance(container, dict) else container))
@@ -302,7 +302,7 @@ def _left_as_found(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _plain_execution() -> Iterator[None]:
+def plain_execution() -> Iterator[None]:
     """Turns off what runs many layers as one operation: compiled code and the fused transformer layer."""
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -97,7 +97,7 @@ def layer_groups(
     if example_inputs is None and example_kwargs is None:
         uses = _registration_order(places)
     else:
-        uses = first_uses(model, *_call_arguments(model, example_inputs, example_kwargs))
+        uses = first_uses(model, *call_arguments(model, example_inputs, example_kwargs))
     layers = _assign_layers(places, uses, _block_function(by, places))
     chosen = _one_place_each(places, uses)
     unused = [name for name in chosen if name not in uses]
@@ -118,7 +118,7 @@ def _check_trainable(model: nn.Module, places: Mapping[str, Place]) -> None:
         raise ValueError(f"{type(model).__name__} has no trainable parameters")
 
 
-def _call_arguments(
+def call_arguments(
     model: nn.Module, example_inputs: Any, example_kwargs: Mapping[str, Any] | None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if example_kwargs is not None and not isinstance(example_kwargs, Mapping):

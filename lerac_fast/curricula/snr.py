@@ -25,8 +25,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from lerac_fast.curricula.depth import _left_as_found, _plain_execution, parameter_places
-from lerac_fast.curricula.layers import _call_arguments, layer_groups
+from lerac_fast.curricula.depth import left_as_found, parameter_places, plain_execution
+from lerac_fast.curricula.layers import call_arguments, layer_groups
 from lerac_fast.curricula.lerac import depth_ranks
 from lerac_fast.curricula.wrappers import unwrap
 
@@ -115,7 +115,7 @@ def signal_to_noise(
     if draws < 2:
         raise ValueError(f"draws={draws!r} must be at least 2: the noise is in their differences")
     model = unwrap(model)
-    args, kwargs = _call_arguments(model, inputs, None)
+    args, kwargs = call_arguments(model, inputs, None)
     examples = next((t.shape[0] for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.ndim), 0)
     if examples < 4:
         raise ValueError(f"inputs has {examples} examples: the ratio of signal to noise takes 4, and better hundreds")
@@ -123,7 +123,7 @@ def signal_to_noise(
     clock = count()
     observed = {module: _Observed(examples, clock) for layer in layers for module in layer.modules}
     generator = torch.Generator().manual_seed(seed)
-    with _left_as_found(model), _plain_execution(), torch.no_grad(), _hooked(observed):
+    with left_as_found(model), plain_execution(), torch.no_grad(), _hooked(observed):
         for module in model.modules():
             module.training &= isinstance(module, _NormBase)
         for draw in range(draws):

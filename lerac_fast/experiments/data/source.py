@@ -15,7 +15,7 @@ Kind = Literal["image", "text", "audio", "detection"]
 Task = Literal["classification", "regression", "detection"]
 
 VALIDATION_SHARE = 0.1
-"""Of the training examples, set aside for validation (Croitoru et al., section 4.1). Test examples never serve for it."""
+"""Of the training examples, set aside for validation (Croitoru et al., section 4.1). It never takes test examples."""
 
 
 class Unavailable(ExperimentError):
@@ -26,8 +26,8 @@ class Unavailable(ExperimentError):
 class TextEncoding:
     """How a model reads text (Croitoru et al., section 4.2). All words are lower-cased.
 
-    `words`: numbers from a vocabulary of the training part. `wordpiece`: BERT's pieces, with [CLS] at the start and [SEP]
-    after each sentence; from the vocabulary in `folder` (vocab.txt), or learned from the training part without one.
+    `words`: numbers from a vocabulary of the training part. `wordpiece`: BERT's pieces, with [CLS] at the start and
+    [SEP] after each sentence; from the vocabulary in `folder` (vocab.txt), or learned from the training part.
     """
 
     unit: Literal["words", "wordpiece"]
@@ -100,7 +100,7 @@ def data_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Where downloads and unpacked archives go: `data_folder()`, or ~/.cache/lerac_fast if that cannot be written to."""
+    """Where downloads and unpacked archives go: `data_folder()`; ~/.cache/lerac_fast if that cannot be written to."""
     folder = data_folder()
     return folder if not folder.exists() or os.access(folder, os.W_OK) else Path("~/.cache/lerac_fast").expanduser()
 

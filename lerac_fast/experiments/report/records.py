@@ -1,8 +1,8 @@
 """The records of trials, and what in them is compared with what."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,25 @@ def write_lines(path: Path, records: Iterable[Record]) -> None:
         temporary.write_text("".join(canonical_json(record.content) + "\n" for record in records), encoding="utf-8")
 
 
+OF_REGIMES = frozenset(
+    (
+        "min_lr",
+        "lerac_epochs",
+        "sigma",
+        "decay",
+        "cbs_every",
+        "class_lr",
+        "instance_lr",
+        "sigma_bounds",
+        "warm_up_epochs",
+    )
+)
+"""Settings that conventional training does not know: it is compared with whatever values they have."""
+
+OF_CONDITIONS = frozenset(("label_noise", "noise_free"))
+"""Settings that change the data: what has others is not compared."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """What a figure of a table is the mean of: the trials that differ in their seeds alone."""
@@ -97,15 +116,18 @@ class Cell:
     data: str
     regime: str
     variant: str
-    """What distinguishes its settings from those of others, for people; empty where nothing does."""
+    """In which settings it differs from others on the same data, for people; empty where in none."""
+    regime_variant: str
+    """In which of those `OF_REGIMES` it differs from others of the same regime."""
     condition: str
     """Wrong labels, for people; empty without."""
     records: tuple[Record, ...]
 
     @property
     def regime_title(self) -> str:
+        title = find(REGIMES, self.regime, "regime").title
         oracle = ", right labels only" if self.records[0].trial.protocol.noise_free else ""
-        return f"{find(REGIMES, self.regime, 'regime').title}{oracle}"
+        return title + oracle + (f" ({self.regime_variant})" if self.regime_variant else "")
 
     @property
     def model_title(self) -> str:
@@ -129,28 +151,34 @@ class Cell:
 
 def cells_of(records: Sequence[Record]) -> list[Cell]:
     """The cells of the trials that are done, in the order of their first trials."""
-    groups: dict[tuple[str, ...], list[Record]] = {}
     done = [record for record in records if record.done]
+    groups: dict[tuple[str, ...], list[Record]] = {}
     for record in done:
         trial = record.trial
-        key = (trial.model, trial.data, trial.regime, _condition(trial.protocol), _variant_key(trial))
-        groups.setdefault((*key, str(trial.protocol.noise_free)), []).append(record)
+        own = "" if trial.regime == CONVENTIONAL else canonical_json(_values(trial, OF_REGIMES))
+        oracle = str(trial.protocol.noise_free)
+        groups.setdefault((*_comparison_key(trial), trial.regime, oracle, own), []).append(record)
     cells = []
-    for (model, data, regime, condition, *_), members in groups.items():
-        others = [r.trial for r in done if (r.trial.model, r.trial.data) == (model, data)]
+    for members in groups.values():
         members.sort(key=lambda record: record.trial.seed)
-        cells.append(Cell(model, data, regime, _variant(members[0].trial, others), condition, tuple(members)))
+        trial = members[0].trial
+        alike = [r.trial for r in done if _place(r.trial) == _place(trial)]
+        of_regime = [other for other in alike if other.regime == trial.regime != CONVENTIONAL]
+        variant = _differing(trial, alike, _shared(trial))
+        own_variant = _differing(trial, of_regime, OF_REGIMES)
+        condition = _condition(trial.protocol)
+        cells.append(Cell(trial.model, trial.data, trial.regime, variant, own_variant, condition, tuple(members)))
     return cells
 
 
-def baselines(cells: Sequence[Cell]) -> dict[tuple[str, str, str, str], Cell]:
+def baselines(cells: Sequence[Cell]) -> dict[tuple[str, ...], Cell]:
     """Conventional training, by what must be equal in a comparison with it."""
     return {comparison_key(cell): cell for cell in cells if cell.is_baseline}
 
 
-def comparison_key(cell: Cell) -> tuple[str, str, str, str]:
-    """Model, data, settings and condition."""
-    return cell.model, cell.data, cell.condition, _variant_key(cell.records[0].trial)
+def comparison_key(cell: Cell) -> tuple[str, ...]:
+    """Model, data, condition, and the settings that conventional training knows."""
+    return _comparison_key(cell.records[0].trial)
 
 
 def pairs(cell: Cell, baseline: Cell) -> list[tuple[Record, Record]]:
@@ -159,24 +187,31 @@ def pairs(cell: Cell, baseline: Cell) -> list[tuple[Record, Record]]:
     return [(record, by_seed[record.trial.seed]) for record in cell.records if record.trial.seed in by_seed]
 
 
+def _comparison_key(trial: Trial) -> tuple[str, ...]:
+    return *_place(trial), canonical_json(_values(trial, _shared(trial)))
+
+
+def _place(trial: Trial) -> tuple[str, str, str]:
+    return trial.model, trial.data, _condition(trial.protocol)
+
+
 def _condition(protocol: Protocol) -> str:
     return f"{protocol.label_noise:.0%} wrong labels" if protocol.label_noise else ""
 
 
-def _variant_values(trial: Trial) -> dict[str, Any]:
-    """The settings that make another experiment of a trial; those of the condition stand apart."""
-    apart = {"label_noise", "noise_free"}
-    protocol = {f.name: getattr(trial.protocol, f.name) for f in fields(Protocol) if f.name not in apart}
-    return {**vars(trial.settings), **protocol}
+def _values(trial: Trial, names: Collection[str]) -> dict[str, Any]:
+    return {
+        name: value for name, value in (*vars(trial.settings).items(), *vars(trial.protocol).items()) if name in names
+    }
 
 
-def _variant_key(trial: Trial) -> str:
-    return canonical_json(_variant_values(trial))
+def _shared(trial: Trial) -> frozenset[str]:
+    """The names of the settings that all regimes know."""
+    return frozenset((*vars(trial.settings), *vars(trial.protocol))) - OF_REGIMES - OF_CONDITIONS
 
 
-def _variant(trial: Trial, others: Sequence[Trial]) -> str:
-    """The settings in which a trial differs from some of the others of the same condition."""
-    own = _variant_values(trial)
-    same = [_variant_values(other) for other in others if _condition(other.protocol) == _condition(trial.protocol)]
-    differing = [name for name, value in own.items() if any(other[name] != value for other in same)]
-    return ", ".join(f"{name}={own[name]}" for name in differing)
+def _differing(trial: Trial, others: Sequence[Trial], names: Collection[str]) -> str:
+    """Those of the settings in which a trial differs from some of the others."""
+    own = _values(trial, names)
+    rest = [_values(other, names) for other in others]
+    return ", ".join(f"{name}={value}" for name, value in own.items() if any(other[name] != value for other in rest))

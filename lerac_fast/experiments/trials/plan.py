@@ -81,9 +81,10 @@ class Plan:
         Raises:
             ExperimentError: a name is unknown, a model does not take the data, or the folder holds another manifest.
         """
-        manifest = Manifest(self.preset or self.folder.name, tuple(self._trials()))
-        for trial in manifest:
+        trials = self._trials()
+        for trial in trials:
             check(trial)
+        manifest = Manifest(self.preset or self.folder.name, tuple(trials))
         manifest.write(self.folder)
         console = Console()
         console.print(_summary(manifest))

@@ -1,0 +1,119 @@
+"""Planning: combinations, presets, and what is refused."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from lerac_fast.experiments.cli import main
+from lerac_fast.experiments.models import MODELS
+from lerac_fast.experiments.regimes import REGIMES
+from lerac_fast.experiments.trials.manifest import FILE, Manifest
+from lerac_fast.experiments.trials.plan import check
+from lerac_fast.experiments.trials.presets import PRESETS
+
+TWO = ("--models", "resnet-small", "--data", "digits")
+
+
+def test_every_combination_is_planned(tmp_path: Path) -> None:
+    args = ["plan", str(tmp_path), "--models", "resnet-small", "lenet", "--data", "digits", "fashion-mnist"]
+    assert main([*args, "--seeds", "3", "--epochs", "4", "--label-noise", "0.2"]) == 0
+    manifest = Manifest.read(tmp_path)
+    assert len(manifest) == 2 * 2 * 2 * 3
+    assert Counter(trial.regime for trial in manifest) == {"conventional": 12, "lerac": 12}
+    assert {trial.settings.epochs for trial in manifest} == {4}
+    assert {trial.protocol.label_noise for trial in manifest} == {0.2}
+    assert [trial.seed for trial in manifest] == sorted(trial.seed for trial in manifest), "first rows come first"
+
+
+def test_more_seeds_are_added(tmp_path: Path) -> None:
+    assert main(["plan", str(tmp_path), *TWO, "--seeds", "2"]) == 0
+    assert main(["plan", str(tmp_path), *TWO, "--seeds", "3"]) == 0
+    assert len(Manifest.read(tmp_path)) == 6
+
+
+@pytest.mark.parametrize(
+    ("preset", "trials", "models"),
+    [
+        ("table2", 4 * 3 * 3 * 5, {"resnet18", "wide-resnet50", "cvt13", "cvt13-pretrained"}),
+        ("table3", 2 * 3 * 3 * 5, {"bert-large", "lstm"}),
+        ("table4", 2 * 2 * 3 * 5, {"septr", "densenet121"}),
+        ("table5", 3 * 5 * 5, {"cvt13"}),
+        ("dcl-table1", 2 * 3 * 3, {"wrn-28-10", "resnet18"}),
+        ("dcl-table2", 3 * 2 * 3 * 3, {"wrn-28-10"}),
+        ("small", 29 * 5, {"resnet-small", "lstm-small", "minilm", "septr-small"}),
+    ],
+)
+def test_presets(tmp_path: Path, preset: str, trials: int, models: set[str]) -> None:
+    assert main(["plan", str(tmp_path), "--preset", preset]) == 0
+    manifest = Manifest.read(tmp_path)
+    assert len(manifest) == trials
+    assert {trial.model for trial in manifest} == models
+    for trial in manifest:
+        check(trial)
+
+
+def test_presets_keep_to_table_1() -> None:
+    """Croitoru et al.: the rates, batches and optimizers."""
+    for preset in ("table2", "table3", "table4", "table5"):
+        for trial in PRESETS[preset]():
+            assert trial.settings == MODELS[trial.model].settings
+    of = {
+        name: MODELS[name].settings for name in ("resnet18", "cvt13", "cvt13-pretrained", "bert-large", "lstm", "septr")
+    }
+    assert {name: (s.optimizer, s.lr, s.min_lr) for name, s in of.items()} == {
+        "resnet18": ("SGD", 1e-1, 1e-8),
+        "cvt13": ("Adamax", 2e-3, 2e-8),
+        "cvt13-pretrained": ("Adamax", 5e-4, 5e-10),
+        "bert-large": ("Adamax", 5e-5, 5e-8),
+        "lstm": ("AdamW", 1e-3, 1e-7),
+        "septr": ("Adam", 1e-4, 1e-8),
+    }
+    assert [of[name].batch_size for name in ("resnet18", "bert-large", "septr")] == [64, 10, 2]
+
+
+def test_presets_can_be_shortened(tmp_path: Path) -> None:
+    args = ["plan", str(tmp_path), "--preset", "table5", "--epochs", "2", "--train-examples", "50"]
+    assert main(args) == 0
+    assert {trial.settings.epochs for trial in Manifest.read(tmp_path)} == {2}
+    assert {trial.protocol.train_examples for trial in Manifest.read(tmp_path)} == {50}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--models", "resnet99", "--data", "digits"), "model 'resnet99' is unknown: choose one of resnet18,"),
+        (("--models", "lenet", "--data", "mnist"), "data 'mnist' is unknown"),
+        ((*TWO, "--regimes", "luck"), "regime 'luck' is unknown: choose one of conventional,"),
+        (("--models", "lstm", "--data", "digits"), "lstm takes text data, and digits is image"),
+        (("--preset", "table9"), "preset 'table9' is unknown"),
+        ((*TWO, "--epochs", "0"), "epochs must be at least 1, got 0"),
+        ((*TWO, "--lr", "nan"), "lr=nan"),
+        ((*TWO, "--min-lr", "0.5"), "min_lr=0.5 and lr=0.1"),
+        ((*TWO, "--label-noise", "1"), "label_noise must be 0 or more and below 1, got 1"),
+        ((*TWO, "--noise-free"), "noise_free is for trials with label_noise"),
+        ((*TWO, "--train-examples", "5"), "train_examples must be at least 10, got 5"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], args: tuple[str, ...], message: str
+) -> None:
+    assert main(["plan", str(tmp_path), *args]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / FILE).exists()
+
+
+@pytest.mark.parametrize(
+    "args", [(), ("--models", "lenet"), (*TWO, "--seeds", "0"), ("--preset", "table2", "--models", "lenet")]
+)
+def test_incomplete_plans_are_refused(tmp_path: Path, args: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit):
+        main(["plan", str(tmp_path), *args])
+
+
+def test_the_catalogue_lists_everything(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    for name in (*MODELS, *REGIMES, *PRESETS, "cifar100", "esc50"):
+        assert name in printed
