@@ -110,9 +110,14 @@ def test_cifar10_from_its_archive(folder: Path) -> None:
     assert not batches.exists()
 
 
-def test_cifar100(folder: Path) -> None:
+def write_cifar100(folder: Path) -> None:
+    """Two images of each class to train with, and one to test with."""
     for name, count in (("train", 200), ("test", 100)):
         write_batch(folder / "cifar-100-python" / name, [number % 100 for number in range(count)], b"fine_labels")
+
+
+def test_cifar100(folder: Path) -> None:
+    write_cifar100(folder)
     parts = CIFAR100.load(Request())
     assert (parts.classes, len(parts.train), len(parts.validation), len(parts.test)) == (100, 180, 20, 100)
     assert parts.test.labels is not None

@@ -18,9 +18,14 @@ CLASSES = ("apple_pie", "baby_back_ribs")
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """For each class, ten images to train with and two to test with."""
     monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path))
     folder = tmp_path / "food-101"
+    write_food101(folder)
+    return folder
+
+
+def write_food101(folder: Path) -> None:
+    """For each class, ten images to train with and two to test with."""
     for position, name in enumerate(CLASSES):
         for number in range(12):
             write_image(folder / "images" / name / f"{number}.jpg", (50, 40), value=100 + 100 * position)
@@ -28,7 +33,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for part, numbers in (("train", range(10)), ("test", range(10, 12))):
         listed = {name: [f"{name}/{number}" for number in numbers] for name in CLASSES}
         (folder / "meta" / f"{part}.json").write_text(json.dumps(listed))
-    return folder
 
 
 def test_food101(folder: Path) -> None:

@@ -16,14 +16,18 @@ WNIDS = [f"n{number:08}" for number in range(6)]
 
 @pytest.fixture(params=["imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC"])
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
-    """Five images to train with for each class, and one to test with."""
     monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path))
     folder: Path = tmp_path / request.param
+    write_imagenet(folder)
+    return folder
+
+
+def write_imagenet(folder: Path) -> None:
+    """Five images to train with for each class, and one to test with."""
     for position, wnid in enumerate(WNIDS):
         for number in range(5):
             write_image(folder / "train" / wnid / f"{wnid}_{number}.JPEG", (50, 40), value=40 * position)
         write_image(folder / "val" / wnid / f"ILSVRC2012_val_{position:08}.JPEG", (30, 60), value=40 * position)
-    return folder
 
 
 def test_imagenet(folder: Path) -> None:

@@ -13,15 +13,19 @@ from tests.experiments.data.image_parts import load_all, write_image
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Fifty faces, whose shade is twice their age."""
     monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path))
     folder = tmp_path / "UTKFace"
+    write_utkface(folder)
+    return folder
+
+
+def write_utkface(folder: Path) -> None:
+    """Fifty faces, whose shade is twice their age."""
     for number in range(50):
         age = 1 + 2 * number
         race = "" if number == 7 else "3_"  # which some of the originals lack
         write_image(folder / f"{age}_{number % 2}_{race}2017010{number:010}.jpg.chip.jpg", (200, 200), value=2 * age)
     (folder / ".DS_Store").write_text("no image")
-    return folder
 
 
 def test_utkface(folder: Path) -> None:
