@@ -97,6 +97,14 @@ class Run:
         return manifest.find(self.trials) if self.trials else list(manifest)
 
 
+def run_one(folder: Path, trial_id: str) -> str:
+    """Runs one trial in this process; see `lerac_fast.experiments.trials.run_trial`."""
+    trials = Manifest.read(folder).find([trial_id])
+    with started("auto") as ranks:
+        counts = _RunAll(Run(folder), ranks, Console(quiet=True)).run(trials)
+    return next(what for what, count in counts.items() if count)
+
+
 class _RunAll:
     """Runs trials one after the other; what happens to one leaves the others alone."""
 

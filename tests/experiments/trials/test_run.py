@@ -19,7 +19,7 @@ from lerac_fast.experiments.regimes import REGIMES
 from lerac_fast.experiments.runner import Runner
 from lerac_fast.experiments.tasks import Classification, Outcome
 from lerac_fast.experiments.trials import run as runs
-from lerac_fast.experiments.trials import store
+from lerac_fast.experiments.trials import run_trial, store
 from lerac_fast.experiments.trials.store import TrialFolder
 from lerac_fast.experiments.trials.trial import Trial
 from tests.experiments.trials.helpers import digits_trial, planned, run
@@ -272,6 +272,12 @@ def test_index_and_ids_choose(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert TrialFolder(folder, trials[2]).record() is not None
     assert run(folder, "--index", "3") == 1
     assert "index=3" in capsys.readouterr().err
+
+
+def test_schedulers_call_a_function(tmp_path: Path) -> None:
+    trials = [digits_trial(), digits_trial(lr=1e30)]
+    folder = planned(tmp_path, *trials)
+    assert [run_trial(folder, trial.id) for trial in (*trials, trials[0])] == ["done", "failed", "done before"]
 
 
 def test_early_stopping_waits_for_lerac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
