@@ -38,7 +38,8 @@ class Words:
 
     Args:
         texts: all of whose words make up the vocabulary.
-        max_length: of a pair with its separator, in tokens; what is beyond is cut off.
+        max_length: of a pair with its separator, in tokens. Of longer pairs the longer text is cut first, as for BERT, so
+            that a short question or hypothesis is not lost behind a long passage.
 
     Attributes:
         vocabulary: the number of tokens that there are.
@@ -56,7 +57,11 @@ class Words:
 
     def _pair(self, first: str, second: str) -> Encoded:
         before, after = ([self._numbers.get(word, _UNKNOWN) for word in words(text)] for text in (first, second))
-        return Encoded([*before, _SEPARATOR, *after][: self._max_length], second=len(before) + 1)
+        room = self._max_length - 1
+        kept = max(room // 2, room - len(after))  # of the first, if it is too long
+        before = before[:kept]
+        after = after[: room - len(before)]
+        return Encoded([*before, _SEPARATOR, *after], second=len(before) + 1)
 
 
 class WordPieces:

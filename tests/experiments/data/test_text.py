@@ -147,9 +147,11 @@ def test_words() -> None:
     words = Words(["Sand, sand and sea", "the sea"], max_length=9)
     # By their frequency, then by the alphabet: sand sea , and the
     assert words.vocabulary == 8
-    tokens, second = words(["The SAND, and more"], ["sea of sand and the sea"])[0]
-    assert tokens == [7, 3, 5, 6, 1, 2, 4, 1, 3]
-    assert second == 6
+    assert words(["The SAND, and more"], ["sea of"])[0] == ([7, 3, 5, 6, 1, 2, 4, 1], 6)
+    # Of ten and six words nine tokens are left: the longer text is cut first.
+    assert words(["sand " * 10], ["sea of sand and the sea"])[0] == ([3, 3, 3, 3, 2, 4, 1, 3, 6], 5)
+    assert words(["sand " * 10], ["sea of"])[0] == ([3, 3, 3, 3, 3, 3, 2, 4, 1], 7)
+    assert words(["sand"], ["sea " * 10])[0] == ([3, 2, 4, 4, 4, 4, 4, 4, 4], 2)
 
 
 def test_the_vocabulary_is_of_the_examples_to_train_with(data_folder: Path) -> None:
