@@ -45,6 +45,13 @@ class Ranks:
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
+    def synchronise(self, model: nn.Module) -> None:
+        """Gives all ranks the first one's buffers: the statistics of batch norms are those of each rank's examples, and
+        DistributedDataParallel makes them equal at the start of a training step only."""
+        if self.count > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model, with gradients averaged over the ranks."""
         if self.count == 1:
@@ -56,7 +63,9 @@ class Ranks:
 def started(device: str) -> Iterator[Ranks]:
     """The ranks of this process's training on `device`: auto, cpu or cuda."""
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if name == "cuda":
+        torch.backends.cudnn.deterministic = True  # so that an interrupted trial goes on as if it had not been
+    if not dist.is_torchelastic_launched():
         yield Ranks(device=torch.device(name))
         return
     local = torch.device(name, int(os.environ["LOCAL_RANK"])) if name == "cuda" else torch.device(name)

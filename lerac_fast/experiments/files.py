@@ -17,6 +17,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())  # so that the file survives the machine, too
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

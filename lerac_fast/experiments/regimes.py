@@ -16,10 +16,15 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from lerac_fast import CBS, DataParameters, LeRaC
 from lerac_fast.curricula.detection import TemperedAnchors
 from lerac_fast.curricula.sites import Where
+from lerac_fast.curricula.snr import signal_to_noise, snr_ratios
 from lerac_fast.experiments.data.examples import Batch, Inputs
 from lerac_fast.experiments.data.source import Parts
+from lerac_fast.experiments.distributed import Ranks
 from lerac_fast.experiments.errors import ExperimentError
 from lerac_fast.experiments.trials.trial import Trial
+
+SNR_EXAMPLES = 64
+"""How many training examples the signal-to-noise ratio is measured with."""
 
 WARM_UP_START = 1e-3
 """The share of the base rate that warm-up starts from."""
@@ -36,8 +41,12 @@ class Setup:
     smoothing: Where | None
     """Where CBS acts on this model."""
     steps_per_epoch: int
-    example_inputs: Inputs
-    """A batch of the training part, for what is measured before the training."""
+    ranks: Ranks
+
+    def first_inputs(self, count: int) -> Inputs:
+        """Of so many training examples, for what is measured before the training."""
+        batch = self.parts.train.__getitems__(list(range(min(count, len(self.parts.train)))))
+        return batch.to(self.ranks.device).inputs
 
     def steps(self, epochs: float) -> int:
         """So many epochs in optimizer steps."""
@@ -104,9 +113,12 @@ class LeRaCPart(Part):
     @classmethod
     def from_snr(cls, setup: Setup) -> Part:
         """Initial rates as the measured signal-to-noise ratio falls, down to `min_lr` at the last layer."""
-        settings = setup.trial.settings
-        iters = setup.steps(settings.lerac_epochs)
-        return cls(LeRaC.from_snr(setup.optimizer, iters, setup.model, setup.example_inputs, min_lr=settings.min_lr))
+        # As LeRaC.from_snr, but measured by one rank: the others might find other last digits, and drift apart.
+        settings, groups = setup.trial.settings, setup.optimizer.param_groups
+        signals = signal_to_noise(setup.model, setup.first_inputs(SNR_EXAMPLES), groups)
+        ratios = setup.ranks.decide(snr_ratios(signals, groups, settings.min_lr / settings.lr))
+        initial_lrs = [settings.lr * ratio for ratio in ratios]
+        return cls(LeRaC(setup.optimizer, setup.steps(settings.lerac_epochs), initial_lrs=initial_lrs))
 
     def on_step(self) -> None:
         self.scheduler.step()

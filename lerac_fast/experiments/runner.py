@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -28,13 +27,12 @@ from lerac_fast.experiments.errors import ExperimentError
 from lerac_fast.experiments.models.spec import ModelSpec
 from lerac_fast.experiments.options import find
 from lerac_fast.experiments.regimes import REGIMES, Setup
+from lerac_fast.experiments.results import History, describe
 from lerac_fast.experiments.tasks import TASKS, Outcome
 from lerac_fast.experiments.trials.store import DONE, TrialFolder
 from lerac_fast.experiments.trials.trial import Trial
 
 EVALUATION_BATCH = 256
-TRACED_STEPS = 200
-"""How many points the traces of learning rates have, at most about."""
 
 
 class Diverged(ExperimentError):
@@ -58,22 +56,6 @@ class Machine:
     """A folder for TensorBoard's logs."""
 
 
-@dataclass
-class History:
-    """What a trial has done so far. Plain values: it is part of the checkpoint."""
-
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    steps: list[int] = field(default_factory=list)
-    """At which the rates were noted."""
-    rates: list[list[float]] = field(default_factory=list)
-    """Of the first layer, one in the middle and the last."""
-    best_epoch: int = 0
-    best_metric: float | None = None
-    lowest_loss: float | None = None
-    resumed: int = 0
-    """How often the trial was taken up again."""
-
-
 class Runner:
     """Trains one trial. Raises what goes wrong; nothing is recorded then but the last checkpoint.
 
@@ -94,23 +76,28 @@ class Runner:
                 parts, self.corrupt = replace(parts, train=Chosen(parts.train, ~self.corrupt)), None
         self.parts = parts
         self.task = TASKS[parts.task]
+        parts.train.epoch = 0  # whatever the trial before this one has left
         settings = trial.settings
+        if settings.batch_size % self.ranks.count:
+            raise ExperimentError(
+                f"batch_size={settings.batch_size} must be a multiple of the {self.ranks.count} processes"
+            )
         self.steps_per_epoch = max(1, len(parts.train) // settings.batch_size)
+        self.total_steps = settings.epochs * self.steps_per_epoch
         _seed("initial weights", trial.seed)
         device = self.ranks.device
         self.model = spec.build(parts, pretrained).to(device)
-        example = _to(parts.train.__getitems__([0, min(1, len(parts.train) - 1)]), device)
-        if isinstance(example.inputs, Tensor) and example.inputs.ndim == 4:
+        example = parts.train.__getitems__([0, min(1, len(parts.train) - 1)]).to(device).inputs
+        if isinstance(example, Tensor) and example.ndim == 4:
             self.model = self.model.to(memory_format=torch.channels_last)  # faster, and the same numbers
-        self.optimizer = _optimizer(trial, spec.groups(self.model, example.inputs))
-        count = min(len(parts.train), settings.batch_size)
-        measured = _to(parts.train.__getitems__(list(range(count))), device).inputs
-        setup = Setup(trial, self.model, self.optimizer, parts, spec.smoothing, self.steps_per_epoch, measured)
+        self.optimizer = _optimizer(trial, spec.groups(self.model, example))
+        setup = Setup(trial, self.model, self.optimizer, parts, spec.smoothing, self.steps_per_epoch, self.ranks)
         self.regime_parts = self.regime.start(setup)
         self.decay = self._decay()
-        self.wrapped = self.ranks.wrap(self.model)
+        self.wrapped = self.model
         self.history = History()
         self.best: dict[str, Tensor] = {}
+        self.steps_done = 0
 
     def run(self, folder: TrialFolder) -> dict[str, Any]:
         """Trains to the end, from the last checkpoint if there is one, and returns the record.
@@ -118,26 +105,53 @@ class Runner:
         Raises:
             Diverged: the loss is not finite.
             ExperimentError: the checkpoint is damaged.
+            OSError: a checkpoint cannot be written.
         """
         self._resume(folder)
+        self.wrapped = self.ranks.wrap(self.model)
         saved = time.monotonic()
-        writer = self._tensorboard()
-        while not self._over():
-            self._epoch()
-            if writer is not None:
-                for name, value in self.history.epochs[-1].items():
-                    writer.add_scalar(name, value, len(self.history.epochs))
-            if self.ranks.first and (not self._over() and time.monotonic() - saved >= self.machine.checkpoint_seconds):
-                folder.save_checkpoint(self._state())
-                saved = time.monotonic()
-            self.machine.on_epoch(len(self.history.epochs))
-        if writer is not None:
-            writer.close()
+        with self._log() as log:
+            while not self._over():
+                self._epoch()
+                log(self.history.epochs[-1], len(self.history.epochs))
+                due = time.monotonic() - saved >= self.machine.checkpoint_seconds
+                if self.ranks.decide(due) and not self._over():
+                    self._save(folder)
+                    saved = time.monotonic()
+                self.machine.on_epoch(len(self.history.epochs))
         self.model.load_state_dict(self.best)
         tested = self._evaluate(self.parts.test)
         if self.ranks.first and self.machine.keep_weights:
             folder.save_weights(self.best)
         return self._record(tested)
+
+    def _save(self, folder: TrialFolder) -> None:
+        """Writes a checkpoint. If the first rank cannot, all raise."""
+        error = None
+        if self.ranks.first:
+            try:
+                folder.save_checkpoint(self._state())
+            except OSError as failed:
+                error = failed
+        if error := self.ranks.decide(error):
+            raise error
+
+    @contextmanager
+    def _log(self) -> Iterator[Callable[[dict[str, float], int], None]]:
+        """Writes what is known of an epoch for TensorBoard, if that is wanted."""
+        if self.machine.tensorboard is None or not self.ranks.first:
+            yield lambda *_: None
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder = str(self.machine.tensorboard / self.trial.id)
+        with SummaryWriter(folder, purge_step=len(self.history.epochs) + 1) as writer:
+
+            def write(epoch: dict[str, float], number: int) -> None:
+                for name, value in epoch.items():
+                    writer.add_scalar(name, value, number)
+
+            yield write
 
     def _over(self) -> bool:
         history, patience = self.history, self.trial.protocol.stop_patience
@@ -146,11 +160,7 @@ class Runner:
         if patience is None or any(part.active or part.decides_rates for part in self.regime_parts):
             return False
         # Epochs under LeRaC are no waiting.
-        return len(history.epochs) - max(history.best_epoch, self._active_epochs) >= patience
-
-    @property
-    def _active_epochs(self) -> int:
-        return sum(1 for epoch in self.history.epochs if epoch.get("active", 0.0))
+        return len(history.epochs) - max(history.best_epoch, history.active_epochs) >= patience
 
     def _epoch(self) -> None:
         number = len(self.history.epochs)
@@ -173,11 +183,7 @@ class Runner:
         self._note(loss, outcome, seconds, time.perf_counter() - started, active)
 
     def _step(self, batch: Batch) -> Tensor:
-        history, step = self.history, self._steps_done
-        if step % max(1, self.trial.settings.epochs * self.steps_per_epoch // TRACED_STEPS) == 0:
-            rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-            history.steps.append(step)
-            history.rates.append([rates[0], rates[len(rates) // 2], rates[-1]])
+        self.history.note_rates(self.steps_done, self.total_steps, self.optimizer)
         for part in self.regime_parts:
             batch = part.on_batch(batch)
         self.optimizer.zero_grad()
@@ -194,12 +200,10 @@ class Runner:
             part.on_step()
         if isinstance(self.decay, CosineAnnealingLR | MultiStepLR):
             self.decay.step()
-        self._steps_done += 1
+        self.steps_done += 1
         return loss.detach()
 
     def _note(self, loss: float, outcome: Outcome, seconds: float, evaluation_seconds: float, active: bool) -> None:
-        history = self.history
-        metric = outcome.metric if self.task.higher_is_better else -outcome.metric
         epoch: dict[str, float] = {
             "train_loss": loss,
             "validation_loss": outcome.loss,
@@ -210,11 +214,9 @@ class Runner:
         }
         for part in self.regime_parts:
             epoch |= part.trace()
-        history.epochs.append(epoch)
-        if history.best_metric is None or metric > history.best_metric:
-            history.best_metric, history.best_epoch = metric, len(history.epochs)
+        if self.history.note_epoch(epoch, outcome.metric if self.task.higher_is_better else -outcome.metric):
             self.best = {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
-        if isinstance(self.decay, ReduceLROnPlateau) and not any(part.active for part in self.regime_parts):
+        if isinstance(self.decay, ReduceLROnPlateau) and not active:
             self.decay.step(outcome.loss)
 
     def _training_batches(self, epoch: int) -> Iterator[Batch]:
@@ -222,17 +224,19 @@ class Runner:
         order = torch.randperm(len(self.parts.train), generator=generator).tolist()
         size = self.trial.settings.batch_size
         self.parts.train.epoch = epoch
-        batches = [order[i * size : (i + 1) * size] for i in range(self.steps_per_epoch)]
+        even = min(size, len(order) // self.ranks.count * self.ranks.count)  # the same share for every rank
+        batches = [order[i * size : i * size + even] for i in range(self.steps_per_epoch)]
         mixer = torch.Generator().manual_seed(_derived(f"mix {epoch}, rank {self.ranks.rank}", self.trial.seed))
         mix = self.parts.mix if self.regime.mixes and self.trial.protocol.augment else None
         for batch in self._load(self.parts.train, batches):
-            yield _to(batch if mix is None else mix(batch, mixer), self.ranks.device)
+            yield (batch if mix is None else mix(batch, mixer)).to(self.ranks.device)
 
     def _evaluate(self, examples: Examples) -> Outcome:
         self._set_mode(training=False)
+        self.ranks.synchronise(self.model)
         numbers = list(range(len(examples)))
         batches = [numbers[i : i + EVALUATION_BATCH] for i in range(0, len(numbers), EVALUATION_BATCH)]
-        loaded = (_to(batch, self.ranks.device) for batch in self._load(examples, batches))
+        loaded = (batch.to(self.ranks.device) for batch in self._load(examples, batches))
         with torch.inference_mode(), self._precision():
             return self.task.evaluate(self.model, loaded, len(numbers), self.ranks)
 
@@ -242,7 +246,12 @@ class Runner:
             return map(examples.__getitems__, shares)
         return iter(
             DataLoader(
-                examples, batch_sampler=shares, collate_fn=_as_it_is, num_workers=self.machine.workers, pin_memory=False
+                examples,
+                batch_sampler=shares,
+                collate_fn=_as_it_is,
+                num_workers=self.machine.workers,
+                pin_memory=self.ranks.device.type == "cuda",
+                generator=torch.Generator().manual_seed(0),  # else it takes a number from the stream of dropout
             )
         )
 
@@ -258,8 +267,7 @@ class Runner:
         )
 
     def _decay(self) -> ReduceLROnPlateau | MultiStepLR | CosineAnnealingLR | None:
-        protocol, total = self.trial.protocol, self.trial.settings.epochs * self.steps_per_epoch
-        self._steps_done = 0
+        protocol, total = self.trial.protocol, self.total_steps
         if any(part.decides_rates for part in self.regime_parts):
             return None
         if protocol.schedule == "steps":
@@ -277,11 +285,14 @@ class Runner:
             "decay": None if self.decay is None else self.decay.state_dict(),
             "history": vars(self.history),
             "best": self.best,
-            "steps_done": self._steps_done,
+            "steps_done": self.steps_done,
         }
 
     def _resume(self, folder: TrialFolder) -> None:
         state = folder.load_checkpoint()
+        done = self.ranks.gather(None if state is None else state.get("steps_done"))
+        if len(set(done)) > 1:
+            raise ExperimentError(f"the processes find different checkpoints, of the steps {done}: {folder.path}")
         if state is None:
             return
         try:
@@ -292,54 +303,21 @@ class Runner:
             if self.decay is not None:
                 self.decay.load_state_dict(state["decay"])
             self.history = History(**state["history"])
-            self.best, self._steps_done = state["best"], state["steps_done"]
+            self.best, self.steps_done = state["best"], state["steps_done"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ExperimentError(
                 f"{folder.checkpoint_path} is no checkpoint of this trial ({error}): remove it to start anew"
             ) from error
         self.history.resumed += 1
 
-    def _tensorboard(self) -> Any:
-        if self.machine.tensorboard is None or not self.ranks.first:
-            return None
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(self.machine.tensorboard / self.trial.id))
-
     def _record(self, tested: Outcome) -> dict[str, Any]:
-        history = self.history
-        best = history.epochs[history.best_epoch - 1]
-        result: dict[str, Any] = {
-            "metric": self.task.metric,
-            "higher_is_better": self.task.higher_is_better,
-            "test": tested.metric,
-            "test_loss": tested.loss,
-            "validation": best["validation_metric"],
-            "best_epoch": history.best_epoch,
-        }
-        if tested.correct is not None:
-            result["correct"] = pack_bits(tested.correct)
+        described = describe(self.history, self.task, tested, self.parts, self.model, self.optimizer)
         if self.corrupt is not None:
-            result["wrong_found"] = self._wrong_found()
-        groups = self.optimizer.param_groups
+            described["result"]["wrong_found"] = self._wrong_found()
         return {
             "status": DONE,
-            "result": result,
-            "sizes": {
-                "train": len(self.parts.train),
-                "validation": len(self.parts.validation),
-                "test": len(self.parts.test),
-            },
-            "data": {"source": self.parts.source, "note": self.parts.note},
-            "model": {
-                "parameters": sum(p.numel() for p in self.model.parameters()),
-                "layers": len({group["depth"] for group in groups}),
-                "groups": len(groups),
-            },
-            "epochs": history.epochs,
-            "rates": {"steps": history.steps, "first_middle_last": history.rates},
+            **described,
             "steps_per_epoch": self.steps_per_epoch,
-            "resumed": history.resumed,
             "ranks": self.ranks.count,
             "device": self.ranks.device.type,
             "environment": environment(),
@@ -358,17 +336,6 @@ class Runner:
         return None
 
 
-def pack_bits(values: Tensor) -> str:
-    """bool [N] as text."""
-    return base64.b64encode(np.packbits(values.numpy()).tobytes()).decode()
-
-
-def unpack_bits(text: str, count: int) -> np.ndarray:
-    """The bool [N] of `pack_bits`."""
-    packed = np.frombuffer(base64.b64decode(text), np.uint8)
-    return np.unpackbits(packed, count=count).astype(bool)
-
-
 def _optimizer(trial: Trial, groups: list[dict[str, Any]]) -> Optimizer:
     settings = trial.settings
     options: dict[str, Any] = {"momentum": settings.momentum} if settings.optimizer == "SGD" else {}
@@ -383,20 +350,6 @@ def _derived(purpose: str, seed: int) -> int:
 
 def _seed(purpose: str, seed: int) -> None:
     torch.manual_seed(_derived(purpose, seed))
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-    return Batch(_moved(batch.inputs, device), _moved(batch.targets, device), batch.indices)
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, dict):
-        return {name: _moved(part, device) for name, part in value.items()}
-    return [_moved(part, device) for part in value]
 
 
 def _as_it_is(batch: Any) -> Any:

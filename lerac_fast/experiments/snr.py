@@ -137,8 +137,7 @@ def picture(layers: Sequence[LayerMeasure], decay: Decay, title: str) -> Figure:
 def _check(spec: ModelSpec, data: DataSet) -> None:
     if data.kind == "detection":
         raise ExperimentError(f"{data.name} cannot be measured: images of various sizes make no batch")
-    if data.kind not in spec.kinds:
-        raise ExperimentError(f"{spec.name} takes {' or '.join(spec.kinds)}, and {data.name} is {data.kind}")
+    spec.check_takes(data)
 
 
 def _batch(parts: Parts, examples: int) -> Batch:

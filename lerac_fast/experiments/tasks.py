@@ -92,7 +92,11 @@ class Regression:
 
 
 class Detection:
-    """The losses of torchvision's detectors, and the mean average precision at an overlap of 0.5, of PASCAL VOC."""
+    """The losses of torchvision's detectors, and the mean average precision at an overlap of 0.5, as COCO averages it.
+
+    Of each image the hundred detections of the highest scores count. Objects marked as difficult are neither hits nor
+    misses.
+    """
 
     metric = "mean average precision"
     higher_is_better = True
@@ -111,11 +115,11 @@ class Detection:
         for batch in batches:
             for detected, target in zip(model(batch.inputs), batch.targets, strict=True):
                 truth = {"boxes": target["boxes"], "labels": target["labels"]}
-                if "difficult" in target:  # neither a hit nor a miss, in PASCAL VOC
+                if "difficult" in target:
                     truth["iscrowd"] = target["difficult"].int()
                 found.append(({k: v.cpu() for k, v in detected.items()}, {k: v.cpu() for k, v in truth.items()}))
         precision = MeanAveragePrecision(iou_thresholds=[0.5], box_format="xyxy")
-        precision.warn_on_many_detections = False  # the hundred of the highest scores count, as in COCO
+        precision.warn_on_many_detections = False
         for part in ranks.gather(found):
             for detected, truth in part:
                 precision.update([detected], [truth])

@@ -1,6 +1,6 @@
 """Numbered examples that are loaded a batch at a time."""
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,6 +21,20 @@ class Batch(NamedTuple):
     targets: Targets
     indices: Tensor
     """Their numbers in the part, int64 [B]."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device; its numbers stay where they are."""
+        if device.type == "cpu":
+            return self
+        return Batch(_moved(self.inputs, device), _moved(self.targets, device), self.indices)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {name: _moved(part, device) for name, part in value.items()}
+    return [_moved(part, device) for part in value]
 
 
 class Examples(Dataset[Batch]):

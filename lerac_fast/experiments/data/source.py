@@ -42,10 +42,9 @@ class Request:
 
     split_seed: int = 0
     """Decides which training examples are set aside for validation, and which are drawn where fewer are asked for."""
-    augment_seed: int = 0
-    """Decides, with the epoch and the number of an example, how it is augmented."""
-    augment: bool = True
-    """Whether training examples are augmented, in data sets that the paper augments (speech)."""
+    augment_seed: int | None = 0
+    """Decides, with the epoch and the number of an example, how it is augmented, in data sets that the paper augments
+    (speech); None, not at all."""
     fold: int = 0
     """Which fold is the test part, in data sets that are divided into folds."""
     train_examples: int | None = None

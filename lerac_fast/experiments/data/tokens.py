@@ -38,8 +38,8 @@ class Words:
 
     Args:
         texts: all of whose words make up the vocabulary.
-        max_length: of a pair with its separator, in tokens. Of longer pairs the longer text is cut first, as for BERT, so
-            that a short question or hypothesis is not lost behind a long passage.
+        max_length: of a pair with its separator, in tokens. Of longer pairs the longer text is cut first, as for BERT,
+            so that a short question or hypothesis is not lost behind a long passage.
 
     Attributes:
         vocabulary: the number of tokens that there are.

@@ -10,7 +10,8 @@ from torch import nn
 from lerac_fast import layer_groups
 from lerac_fast.curricula.sites import Where
 from lerac_fast.experiments.data.examples import Inputs
-from lerac_fast.experiments.data.source import Kind, Parts, TextEncoding
+from lerac_fast.experiments.data.source import DataSet, Kind, Parts, TextEncoding
+from lerac_fast.experiments.errors import ExperimentError
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,8 @@ class ModelSpec:
     """Of models for text."""
     pretrained: Callable[[], Path] | None = None
     """Finds the folder with the weights, for models that start from some; raises Unavailable."""
+
+    def check_takes(self, data: DataSet) -> None:
+        """Raises ExperimentError if it does not."""
+        if data.kind not in self.kinds:
+            raise ExperimentError(f"{self.name} takes {' or '.join(self.kinds)} data, and {data.name} is {data.kind}")

@@ -13,14 +13,21 @@ from lerac_fast.experiments.errors import ExperimentError
 from lerac_fast.experiments.files import replacing
 from lerac_fast.experiments.report.figures import write_figures
 from lerac_fast.experiments.report.records import Cell, Record, cells_of, read_folder, read_lines, write_lines
-from lerac_fast.experiments.report.tables import Table, comparison_table, score_table, settings_table
+from lerac_fast.experiments.report.tables import (
+    Table,
+    comparison_table,
+    score_table,
+    settings_table,
+    wrong_labels_table,
+)
 
 _NOTES = """\
 Means and standard deviations (N - 1) over the runs, of the weights of the epoch with the best validation. The best of
 each model and data set is bold. "Against conventional" is the mean of the differences between runs of the same seed.
-McNemar's test is between such runs, on the same test examples; printed is the median of its p-values over the seeds.
-Overhead is the median ratio of the times per epoch of runs of the same seed. These runs were not interleaved, so that
-times hold for an idle machine only; `make bench` measures overheads in interleaved pairs.
+McNemar's test is between such runs, on the same test examples; printed is twice the median of its p-values over the
+seeds, which is a p-value however these depend on each other, and in how many seeds the regime is better and worse with
+p < 0.05. Overhead is the median ratio of the times per epoch of runs of the same seed. These runs were not interleaved,
+so that times hold for an idle machine only; `make bench` measures overheads in interleaved pairs.
 """
 
 
@@ -54,7 +61,7 @@ class Report:
                 planned += len(manifest)
                 name = manifest.name if place == self.folders[0] else name
             records += found
-        records = list({record.trial.id: record for record in records}.values())
+        records = _one_each(records)
         cells = cells_of(records)
         if not records:
             raise ExperimentError(f"none of the {planned} trials has ended yet: `lerac-fast run {self.folders[0]}`")
@@ -69,7 +76,7 @@ class Report:
                 temporary.write_text(content, encoding="utf-8")
         write_lines(output / "records.jsonl", records)
         console = Console()
-        for table in tables[:2]:
+        for table in tables[:-1]:
             console.print(Markdown(f"**{table.title}**\n\n{table.markdown()}"))
         for reason, names in _not_done(records).items():
             text = f"Not done: {len(names)} trials, {names[0]} the first: {reason}"
@@ -80,12 +87,16 @@ class Report:
 def _tables(cells: Sequence[Cell]) -> list[Table]:
     if not cells:
         return []
-    metric = cells[0].records[0].content["result"]["metric"]
-    return [
-        score_table(f"Test {metric}", cells),
+    tables = [
+        *(
+            score_table(f"Test {metric}", [cell for cell in cells if cell.metric == metric])
+            for metric in dict.fromkeys(cell.metric for cell in cells)
+        ),
         comparison_table("Against conventional training", cells),
+        wrong_labels_table("Wrong labels among the highest temperatures", cells),
         settings_table("Settings", cells),
     ]
+    return [table for table in tables if table.rows]
 
 
 def _markdown(
@@ -104,7 +115,7 @@ def _markdown(
     lines += ["## Not done", ""] if not_done else []
     for reason, names in not_done.items():
         lines += [f"{reason}", "", *(f"- {name}" for name in names), ""]
-    lines += ["## Machines", "", *(f"- {machine}" for machine in dict.fromkeys(map(_machine, done))), ""]
+    lines += ["## Machines", "", *(f"- {machine}" for machine in dict.fromkeys(record.machine for record in done)), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -118,15 +129,16 @@ def _not_done(records: Sequence[Record]) -> dict[str, list[str]]:
     return reasons
 
 
+def _one_each(records: Sequence[Record]) -> list[Record]:
+    """One record of each trial: one that is done, if any is."""
+    found: dict[str, Record] = {}
+    for record in records:
+        before = found.get(record.trial.id)
+        if before is None or not before.done:
+            found[record.trial.id] = record
+    return list(found.values())
+
+
 def _data_note(record: Record) -> str:
     data = record.content["data"]
     return f"{record.trial.data}: {data['source']}." + (f" {data['note']}" if data["note"] else "")
-
-
-def _machine(record: Record) -> str:
-    environment = record.content["environment"]
-    machine, versions = environment["machine"], environment["versions"]
-    return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, {record.content['device']}; torch "
-        f"{versions['torch']}, lerac_fast {versions['lerac_fast']}, Python {versions['python']}; {machine['system']}"
-    )

@@ -14,9 +14,9 @@ from lerac_fast.experiments.files import replacing
 from lerac_fast.experiments.models import MODELS
 from lerac_fast.experiments.options import find
 from lerac_fast.experiments.regimes import REGIMES
-from lerac_fast.experiments.runner import unpack_bits
+from lerac_fast.experiments.results import unpack_bits
 from lerac_fast.experiments.trials.manifest import Manifest
-from lerac_fast.experiments.trials.store import DONE, TrialFolder
+from lerac_fast.experiments.trials.store import DONE, FAILED, TrialFolder
 from lerac_fast.experiments.trials.trial import Protocol, Trial, canonical_json
 
 CONVENTIONAL = "conventional"
@@ -48,21 +48,44 @@ class Record:
     def epochs(self) -> list[dict[str, float]]:
         return list(self.content["epochs"])
 
+    def seconds_per_epoch(self, epochs: int | None = None) -> float:
+        """The mean over so many first epochs (None: all), of training alone."""
+        return float(np.mean([epoch["seconds"] for epoch in self.epochs[:epochs]]))
+
     @property
-    def seconds_per_epoch(self) -> float:
-        """The median over the epochs, training alone."""
-        return float(np.median([epoch["seconds"] for epoch in self.epochs]))
+    def machine(self) -> str:
+        """On what it was run, for people."""
+        environment = self.content["environment"]
+        machine, versions = environment["machine"], environment["versions"]
+        return (
+            f"{machine.get('gpu') or machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
+            f"{self.content['ranks']} process(es), {self.content['device']}; torch {versions['torch']}, lerac_fast "
+            f"{versions['lerac_fast']}, Python {versions['python']}; {machine['system']}"
+        )
+
+    @property
+    def test_part(self) -> tuple[Any, ...]:
+        """What must be equal where test examples are compared one by one."""
+        data = self.content["data"]
+        return self.content["sizes"]["test"], data["source"], data["note"], self.trial.protocol.test_examples
 
 
 def read_folder(folder: Path) -> tuple[Manifest, list[Record]]:
     """The manifest of an experiment, and the records that there are so far.
 
     Raises:
-        ExperimentError: there is no manifest, or a record is damaged.
+        ExperimentError: there is no manifest. Damaged records count as failed.
     """
     manifest = Manifest.read(folder)
-    records = ((trial, TrialFolder(folder, trial).record()) for trial in manifest)
+    records = ((trial, _record(folder, trial)) for trial in manifest)
     return manifest, [Record(trial, content) for trial, content in records if content is not None]
+
+
+def _record(folder: Path, trial: Trial) -> dict[str, Any] | None:
+    try:
+        return TrialFolder(folder, trial).record()
+    except ExperimentError as error:
+        return {"trial": trial.to_json(), "status": FAILED, "error": str(error)}
 
 
 def read_lines(path: Path) -> list[Record]:
@@ -126,7 +149,7 @@ class Cell:
     @property
     def regime_title(self) -> str:
         title = find(REGIMES, self.regime, "regime").title
-        oracle = ", right labels only" if self.records[0].trial.protocol.noise_free else ""
+        oracle = ", right labels only" if self.is_oracle else ""
         return title + oracle + (f" ({self.regime_variant})" if self.regime_variant else "")
 
     @property
@@ -144,9 +167,19 @@ class Cell:
         return np.array([record.score for record in self.records])
 
     @property
+    def is_oracle(self) -> bool:
+        """Whether it knew which labels are wrong."""
+        return self.records[0].trial.protocol.noise_free
+
+    @property
+    def metric(self) -> str:
+        """What is measured."""
+        return str(self.records[0].content["result"]["metric"])
+
+    @property
     def is_baseline(self) -> bool:
         """Whether others are compared with it."""
-        return self.regime == CONVENTIONAL and not self.records[0].trial.protocol.noise_free
+        return self.regime == CONVENTIONAL and not self.is_oracle
 
 
 def cells_of(records: Sequence[Record]) -> list[Cell]:
@@ -160,6 +193,8 @@ def cells_of(records: Sequence[Record]) -> list[Cell]:
         groups.setdefault((*_comparison_key(trial), trial.regime, oracle, own), []).append(record)
     cells = []
     for members in groups.values():
+        # Of conventional trainings that differ in what they do not know (LeRaC's k, say), one a seed.
+        members = list({record.trial.seed: record for record in reversed(members)}.values())
         members.sort(key=lambda record: record.trial.seed)
         trial = members[0].trial
         alike = [r.trial for r in done if _place(r.trial) == _place(trial)]
@@ -196,7 +231,7 @@ def _place(trial: Trial) -> tuple[str, str, str]:
 
 
 def _condition(protocol: Protocol) -> str:
-    return f"{protocol.label_noise:.0%} wrong labels" if protocol.label_noise else ""
+    return f"{100 * protocol.label_noise:g}% wrong labels" if protocol.label_noise else ""
 
 
 def _values(trial: Trial, names: Collection[str]) -> dict[str, Any]:

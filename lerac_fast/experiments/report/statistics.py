@@ -1,11 +1,15 @@
 """The numbers of a report."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from statsmodels.stats.contingency_tables import mcnemar
 
-from lerac_fast.experiments.report.records import Cell, pairs
+from lerac_fast.experiments.report.records import Cell, Record, pairs
+
+SIGNIFICANT = 0.05
+"""Below which a p-value counts."""
 
 
 @dataclass(frozen=True)
@@ -16,14 +20,18 @@ class Comparison:
     """The mean of the differences of the metric."""
     difference_deviation: float | None
     p_values: tuple[float, ...]
-    """Of McNemar's test, one for each seed; none where the task is no classification."""
-    overhead: float
-    """The median over the seeds of the ratios of the time per epoch, less 1."""
+    """Of McNemar's test, one for each seed; none where there are no equal test examples to be classified."""
+    better: int
+    """In how many of these it is better, with p < 0.05."""
+    worse: int
+    overhead: float | None
+    """The median over the seeds of the ratios of the time per epoch, less 1; None if they ran on different machines."""
 
     @property
     def p_value(self) -> float | None:
-        """The median over the seeds. They are not pooled: runs on the same test examples are not independent."""
-        return float(np.median(self.p_values)) if self.p_values else None
+        """Twice the median over the seeds, 1 at most: a p-value, however the tests depend on each other (Rueger, 1978).
+        They are not pooled, as runs on the same test examples are not independent."""
+        return min(1.0, 2.0 * float(np.median(self.p_values))) if self.p_values else None
 
 
 def mean_and_deviation(values: np.ndarray) -> tuple[float, float | None]:
@@ -37,13 +45,25 @@ def compare(cell: Cell, baseline: Cell) -> Comparison | None:
     if not both:
         return None
     difference, deviation = mean_and_deviation(np.array([ours.score - theirs.score for ours, theirs in both]))
-    p_values = tuple(
-        mcnemar_p(ours.correct, theirs.correct)
+    tests = [
+        (mcnemar_p(ours.correct, theirs.correct), ours.score > theirs.score)
         for ours, theirs in both
-        if ours.correct is not None and theirs.correct is not None
-    )
-    ratios = [ours.seconds_per_epoch / theirs.seconds_per_epoch for ours, theirs in both]
-    return Comparison(difference, deviation, p_values, float(np.median(ratios)) - 1.0)
+        if ours.correct is not None and theirs.correct is not None and ours.test_part == theirs.test_part
+    ]
+    better = sum(p < SIGNIFICANT and is_better for p, is_better in tests)
+    worse = sum(p < SIGNIFICANT and not is_better for p, is_better in tests)
+    p_values = tuple(p for p, _ in tests)
+    return Comparison(difference, deviation, p_values, better, worse, _overhead(both))
+
+
+def _overhead(both: Sequence[tuple[Record, Record]]) -> float | None:
+    if any(ours.machine != theirs.machine for ours, theirs in both):
+        return None
+    ratios = []
+    for ours, theirs in both:
+        common = min(len(ours.epochs), len(theirs.epochs))
+        ratios.append(ours.seconds_per_epoch(common) / theirs.seconds_per_epoch(common))
+    return float(np.median(ratios)) - 1.0
 
 
 def mcnemar_p(ours: np.ndarray, theirs: np.ndarray) -> float:

@@ -58,12 +58,11 @@ def score_table(title: str, cells: Sequence[Cell]) -> Table:
     rows: dict[tuple[str, str], dict[str, str]] = {}
     texts = {id(cell): _score(cell) for cell in cells}
     for cell in cells:
-        rivals = [
-            other for other in cells if (other.model_title, other.data_title) == (cell.model_title, cell.data_title)
-        ]
-        best = _best(rivals)
+        place = (cell.model_title, cell.data_title)
+        rivals = [c for c in cells if (c.model_title, c.data_title) == place and not c.is_oracle]
         text = texts[id(cell)]
-        bold = BOLD if len(rivals) > 1 and text.split(" ")[0] == texts[id(best)].split(" ")[0] else ""
+        equals_best = not cell.is_oracle and text.split(" ")[0] == texts[id(_best(rivals))].split(" ")[0]
+        bold = BOLD if len(rivals) > 1 and equals_best else ""
         rows.setdefault((cell.model_title, cell.regime_title), {})[cell.data_title] = bold + text
     body = tuple((*key, *(row.get(name, "") for name in data)) for key, row in rows.items())
     return Table(title, ("model", "regime", *data), body)
@@ -78,14 +77,15 @@ def comparison_table(title: str, cells: Sequence[Cell]) -> Table:
         compared = None if baseline is None or baseline is cell else compare(cell, baseline)
         scale, unit = _scale(cell)
         epochs, _ = mean_and_deviation(_epochs(cell))
-        seconds = min(record.seconds_per_epoch for record in cell.records)
+        seconds = min(record.seconds_per_epoch() for record in cell.records)
         difference = p_value = overhead = ""
         if compared is not None:
             difference = f"{scale * compared.difference:+.2f}"
             if compared.difference_deviation is not None:
                 difference += f" ± {scale * compared.difference_deviation:.2f}"
-            p_value = "" if compared.p_value is None else _p(compared.p_value)
-            overhead = f"{100 * compared.overhead:+.1f}%"
+            if compared.p_value is not None:
+                p_value = f"{_p(compared.p_value)} ({compared.better}, {compared.worse})"
+            overhead = "" if compared.overhead is None else f"{100 * compared.overhead:+.1f}%"
         rows.append(
             (
                 cell.model_title,
@@ -106,13 +106,26 @@ def comparison_table(title: str, cells: Sequence[Cell]) -> Table:
         "regime",
         "test",
         "against conventional",
-        "McNemar p",
+        "McNemar p (better, worse)",
         "epochs",
         "s/epoch, least",
         "overhead",
         "runs",
     )
     return Table(title, columns, tuple(rows), left=3)
+
+
+def wrong_labels_table(title: str, cells: Sequence[Cell]) -> Table:
+    """Which share of the wrong labels have temperatures among the highest, as many as there are wrong labels."""
+    rows = []
+    for cell in cells:
+        found = [record.content["result"].get("wrong_found") for record in cell.records]
+        known = np.array([share for share in found if share is not None])
+        if len(known):
+            mean, deviation = mean_and_deviation(100.0 * known)
+            text = f"{mean:.1f}%" if deviation is None else f"{mean:.1f} ± {deviation:.1f}%"
+            rows.append((cell.model_title, cell.data_title, cell.regime_title, text))
+    return Table(title, ("model", "data", "regime", "found"), tuple(rows), left=3)
 
 
 def settings_table(title: str, cells: Sequence[Cell]) -> Table:

@@ -1,6 +1,7 @@
 """Trials: one model, trained on one data set under one regime from one seed. Planned, run, recorded."""
 
 from pathlib import Path
+from typing import Any
 
 from lerac_fast.experiments.trials.manifest import Manifest
 from lerac_fast.experiments.trials.trial import Protocol, Trial
@@ -8,8 +9,11 @@ from lerac_fast.experiments.trials.trial import Protocol, Trial
 __all__ = ["Manifest", "Protocol", "Trial", "run_trial"]
 
 
-def run_trial(folder: Path, trial_id: str) -> str:
+def run_trial(folder: Path, trial_id: str, **options: Any) -> str:
     """Runs one trial of a manifest, for schedulers that call functions.
+
+    Args:
+        options: as of `lerac-fast run`: threads, device, workers, keep_weights, ...
 
     Returns:
         What became of it: "done", "failed", "unavailable", "done before", "failed before" or "run elsewhere".
@@ -19,4 +23,4 @@ def run_trial(folder: Path, trial_id: str) -> str:
     """
     from lerac_fast.experiments.trials.run import run_one  # it loads the models, which those who plan need not
 
-    return run_one(folder, trial_id)
+    return run_one(folder, trial_id, **options)

@@ -55,7 +55,7 @@ class Manifest:
         path = folder / FILE
         if path.exists():
             before = Manifest.read(folder)
-            if self.trials[: len(before)] != before.trials:
+            if [trial.id for trial in self.trials[: len(before)]] != [trial.id for trial in before]:
                 raise ExperimentError(f"{path} plans other trials: plan into another folder, or remove that one")
         folder.mkdir(parents=True, exist_ok=True)
         trials = [trial.to_json() for trial in self.trials]

@@ -14,7 +14,7 @@ from lerac_fast.experiments.models import MODELS
 from lerac_fast.experiments.options import find
 from lerac_fast.experiments.regimes import REGIMES
 from lerac_fast.experiments.trials.manifest import Manifest
-from lerac_fast.experiments.trials.presets import PRESETS, trials_of
+from lerac_fast.experiments.trials.presets import PRESETS, RUNS, trials_of
 from lerac_fast.experiments.trials.trial import Protocol, Trial
 
 
@@ -60,19 +60,19 @@ class Plan:
     """Names of models; `lerac-fast list` prints them."""
     data: tuple[str, ...] = ()
     """Names of data sets."""
-    regimes: tuple[str, ...] = ("conventional", "lerac")
-    """Names of regimes."""
-    seeds: int = 5
-    """How often each is trained."""
+    regimes: tuple[str, ...] = ()
+    """Names of regimes: conventional and lerac, if none is given; of a preset, those of its regimes to keep."""
+    seeds: int | None = None
+    """How often each is trained: 5 times, if not given; of a preset, the most of its seeds to keep."""
     settings: Annotated[Overrides, tyro.conf.arg(name="")] = field(default_factory=Overrides)
     protocol: Annotated[Protocol, tyro.conf.arg(name="")] = field(default_factory=Protocol)
 
     def __post_init__(self) -> None:
-        if self.preset is None and not (self.models and self.data and self.regimes):
-            raise ValueError("give a preset, or models, data and regimes")
+        if self.preset is None and not (self.models and self.data):
+            raise ValueError("give a preset, or models and data")
         if self.preset is not None and (self.models or self.data):
             raise ValueError(f"preset={self.preset} has models and data of its own: give either it or them")
-        if self.seeds < 1:
+        if self.seeds is not None and self.seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {self.seeds}")
 
     def run(self) -> None:
@@ -95,9 +95,16 @@ class Plan:
             for name in self.models:
                 find(MODELS, name, "model")
             return trials_of(
-                self.models, self.data, self.regimes, range(self.seeds), self.protocol, **self.settings.given()
+                self.models,
+                self.data,
+                self.regimes or ("conventional", "lerac"),
+                range(RUNS if self.seeds is None else self.seeds),
+                self.protocol,
+                **self.settings.given(),
             )
         planned = find(PRESETS, self.preset, "preset")()
+        for name in self.regimes:
+            find({trial.regime: trial for trial in planned}, name, f"the regime of {self.preset}")
         changed = {
             f.name: getattr(self.protocol, f.name)
             for f in fields(Protocol)
@@ -110,6 +117,7 @@ class Plan:
                 protocol=replace(trial.protocol, **changed),
             )
             for trial in planned
+            if (not self.regimes or trial.regime in self.regimes) and (self.seeds is None or trial.seed < self.seeds)
         ]
 
 
@@ -121,15 +129,18 @@ def check(trial: Trial) -> None:
     """
     spec, data = find(MODELS, trial.model, "model"), find(DATA, trial.data, "data")
     find(REGIMES, trial.regime, "regime")
-    if data.kind not in spec.kinds:
-        raise ExperimentError(f"{trial.model} takes {' or '.join(spec.kinds)} data, and {trial.data} is {data.kind}")
+    spec.check_takes(data)
+    if data.kind == "detection" and trial.regime == "lerac-snr":
+        raise ExperimentError(f"{trial.data}: images of various sizes make no batch to measure {trial.regime} with")
     settings, protocol = trial.settings, trial.protocol
     for name, value, lowest in (
         ("epochs", settings.epochs, 1),
         ("batch_size", settings.batch_size, 1),
         ("lerac_epochs", settings.lerac_epochs, 0),
         ("weight_decay", settings.weight_decay, 0),
+        ("sigma", settings.sigma, 0),
         ("plateau_patience", protocol.plateau_patience, 0),
+        ("stop_patience", protocol.stop_patience, 1),
         ("train_examples", protocol.train_examples, 10),
         ("test_examples", protocol.test_examples, 1),
     ):
@@ -139,6 +150,16 @@ def check(trial: Trial) -> None:
         raise ExperimentError(
             f"min_lr must be above 0 and at most lr, got min_lr={settings.min_lr:g} and lr={settings.lr:g}"
         )
+    if not 0.0 < settings.decay <= 1.0:
+        raise ExperimentError(f"decay must be above 0 and at most 1, got {settings.decay:g}")
+    if not settings.cbs_every > 0.0:
+        raise ExperimentError(f"cbs_every must be above 0, got {settings.cbs_every:g}")
+    if not all(0.0 < share < 1.0 for share in protocol.milestones):
+        raise ExperimentError(
+            f"milestones must be above 0 and below 1, as shares of the epochs, got {protocol.milestones}"
+        )
+    if protocol.label_noise and data.kind == "detection":
+        raise ExperimentError(f"label_noise is for classification, and {trial.data} is detection")
     if not 0.0 <= protocol.label_noise < 1.0:
         raise ExperimentError(f"label_noise must be 0 or more and below 1, got {protocol.label_noise:g}")
     if protocol.noise_free and protocol.label_noise == 0.0:

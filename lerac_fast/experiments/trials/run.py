@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -77,9 +78,7 @@ class Run:
         """
         manifest = Manifest.read(self.folder)
         chosen = self._chosen(manifest)
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        with started(self.device) as ranks:
+        with self.started() as ranks:
             # Progress goes to the terminal of the first process.
             console = Console(quiet=not ranks.first)
             counts = _RunAll(self, ranks, console).run(chosen)
@@ -89,6 +88,14 @@ class Run:
                 f"{counts[FAILED]} trials failed: `lerac-fast report {self.folder}` lists the reasons"
             )
 
+    @contextmanager
+    def started(self) -> Iterator[Ranks]:
+        """The processes of this run, with as many threads as it asks for."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        with started(self.device) as ranks:
+            yield ranks
+
     def _chosen(self, manifest: Manifest) -> list[Trial]:
         if self.index is not None:
             if not 0 <= self.index < len(manifest):
@@ -97,12 +104,25 @@ class Run:
         return manifest.find(self.trials) if self.trials else list(manifest)
 
 
-def run_one(folder: Path, trial_id: str) -> str:
+def run_one(folder: Path, trial_id: str, **options: Any) -> str:
     """Runs one trial in this process; see `lerac_fast.experiments.trials.run_trial`."""
-    trials = Manifest.read(folder).find([trial_id])
-    with started("auto") as ranks:
-        counts = _RunAll(Run(folder), ranks, Console(quiet=True)).run(trials)
+    run = Run(Path(folder), trials=(trial_id,), **options)
+    trials = Manifest.read(run.folder).find(run.trials)
+    with run.started() as ranks:
+        counts = _RunAll(run, ranks, Console(quiet=True)).run(trials)
     return next(what for what, count in counts.items() if count)
+
+
+class Shared(Exception):
+    """An error that all ranks have met alike, so that they can go on with the next trial together."""
+
+
+class _Never(Exception):
+    """Stands for an error that this torch does not have."""
+
+
+_AcceleratorError: type[Exception] = getattr(torch, "AcceleratorError", _Never)
+"""After which nothing more can be done on a GPU in this process."""
 
 
 class _RunAll:
@@ -111,6 +131,7 @@ class _RunAll:
     def __init__(self, options: Run, ranks: Ranks, console: Console) -> None:
         self.options, self.ranks, self.console = options, ranks, console
         self._said: set[str] = set()
+        self._launched = time.time()
 
     def run(self, trials: list[Trial]) -> dict[str, int]:
         counts = {DONE: 0, FAILED: 0, UNAVAILABLE: 0, "done before": 0, "failed before": 0, "run elsewhere": 0}
@@ -147,67 +168,82 @@ class _RunAll:
         return FAILED
 
     def _ended(self, folder: TrialFolder) -> str | None:
+        """What became of the trial before; None if it is to be run."""
         record = folder.record()
-        if record is None or record["status"] == UNAVAILABLE:
+        if record is None:
             return None
         if record["status"] == DONE:
+            folder.checkpoint_path.unlink(missing_ok=True)  # left by a process that was killed between the two
             return "done before"
-        return None if self.options.retry_failed else "failed before"
+        again = record["status"] == UNAVAILABLE or self.options.retry_failed
+        if again and record["ended"] < self._launched:  # else another process has tried meanwhile
+            return None
+        return "failed before"
 
     def _attempt(self, folder: TrialFolder, on_epoch: Callable[[int], None]) -> str:
-        trial, options = folder.trial, self.options
         start = time.time()
-        try:
-            machine = Machine(
-                self.ranks,
-                options.workers,
-                options.checkpoint_seconds,
-                options.keep_weights,
-                on_epoch,
-                options.tensorboard,
-            )
-            spec = find(MODELS, trial.model, "model")
-            folder_of_weights = None if spec.pretrained is None else spec.pretrained()
-            record = Runner(trial, spec, _parts(trial, spec, folder_of_weights), machine, folder_of_weights).run(folder)
-        except Exception as error:
-            # Whatever it was, it ends this trial alone. All ranks come here: each has met the same error, or
-            # torch.distributed gives up waiting for the one that has.
-            record = _failure(error)
+        record, error = self._outcome(folder, on_epoch)
         record |= {"started": start, "ended": time.time()}
-        if self.ranks.first:
+        alone = error is not None and self.ranks.count > 1 and not isinstance(error, Shared)
+        if self.ranks.first or alone:
             if record["status"] != DONE:
-                self._complain(trial, record["error"])
+                self._complain(folder.trial, record["error"])
             try:
                 folder.write_record(record)
-            except OSError as error:
-                return self._complain(trial, f"the record could not be written: {error}")
+            except OSError as failed:
+                record["status"] = self._complain(folder.trial, f"the record could not be written: {failed}")
+        if error is not None and (alone or isinstance(error, _AcceleratorError)):
+            # The other ranks wait for this one in vain, or no trial can go on in a process whose GPU has failed. The
+            # record stands; whoever starts the command again, as `torchrun --max-restarts` does, runs the other trials.
+            raise error
+        gc.collect()  # schedulers and wrappers hold on to models by cycles
         return str(record["status"])
+
+    def _outcome(self, folder: TrialFolder, on_epoch: Callable[[int], None]) -> tuple[dict[str, Any], Exception | None]:
+        """The record, and the error that has ended the trial, if one has; `Shared` if all ranks have met it."""
+        trial, options = folder.trial, self.options
+        machine = Machine(
+            self.ranks, options.workers, options.checkpoint_seconds, options.keep_weights, on_epoch, options.tensorboard
+        )
+        runner: Runner | None = None
+        failed: dict[str, Any] | None = None
+        try:
+            runner = _runner(trial, machine)
+        except Exception as error:  # whatever it is, it ends this trial alone
+            failed = _failure(error)
+        if all_failed := [failure for failure in self.ranks.gather(failed) if failure]:
+            return all_failed[0], Shared()
+        assert runner is not None
+        try:
+            return runner.run(folder), None
+        except Diverged as error:  # by the mean of all ranks
+            return _failure(error), Shared()
+        except Exception as error:
+            return _failure(error), error
 
 
 def _show(progress: Progress, bar: TaskID, epochs: int) -> None:
     progress.update(bar, completed=epochs)
 
 
+def _runner(trial: Trial, machine: Machine) -> Runner:
+    spec, data = find(MODELS, trial.model, "model"), find(DATA, trial.data, "data")
+    spec.check_takes(data)
+    weights = None if spec.pretrained is None else spec.pretrained()
+    return Runner(trial, spec, _loaded(trial.data, request_for(trial, spec, weights)), machine, weights)
+
+
 def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
     """What a trial asks of its data set. Folds go by the seed."""
     protocol = trial.protocol
-    encoding = None if spec.encoding is None else replace(spec.encoding, folder=weights)
     return Request(
-        augment_seed=trial.seed if protocol.augment else 0,
+        augment_seed=trial.seed if protocol.augment else None,
         fold=trial.seed % 5,
         train_examples=protocol.train_examples,
         test_examples=protocol.test_examples,
         image_size=protocol.image_size,
-        encoding=encoding,
-        augment=protocol.augment,
+        encoding=None if spec.encoding is None else replace(spec.encoding, folder=weights),
     )
-
-
-def _parts(trial: Trial, spec: ModelSpec, weights: Path | None) -> Parts:
-    data = find(DATA, trial.data, "data")
-    if data.kind not in spec.kinds:
-        raise ExperimentError(f"{trial.model} takes {' or '.join(spec.kinds)} data, and {trial.data} is {data.kind}")
-    return _loaded(trial.data, request_for(trial, spec, weights))
 
 
 @lru_cache(maxsize=1)  # trials on the same data often follow each other

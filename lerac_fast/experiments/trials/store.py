@@ -1,7 +1,6 @@
 """What is kept of a trial: its lock, its checkpoint, its record."""
 
 import json
-import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +50,8 @@ class TrialFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.path / "lock", timeout=0):
+                for left_over in self.path.glob(".*.pt.*"):  # by a process that was killed while it wrote
+                    left_over.unlink()
                 yield
         except Timeout:
             raise Busy(self.trial.name) from None
@@ -64,9 +65,13 @@ class TrialFolder:
         try:
             record: dict[str, Any] = json.loads(self.record_path.read_text(encoding="utf-8"))
             ours, status = record["trial"]["id"] == self.trial.id, record["status"]
+            if ours and status == DONE:
+                _ = record["epochs"][0], record["result"]["test"]
+            elif ours:
+                _ = record["error"]
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise ExperimentError(
                 f"{self.record_path} is damaged ({error}): remove it to run the trial again"
             ) from error
@@ -108,5 +113,3 @@ class TrialFolder:
 def _save(state: dict[str, Any], path: Path) -> None:
     with replacing(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())  # so that a checkpoint survives the machine, too

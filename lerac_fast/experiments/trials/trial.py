@@ -64,7 +64,14 @@ class Trial:
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits that its content decides."""
-        return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()[:12]
+        return hashlib.sha256(canonical_json(self._content()).encode()).hexdigest()[:12]
+
+    def _content(self) -> dict[str, Any]:
+        """What decides. Values of the protocol that are the usual ones are left out, so that a later version can add
+        some without giving other ids to the same trials."""
+        usual = asdict(Protocol())
+        protocol = {name: value for name, value in asdict(self.protocol).items() if value != usual[name]}
+        return {**asdict(self), "protocol": protocol}
 
     @property
     def name(self) -> str:
@@ -95,8 +102,16 @@ class Trial:
 
 
 def canonical_json(content: Any) -> str:
-    """One text for each content: sorted, without spaces."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """One text for each content: sorted, without spaces, whole numbers without a point (2 and 2.0 are the same)."""
+    return json.dumps(_plain(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _T = TypeVar("_T")

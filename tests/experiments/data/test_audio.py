@@ -112,6 +112,19 @@ def test_spoken_digits(data_folder: Path, write: Callable[[Path, Files], None]) 
     check_parts(SPOKEN_DIGITS.load(Request(train_examples=10, test_examples=4)), 10, (9, 1, 4), frames=126)
 
 
+@pytest.mark.parametrize("data", [SPOKEN_DIGITS, ESC50, CREMA_D], ids=lambda data: data.name)
+def test_augmentation_can_be_switched_off(data_folder: Path, data: DataSet) -> None:
+    write_zip(data_folder / "fsdd.zip", digits())
+    write_zip(data_folder / "ESC-50-master.zip", esc50())
+    write_zip(data_folder / "CREMA-D.zip", crema_d())
+    for seed, same in ((None, True), (0, False)):
+        train = data.load(Request(augment_seed=seed)).train
+        train.epoch = 0
+        first = inputs_of(train.__getitems__([0, 1]))
+        train.epoch = 1
+        assert torch.equal(inputs_of(train.__getitems__([0, 1])), first) == same
+
+
 @pytest.mark.parametrize("write", [write_zip, write_folder], ids=["zip", "folder"])
 def test_esc50(data_folder: Path, write: Callable[[Path, Files], None]) -> None:
     write(data_folder / ("ESC-50-master.zip" if write is write_zip else "."), esc50())

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from lerac_fast.experiments.cli import main
+from lerac_fast.experiments.environment import environment
 from lerac_fast.experiments.report.records import Record, cells_of, read_lines
 from lerac_fast.experiments.report.statistics import compare, mcnemar_p
 from lerac_fast.experiments.report.tables import BOLD, Table, comparison_table, score_table
-from lerac_fast.experiments.runner import pack_bits, unpack_bits
+from lerac_fast.experiments.results import pack_bits, unpack_bits
 from lerac_fast.experiments.trials.trial import Trial
 from tests.experiments.trials.helpers import digits_trial, planned, run
 
@@ -32,6 +33,10 @@ def record(trial: Trial, correct: list[int], seconds: float = 1.0) -> Record:
         },
         "sizes": {"train": 90, "validation": 10, "test": len(correct)},
         "epochs": [epoch, epoch],
+        "data": {"source": "the test", "note": None},
+        "device": "cpu",
+        "ranks": 1,
+        "environment": environment(),
     }
     return Record(trial, content)
 
@@ -72,8 +77,43 @@ def test_regimes_are_compared_seed_by_seed() -> None:
     assert compared.difference_deviation == pytest.approx(0.0)
     assert compared.overhead == pytest.approx(0.15)
     assert compared.p_values == (1.0, 1.0)
+    assert (compared.better, compared.worse) == (0, 0)
     other = cells_of([record(digits_trial("lerac", 9), [1])])[0]
     assert compare(other, baseline) is None
+
+
+def test_directions_are_counted() -> None:
+    """Where seeds contradict each other, a small p-value is no gain."""
+    worse, better = [0] * 20 + [1] * 20, [1] * 40
+    conventional = [record(digits_trial(seed=seed), worse if seed else better) for seed in range(3)]
+    lerac = [record(digits_trial("lerac", seed), better if seed else worse) for seed in range(3)]
+    baseline, cell = cells_of([*conventional, *lerac])
+    compared = compare(cell, baseline)
+    assert compared is not None
+    assert (compared.better, compared.worse) == (2, 1)
+    assert compared.p_value == pytest.approx(4 * 0.5**20)
+
+
+def test_other_test_examples_and_machines_are_not_compared() -> None:
+    ours, theirs = record(digits_trial("lerac"), [1, 0, 1]), record(digits_trial(), [1, 1])
+    ours.content["environment"]["machine"]["threads"] += 1
+    baseline, cell = cells_of([theirs, ours])
+    compared = compare(cell, baseline)
+    assert compared is not None
+    assert compared.p_value is None
+    assert compared.overhead is None
+
+
+def test_conventional_training_counts_once_a_seed() -> None:
+    """Whatever k it was planned with, which it does not know."""
+    records = [record(digits_trial(seed=seed, lerac_epochs=k), [1]) for seed in range(2) for k in (1, 2)]
+    records += [record(digits_trial("lerac", seed, lerac_epochs=k), [1]) for seed in range(2) for k in (1, 2)]
+    cells = cells_of(records)
+    assert [(cell.regime_title, len(cell.records)) for cell in cells] == [
+        ("conventional", 2),
+        ("LeRaC (lerac_epochs=1)", 2),
+        ("LeRaC (lerac_epochs=2)", 2),
+    ]
 
 
 def test_the_best_is_bold() -> None:
@@ -108,6 +148,7 @@ def test_settings_and_conditions_are_told_apart() -> None:
     ]
     rows = comparison_table("", cells).rows
     assert [bool(row[4]) for row in rows] == [False, False, False, True], "the oracle against conventional"
+    assert not any(row[2].startswith(BOLD) for row in score_table("", cells).rows), "the oracle is no rival"
 
 
 def test_markdown_and_latex() -> None:

@@ -72,9 +72,12 @@ def test_presets_keep_to_table_1() -> None:
     assert [of[name].batch_size for name in ("resnet18", "bert-large", "septr")] == [64, 10, 2]
 
 
-def test_presets_can_be_shortened(tmp_path: Path) -> None:
-    args = ["plan", str(tmp_path), "--preset", "table5", "--epochs", "2", "--train-examples", "50"]
-    assert main(args) == 0
+def test_presets_can_be_shortened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["plan", str(tmp_path), "--preset", "table5", "--epochs", "2", "--train-examples", "50", "--seeds", "1"]
+    assert main([*args, "--regimes", "lerac", "luck"]) == 1
+    assert "the regime of table5 'luck' is unknown: choose one of conventional, cbs," in capsys.readouterr().err
+    assert main([*args, "--regimes", "lerac", "cbs"]) == 0
+    assert len(Manifest.read(tmp_path)) == 3 * 2
     assert {trial.settings.epochs for trial in Manifest.read(tmp_path)} == {2}
     assert {trial.protocol.train_examples for trial in Manifest.read(tmp_path)} == {50}
 
@@ -91,6 +94,11 @@ def test_presets_can_be_shortened(tmp_path: Path) -> None:
         ((*TWO, "--lr", "nan"), "lr=nan"),
         ((*TWO, "--min-lr", "0.5"), "min_lr=0.5 and lr=0.1"),
         ((*TWO, "--label-noise", "1"), "label_noise must be 0 or more and below 1, got 1"),
+        ((*TWO, "--stop-patience", "0"), "stop_patience must be at least 1, got 0"),
+        ((*TWO, "--decay", "1.5"), "decay must be above 0 and at most 1, got 1.5"),
+        ((*TWO, "--cbs-every", "0"), "cbs_every must be above 0, got 0"),
+        ((*TWO, "--milestones", "0.5", "30"), "milestones must be above 0 and below 1"),
+        (("--models", "ssd", "--data", "bccd", "--regimes", "lerac-snr"), "bccd: images of various sizes"),
         ((*TWO, "--noise-free"), "noise_free is for trials with label_noise"),
         ((*TWO, "--train-examples", "5"), "train_examples must be at least 10, got 5"),
     ],

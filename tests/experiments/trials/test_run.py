@@ -15,6 +15,7 @@ import torch
 
 from lerac_fast.experiments.data import registry
 from lerac_fast.experiments.data.source import DataSet, Parts, Request, Unavailable
+from lerac_fast.experiments.models import MODELS
 from lerac_fast.experiments.regimes import REGIMES
 from lerac_fast.experiments.runner import Runner
 from lerac_fast.experiments.tasks import Classification, Outcome
@@ -312,22 +313,59 @@ def test_weights_and_tensorboard_are_kept(tmp_path: Path) -> None:
     assert [*(tmp_path / "logs" / trial.id).iterdir()]
 
 
-def test_loading_processes_change_nothing(tmp_path: Path) -> None:
-    trial = digits_trial()
+def test_loading_processes_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even of a model with dropout, whose stream of random numbers they must not touch."""
+    spec = MODELS["lenet"]
+
+    def build(parts: Parts, folder: Path | None) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Dropout(0.2), spec.build(parts, folder))
+
+    monkeypatch.setitem(MODELS, "lenet", replace(spec, build=build))
+    trial = replace(digits_trial(), model="lenet")
     alone, helped = planned(tmp_path / "alone", trial), planned(tmp_path / "helped", trial)
     assert run(alone) == 0
     assert run(helped, "--workers", "1") == 0
     assert outcome(record_of(helped, trial)) == outcome(record_of(alone, trial))
 
 
+def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
+    """Two processes, which train one trial together."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.run([*launcher, *command], check=False, capture_output=True, text=True)
+
+
 def test_torchrun_trains_together(tmp_path: Path) -> None:
-    """Two processes, and every regime with tensors of its own; each step sees the same examples as alone."""
-    trials = [digits_trial("cbs+lerac"), digits_trial("dp-joint"), digits_trial(lr=1e30, min_lr=1e-8)]
-    folder = planned(tmp_path, *trials)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "lerac_fast.experiments.cli", "run", str(folder), "--device", "cpu", "--threads", "1"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=None)
-    records = [json.loads(TrialFolder(folder, trial).record_path.read_text()) for trial in trials]
-    assert [record["status"] for record in records] == ["done", "done", "failed"], done.stderr
-    assert records[0]["ranks"] == 2
-    assert records[0]["sizes"]["train"] == 90
+    """Regimes with tensors of their own; and trials that all processes fail at, which do not end the run."""
+    good = [digits_trial("cbs+lerac"), digits_trial("dp-joint"), digits_trial("lerac-snr")]
+    bad = [digits_trial(lr=1e30), digits_trial(batch_size=15), replace(good[0], model="none")]
+    folder = planned(tmp_path, *bad, *good)
+    options = ("--device", "cpu", "--threads", "1", "--checkpoint-seconds", "0")
+    done = torchrun("-m", "lerac_fast.experiments.cli", "run", str(folder), *options)
+    records = [json.loads(TrialFolder(folder, trial).record_path.read_text()) for trial in (*bad, *good)]
+    assert [record["status"] for record in records] == ["failed"] * 3 + ["done"] * 3, done.stderr
+    assert "batch_size=15 must be a multiple of the 2 processes" in records[1]["error"]
+    assert records[3]["ranks"] == 2
+    assert records[3]["sizes"]["train"] == 90
+
+
+def test_what_goes_wrong_in_one_process_of_several_is_recorded(tmp_path: Path) -> None:
+    """The others would wait for it in vain: all end, and the next run goes on with the next trial."""
+    trials = [digits_trial(), digits_trial(seed=1)]
+    folder = planned(tmp_path / "runs", *trials)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\n"
+        "from lerac_fast.experiments.cli import main\n"
+        "from lerac_fast.experiments.runner import Runner\n"
+        "step, calls = Runner._step, []\n"
+        "def failing(self, batch):\n"
+        "    calls.append(1)\n"
+        "    if os.environ['RANK'] == '1' and len(calls) == 7: raise RuntimeError('a damaged image')\n"
+        "    return step(self, batch)\n"
+        "Runner._step = failing\n"
+        f"sys.exit(main(['run', {str(folder)!r}, '--device', 'cpu', '--threads', '1']))\n"
+    )
+    assert torchrun(str(script)).returncode != 0
+    assert "a damaged image" in record_of(folder, trials[0])["error"]
+    assert run(folder) == 0
+    assert record_of(folder, trials[1])["status"] == "done"

@@ -28,6 +28,12 @@ def test_the_content_makes_the_id() -> None:
     assert len({trial.id, *(other.id for other in others)}) == 7
 
 
+def test_equal_content_has_equal_ids() -> None:
+    assert digits_trial(lerac_epochs=2).id == digits_trial(lerac_epochs=2.0).id
+    usual = Protocol(train_examples=100, test_examples=50, plateau_patience=Protocol().plateau_patience)
+    assert replace(digits_trial(), protocol=usual).id == digits_trial().id
+
+
 @pytest.mark.parametrize("changes", [{}, {"sigma_bounds": (0.05, 20.0), "stop_patience": None}, {"momentum": 0.0}])
 def test_a_trial_survives_json(changes: dict[str, Any]) -> None:
     trial = digits_trial(**changes)
