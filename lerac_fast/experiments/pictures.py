@@ -5,8 +5,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-# Colour, dashes and marker. Okabe and Ito's palette, which colour-blind readers can tell apart; the dashes help where
-# colours are lost.
+# Colour, dashes and marker. Okabe and Ito's palette and some of Tol's, which colour-blind readers can tell apart; the
+# dashes help where colours are lost.
 STYLES: tuple[tuple[str, Any, str], ...] = (
     ("#0072B2", "-", "o"),
     ("#D55E00", "--", "s"),
@@ -15,6 +15,10 @@ STYLES: tuple[tuple[str, Any, str], ...] = (
     ("#000000", (0, (1, 1)), "v"),
     ("#E69F00", (0, (5, 1)), "P"),
     ("#56B4E9", (0, (3, 1, 1, 1)), "X"),
+    ("#882255", (0, (7, 2)), "<"),
+    ("#999933", (0, (2, 2)), ">"),
+    ("#661100", (0, (4, 1, 1, 1, 1, 1)), "*"),
+    ("#AA4499", (0, (1, 3)), "h"),
 )
 
 

@@ -48,6 +48,11 @@ class Record:
     def epochs(self) -> list[dict[str, float]]:
         return list(self.content["epochs"])
 
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return int(self.content["steps_per_epoch"])
+
     def seconds_per_epoch(self, epochs: int | None = None) -> float:
         """The mean over so many first epochs (None: all), of training alone."""
         return float(np.mean([epoch["seconds"] for epoch in self.epochs[:epochs]]))

@@ -25,7 +25,8 @@ class Comparison:
     """In how many of these it is better, with p < 0.05."""
     worse: int
     overhead: float | None
-    """The median over the seeds of the ratios of the time per epoch, less 1; None if they ran on different machines."""
+    """The median over the seeds of the ratios of the time per epoch, less 1; None if on different machines
+    or with different numbers of steps."""
 
     @property
     def p_value(self) -> float | None:
@@ -57,7 +58,7 @@ def compare(cell: Cell, baseline: Cell) -> Comparison | None:
 
 
 def _overhead(both: Sequence[tuple[Record, Record]]) -> float | None:
-    if any(ours.machine != theirs.machine for ours, theirs in both):
+    if any(ours.machine != theirs.machine or ours.steps != theirs.steps for ours, theirs in both):
         return None
     ratios = []
     for ours, theirs in both:

@@ -35,6 +35,7 @@ def record(trial: Trial, correct: list[int], seconds: float = 1.0) -> Record:
         "epochs": [epoch, epoch],
         "data": {"source": "the test", "note": None},
         "device": "cpu",
+        "steps_per_epoch": 5,
         "ranks": 1,
         "environment": environment(),
     }
