@@ -84,8 +84,9 @@ fashion-mnist:
 	    || echo "apt-get failed; the demo will look for the images elsewhere"; \
 	fi
 
+# A process per core, each with one thread; a file's tests stay together, as some share what they have built.
 test: $(BUILT)
-	$(PY) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile $(ARGS)
 
 # What can be known of the GPU code without a GPU; docs/gpu.md explains it. Two things at a time, as interpreting takes one
 # processor and long.

@@ -24,10 +24,20 @@ def find_or_download(url: str, md5: str) -> Path:
     found = find(name)
     if found is not None:
         return found
+    try:
+        return download(url, md5, cache_folder())
+    except Unavailable as error:
+        raise Unavailable(f"there is no {name} in {data_folder()}, and {error}") from error
+
+
+def download(url: str, md5: str, folder: Path) -> Path:
+    """Downloads a file into a folder, unless it is there; whole or not at all, whoever else does the same.
+
+    Raises:
+        Unavailable: the download failed, or is a file with another checksum.
+    """
     downloader = pooch.HTTPDownloader(timeout=_TIMEOUT)
     try:
-        return Path(pooch.retrieve(url, f"md5:{md5}", fname=name, path=cache_folder(), downloader=downloader))
+        return Path(pooch.retrieve(url, f"md5:{md5}", fname=url.rpartition("/")[2], path=folder, downloader=downloader))
     except (OSError, ValueError) as error:  # ValueError: of another checksum
-        raise Unavailable(
-            f"there is no {name} in {data_folder()}, and the download of {url} failed ({error})"
-        ) from error
+        raise Unavailable(f"the download of {url} failed ({error})") from error

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from lerac_fast.experiments.data import fashion_mnist
 from lerac_fast.experiments.data.digits import load_digits
 from lerac_fast.experiments.data.examples import TensorExamples
+from lerac_fast.experiments.data.fashion_mnist import load_fashion_mnist
 from lerac_fast.experiments.data.images import ImageData, Labelled
-from lerac_fast.experiments.data.source import DataSet, Parts, Request, Unavailable, draw, draw_test
+from lerac_fast.experiments.data.source import DataSet, Parts, Request, draw, draw_test
 
 
 def in_memory(data: ImageData, request: Request, classes: int) -> Parts:
@@ -36,10 +36,7 @@ def _normalised(images: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
 
 
 def _load_fashion_mnist(request: Request) -> Parts:
-    try:
-        data = fashion_mnist.load_fashion_mnist()
-    except fashion_mnist.Unavailable as error:
-        raise Unavailable(f"{error}. `apt-get install dataset-fashion-mnist` installs it on Debian") from error
+    data = load_fashion_mnist()
     return in_memory(data, request, data.classes)
 
 

@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 
 from lerac_fast.experiments.data.digits import load_digits
-from lerac_fast.experiments.data.fashion_mnist import Unavailable, load_fashion_mnist
+from lerac_fast.experiments.data.fashion_mnist import load_fashion_mnist
 from lerac_fast.experiments.data.images import ImageData, Labelled
-from lerac_fast.experiments.errors import ExperimentError
+from lerac_fast.experiments.data.source import Unavailable
 
 DataName = Literal["auto", "fashion-mnist", "digits"]
 
@@ -57,5 +57,5 @@ def load(name: DataName) -> ImageData:
         return load_fashion_mnist()
     except Unavailable as error:
         if name == "fashion-mnist":
-            raise ExperimentError(f"{error}. `apt-get install dataset-fashion-mnist` installs it on Debian") from error
+            raise
         return load_digits(note=f"instead of Fashion-MNIST: {error}")

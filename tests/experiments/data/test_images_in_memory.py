@@ -1,7 +1,6 @@
 """Small images, held as tensors."""
 
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -79,10 +78,10 @@ def test_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_fashion_mnist_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(*_: object) -> None:
-        raise URLError("no route to host")
+        raise Unavailable("no route to host")
 
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "missing")
-    monkeypatch.setattr(fashion_mnist, "download_url", no_network)
+    monkeypatch.setattr(fashion_mnist, "download", no_network)
     with pytest.raises(Unavailable, match=r"no route to host.*apt-get install dataset-fashion-mnist"):
         FASHION_MNIST.load(Request())
 

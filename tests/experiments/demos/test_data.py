@@ -2,7 +2,6 @@
 
 import gzip
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ import torch
 from lerac_fast.experiments.data import fashion_mnist
 from lerac_fast.experiments.data.idx import read_idx
 from lerac_fast.experiments.data.images import ImageData, Labelled
+from lerac_fast.experiments.data.source import Unavailable
 from lerac_fast.experiments.demos import data
 from lerac_fast.experiments.errors import ExperimentError
 
@@ -39,7 +39,7 @@ def debian_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def no_network(*_: object) -> None:
-    raise URLError("no route to host")
+    raise Unavailable("the download failed (no route to host)")
 
 
 def test_read_idx(tmp_path: Path) -> None:
@@ -107,13 +107,14 @@ def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_fashion_mnist(mirror)
     monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path / "cache"))
 
-    def copy_from_mirror(url: str, folder: Path, name: str, checksum: str) -> None:
+    def copy_from_mirror(url: str, checksum: str, folder: Path) -> None:
         assert url.startswith("http")
         assert len(checksum) == 32
         folder.mkdir(parents=True, exist_ok=True)
+        name = url.rpartition("/")[2]
         (folder / name).write_bytes((mirror / name).read_bytes())
 
-    monkeypatch.setattr(fashion_mnist, "download_url", copy_from_mirror)
+    monkeypatch.setattr(fashion_mnist, "download", copy_from_mirror)
     images = data.load("auto")
     assert images.name == "Fashion-MNIST"
     assert str(tmp_path / "cache" / "FashionMNIST" / "raw") in images.source
@@ -121,7 +122,7 @@ def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("debian_folder")
 def test_digits_stand_in_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fashion_mnist, "download_url", no_network)
+    monkeypatch.setattr(fashion_mnist, "download", no_network)
     images = data.load("auto")
     assert images.name == "digits"
     assert images.note is not None
@@ -131,7 +132,7 @@ def test_digits_stand_in_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("debian_folder")
 def test_fashion_mnist_asked_for_by_name_has_no_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fashion_mnist, "download_url", no_network)
+    monkeypatch.setattr(fashion_mnist, "download", no_network)
     with pytest.raises(ExperimentError, match=r"no route to host.*apt-get install dataset-fashion-mnist"):
         data.load("fashion-mnist")
 

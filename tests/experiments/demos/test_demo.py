@@ -5,13 +5,13 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import pytest
 from matplotlib.image import imread
 
 from lerac_fast.experiments.cli import main
 from lerac_fast.experiments.data import fashion_mnist
+from lerac_fast.experiments.data.source import Unavailable
 from lerac_fast.experiments.demos import demo
 from lerac_fast.experiments.demos.demo import TIMED_OPTIMIZERS
 from lerac_fast.experiments.demos.regimes import REGIMES
@@ -103,10 +103,10 @@ def test_the_table_says_where_digits_stand_in(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_network(*_: object) -> None:
-        raise URLError("no route to host")
+        raise Unavailable("no route to host")
 
     monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "missing")
-    monkeypatch.setattr(fashion_mnist, "download_url", no_network)
+    monkeypatch.setattr(fashion_mnist, "download", no_network)
     finished = run_demo(tmp_path / "demo", capsys, "--epochs", "1")
     assert "Note: digits instead of Fashion-MNIST" in " ".join(finished.printed.split())
     assert "no route to host" in finished.record["data"]["note"]
