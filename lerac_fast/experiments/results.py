@@ -71,7 +71,7 @@ def describe(
     return {
         "result": result,
         "sizes": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
-        "data": {"source": parts.source, "note": parts.note},
+        "data": parts.provenance,
         "model": {
             "parameters": sum(p.numel() for p in model.parameters()),
             "layers": len({group["depth"] for group in groups}),

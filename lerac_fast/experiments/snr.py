@@ -87,8 +87,7 @@ class Snr:
         record = {
             "command": "snr",
             "options": {"model": self.model, "data": self.data, "examples": len(batch.indices), "seeds": self.seeds},
-            "source": parts.source,
-            "note": parts.note,
+            **parts.provenance,
             "layers": [asdict(layer) for layer in layers],
             "decay": decay._asdict(),
             "decays": [decay_rate(signals)._asdict() for signals in runs],

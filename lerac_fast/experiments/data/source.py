@@ -76,6 +76,11 @@ class Parts:
     mix: Callable[[Batch, torch.Generator], Batch] | None = None
     """Augmentation of training batches as a whole, such as mix-up."""
 
+    @property
+    def provenance(self) -> dict[str, str | None]:
+        """Source and note as records have them: the same wherever the data folder is."""
+        return {"source": self.source.replace(str(data_folder()), "$LERAC_FAST_DATA"), "note": self.note}
+
 
 @dataclass(frozen=True)
 class DataSet:
