@@ -94,7 +94,7 @@ def test_the_picture_shows_both_measures_and_the_fit() -> None:
     [
         ("tinny", "noise", "model 'tinny' is unknown: choose one of tiny"),
         ("tiny", "noize", "data 'noize' is unknown: choose one of noise, few, words, boxes"),
-        ("tiny", "words", "tiny takes image, and words is text"),
+        ("tiny", "words", "tiny takes image data, and words is text"),
         ("tiny", "boxes", "boxes cannot be measured"),
         ("tiny", "few", "three images: 3 training examples, and it takes 4"),
     ],
