@@ -46,10 +46,12 @@ class Examples(Dataset[Batch]):
             be done again. To be set before the epoch is loaded.
         labels: the classes, int64 [N], which batches take their targets from, so that other labels can be put in
             place; None for tasks other than classification.
+        values: what a regression predicts, float [N]; None for other tasks.
     """
 
     epoch: int = 0
     labels: Tensor | None = None
+    values: Tensor | None = None
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -59,6 +61,17 @@ class Examples(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         return self.__getitems__([index])
+
+    @property
+    def targets(self) -> Tensor:
+        """The labels, or the values: of the examples' task, by the kind of their numbers."""
+        targets = self.labels if self.values is None else self.values
+        assert targets is not None
+        return targets
+
+    @targets.setter
+    def targets(self, targets: Tensor) -> None:
+        self.values, self.labels = (targets, None) if targets.is_floating_point() else (None, targets)
 
 
 class TensorExamples(Examples):
@@ -71,23 +84,13 @@ class TensorExamples(Examples):
 
     def __init__(self, inputs: Tensor | dict[str, Tensor], targets: Tensor) -> None:
         self.inputs = inputs
-        self.values: Tensor | None = None
-        if targets.is_floating_point():
-            self.values = targets
-        else:
-            self.labels = targets
+        self.targets = targets
 
     def __len__(self) -> int:
-        return len(self._targets)
+        return len(self.targets)
 
     def __getitems__(self, indices: list[int]) -> Batch:
         chosen = torch.tensor(indices)
         if isinstance(self.inputs, dict):
-            return Batch({name: t[chosen] for name, t in self.inputs.items()}, self._targets[chosen], chosen)
-        return Batch(self.inputs[chosen], self._targets[chosen], chosen)
-
-    @property
-    def _targets(self) -> Tensor:
-        targets = self.labels if self.values is None else self.values
-        assert targets is not None
-        return targets
+            return Batch({name: t[chosen] for name, t in self.inputs.items()}, self.targets[chosen], chosen)
+        return Batch(self.inputs[chosen], self.targets[chosen], chosen)

@@ -56,11 +56,7 @@ class ImageFiles(Examples):
         # An array: worker processes share it, where a million strings were copied as their references are counted.
         self.names: NDArray[np.bytes_] = np.array([os.fsencode(name) for name in names], dtype=np.bytes_)
         self.framing = framing
-        self.values: Tensor | None = None
-        if targets.is_floating_point():
-            self.values = targets
-        else:
-            self.labels = targets
+        self.targets = targets
 
     def __len__(self) -> int:
         return len(self.names)
@@ -68,7 +64,7 @@ class ImageFiles(Examples):
     def __getitems__(self, indices: list[int]) -> Batch:
         chosen = torch.tensor(indices)
         images = torch.stack([self._image(index) for index in indices])
-        return Batch(images.sub_(_MEAN).div_(_DEVIATION), self._targets[chosen], chosen)
+        return Batch(images.sub_(_MEAN).div_(_DEVIATION), self.targets[chosen], chosen)
 
     def path(self, index: int) -> Path:
         """The file of an image."""
@@ -77,13 +73,7 @@ class ImageFiles(Examples):
     def take(self, indices: Tensor) -> "ImageFiles":
         """The images of these numbers, int64 [M], in their order."""
         names = [os.fsdecode(bytes(name)) for name in self.names[indices.numpy()]]
-        return ImageFiles(self.folder, names, self._targets[indices], self.framing)
-
-    @property
-    def _targets(self) -> Tensor:
-        targets = self.labels if self.values is None else self.values
-        assert targets is not None
-        return targets
+        return ImageFiles(self.folder, names, self.targets[indices], self.framing)
 
     def _image(self, index: int) -> Tensor:
         path = self.path(index)
