@@ -21,6 +21,8 @@ from lerac_fast.experiments.report.tables import (
     wrong_labels_table,
 )
 
+_AGAINST = "Against conventional training"
+
 _NOTES = """\
 Means and standard deviations (N - 1) over the runs, of the weights of the epoch with the best validation. The best of
 each model and data set is bold. "Against conventional" is the mean of the differences between runs of the same seed.
@@ -76,8 +78,12 @@ class Report:
                 temporary.write_text(content, encoding="utf-8")
         write_lines(output / "records.jsonl", records)
         console = Console()
-        for table in tables[:-1]:
-            console.print(Markdown(f"**{table.title}**\n\n{table.markdown()}"))
+        for table in tables:
+            if table.title.startswith("Test "):  # the others are too wide for a terminal
+                console.print(Markdown(f"**{table.title}**\n\n{table.markdown()}"))
+            elif table.title == _AGAINST:
+                for line in _in_words(table):
+                    console.print(line, highlight=False, markup=False)
         for reason, names in _not_done(records).items():
             text = f"Not done: {len(names)} trials, {names[0]} the first: {reason}"
             console.print(text, highlight=False, markup=False)
@@ -92,11 +98,27 @@ def _tables(cells: Sequence[Cell]) -> list[Table]:
             score_table(f"Test {metric}", [cell for cell in cells if cell.metric == metric])
             for metric in dict.fromkeys(cell.metric for cell in cells)
         ),
-        comparison_table("Against conventional training", cells),
+        comparison_table(_AGAINST, cells),
         wrong_labels_table("Wrong labels among the highest temperatures", cells),
         settings_table("Settings", cells),
     ]
     return [table for table in tables if table.rows]
+
+
+def _in_words(comparison: Table) -> list[str]:
+    """A line for each regime that is compared with conventional training."""
+    lines = []
+    for row in comparison.rows:
+        of = dict(zip(comparison.columns, row, strict=True))
+        if of["against conventional"]:
+            p_value = of["McNemar p (better, worse)"]
+            tested = f", McNemar p {p_value.replace('(', '(seeds better, worse: ')}" if p_value else ""
+            time = f", time per epoch {of['overhead']}" if of["overhead"] else ""
+            lines.append(
+                f"{of['model']} on {of['data']}, {of['regime']}: {of['against conventional']} against conventional"
+                f"{tested}{time}"
+            )
+    return lines
 
 
 def _markdown(
