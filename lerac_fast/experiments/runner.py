@@ -6,7 +6,6 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +28,14 @@ from lerac_fast.experiments.options import find
 from lerac_fast.experiments.regimes import REGIMES, Setup
 from lerac_fast.experiments.results import History, describe
 from lerac_fast.experiments.tasks import TASKS, Outcome
+from lerac_fast.experiments.training_log import training_log
 from lerac_fast.experiments.trials.store import DONE, TrialFolder
 from lerac_fast.experiments.trials.trial import Trial
 
 EVALUATION_BATCH = 256
+
+STEPS_TO_AGREE = 32
+"""How often several processes ask the first one whether a checkpoint is due: the answer costs each of them a wait."""
 
 
 class Diverged(ExperimentError):
@@ -46,8 +49,8 @@ class Machine:
     ranks: Ranks
     workers: int = 0
     """Processes that load data."""
-    checkpoint_seconds: float = 30.0
-    """The least time between two checkpoints; they are written at the end of an epoch."""
+    checkpoint_seconds: float = 120.0
+    """The least time between two checkpoints."""
     keep_weights: bool = False
     """Whether the tested weights are kept."""
     on_epoch: Callable[[int], None] = lambda _: None
@@ -98,6 +101,9 @@ class Runner:
         self.history = History()
         self.best: dict[str, Tensor] = {}
         self.steps_done = 0
+        self.losses: list[Tensor] = []  # of the steps of this epoch
+        self.seconds = 0.0  # that they took
+        self.saved = time.monotonic()
 
     def run(self, folder: TrialFolder) -> dict[str, Any]:
         """Trains to the end, from the last checkpoint if there is one, and returns the record.
@@ -109,49 +115,19 @@ class Runner:
         """
         self._resume(folder)
         self.wrapped = self.ranks.wrap(self.model)
-        saved = time.monotonic()
-        with self._log() as log:
+        self.saved = time.monotonic()
+        logs = self.machine.tensorboard if self.ranks.first else None
+        with training_log(logs and logs / self.trial.id, len(self.history.epochs)) as log:
             while not self._over():
-                self._epoch()
+                self._train(folder)
+                self._end_epoch()
                 log(self.history.epochs[-1], len(self.history.epochs))
-                due = time.monotonic() - saved >= self.machine.checkpoint_seconds
-                if self.ranks.decide(due) and not self._over():
-                    self._save(folder)
-                    saved = time.monotonic()
                 self.machine.on_epoch(len(self.history.epochs))
         self.model.load_state_dict(self.best)
         tested = self._evaluate(self.parts.test)
         if self.ranks.first and self.machine.keep_weights:
             folder.save_weights(self.best)
         return self._record(tested)
-
-    def _save(self, folder: TrialFolder) -> None:
-        """Writes a checkpoint. If the first rank cannot, all raise."""
-        error = None
-        if self.ranks.first:
-            try:
-                folder.save_checkpoint(self._state())
-            except OSError as failed:
-                error = failed
-        if error := self.ranks.decide(error):
-            raise error
-
-    @contextmanager
-    def _log(self) -> Iterator[Callable[[dict[str, float], int], None]]:
-        """Writes what is known of an epoch for TensorBoard, if that is wanted."""
-        if self.machine.tensorboard is None or not self.ranks.first:
-            yield lambda *_: None
-            return
-        from torch.utils.tensorboard import SummaryWriter
-
-        folder = str(self.machine.tensorboard / self.trial.id)
-        with SummaryWriter(folder, purge_step=len(self.history.epochs) + 1) as writer:
-
-            def write(epoch: dict[str, float], number: int) -> None:
-                for name, value in epoch.items():
-                    writer.add_scalar(name, value, number)
-
-            yield write
 
     def _over(self) -> bool:
         history, patience = self.history, self.trial.protocol.stop_patience
@@ -162,25 +138,39 @@ class Runner:
         # Epochs under LeRaC are no waiting.
         return len(history.epochs) - max(history.best_epoch, history.active_epochs) >= patience
 
-    def _epoch(self) -> None:
+    def _train(self, folder: TrialFolder) -> None:
+        """The steps of this epoch that are not done yet."""
         number = len(self.history.epochs)
-        _seed(f"epoch {number}, rank {self.ranks.rank}", self.trial.seed)
+        if not self.losses:
+            _seed(f"epoch {number}, rank {self.ranks.rank}", self.trial.seed)
         self._set_mode(training=True)
-        started = time.perf_counter()
-        losses = [self._step(batch) for batch in self._training_batches(number)]
-        loss = torch.stack(losses).mean().item()
-        seconds = time.perf_counter() - started
-        loss = sum(self.ranks.gather(loss)) / self.ranks.count
+        started = time.perf_counter() - self.seconds
+        for batch in self._training_batches(number, first=len(self.losses)):
+            if self._checkpoint_is_due():
+                if self.losses:
+                    self.losses[-1].item()  # waits until the GPU has done the steps that are timed
+                self.seconds = time.perf_counter() - started
+                self._save(folder)
+                started = time.perf_counter() - self.seconds
+            self.losses.append(self._step(batch))
+        self.losses[-1].item()
+        self.seconds = time.perf_counter() - started
+
+    def _end_epoch(self) -> None:
+        """Validates, and notes how it went."""
+        number = len(self.history.epochs) + 1
+        loss = sum(self.ranks.gather(torch.stack(self.losses).mean().item())) / self.ranks.count
         if not math.isfinite(loss):
-            raise Diverged(f"the training loss of epoch {number + 1} is {loss}")
+            raise Diverged(f"the training loss of epoch {number} is {loss}")
         active = any(part.active for part in self.regime_parts)
         for part in self.regime_parts:
             part.on_epoch()
         started = time.perf_counter()
         outcome = self._evaluate(self.parts.validation)
         if not math.isfinite(outcome.loss):
-            raise Diverged(f"the validation loss after epoch {number + 1} is {outcome.loss}")
-        self._note(loss, outcome, seconds, time.perf_counter() - started, active)
+            raise Diverged(f"the validation loss after epoch {number} is {outcome.loss}")
+        self._note(loss, outcome, time.perf_counter() - started, active)
+        self.losses, self.seconds = [], 0.0
 
     def _step(self, batch: Batch) -> Tensor:
         self.history.note_rates(self.steps_done, self.total_steps, self.optimizer)
@@ -203,12 +193,12 @@ class Runner:
         self.steps_done += 1
         return loss.detach()
 
-    def _note(self, loss: float, outcome: Outcome, seconds: float, evaluation_seconds: float, active: bool) -> None:
+    def _note(self, loss: float, outcome: Outcome, evaluation_seconds: float, active: bool) -> None:
         epoch: dict[str, float] = {
             "train_loss": loss,
             "validation_loss": outcome.loss,
             "validation_metric": outcome.metric,
-            "seconds": seconds,
+            "seconds": self.seconds,
             "evaluation_seconds": evaluation_seconds,
             "active": float(active),
         }
@@ -219,17 +209,19 @@ class Runner:
         if isinstance(self.decay, ReduceLROnPlateau) and not active:
             self.decay.step(outcome.loss)
 
-    def _training_batches(self, epoch: int) -> Iterator[Batch]:
+    def _training_batches(self, epoch: int, first: int) -> Iterator[Batch]:
+        """Those of an epoch, from this one on. What is drawn for one does not depend on those before it."""
         generator = torch.Generator().manual_seed(_derived(f"order {epoch}", self.trial.seed))
         order = torch.randperm(len(self.parts.train), generator=generator).tolist()
         size = self.trial.settings.batch_size
         self.parts.train.epoch = epoch
         even = min(size, len(order) // self.ranks.count * self.ranks.count)  # the same share for every rank
-        batches = [order[i * size : i * size + even] for i in range(self.steps_per_epoch)]
-        mixer = torch.Generator().manual_seed(_derived(f"mix {epoch}, rank {self.ranks.rank}", self.trial.seed))
+        batches = [order[i * size : i * size + even] for i in range(first, self.steps_per_epoch)]
         mix = self.parts.mix if self.regime.mixes and self.trial.protocol.augment else None
-        for batch in self._load(self.parts.train, batches):
-            yield (batch if mix is None else mix(batch, mixer)).to(self.ranks.device)
+        for step, loaded in enumerate(self._load(self.parts.train, batches), self.steps_done):
+            mixer = torch.Generator().manual_seed(_derived(f"mix {step}, rank {self.ranks.rank}", self.trial.seed))
+            batch = loaded if mix is None else mix(loaded, mixer)
+            yield batch.to(self.ranks.device)
 
     def _evaluate(self, examples: Examples) -> Outcome:
         self._set_mode(training=False)
@@ -277,7 +269,30 @@ class Runner:
             return CosineAnnealingLR(self.optimizer, total)
         return ReduceLROnPlateau(self.optimizer, factor=0.1, patience=protocol.plateau_patience)
 
+    def _checkpoint_is_due(self) -> bool:
+        if self.ranks.count > 1 and len(self.losses) % STEPS_TO_AGREE:
+            return False
+        return self.ranks.decide(time.monotonic() - self.saved >= self.machine.checkpoint_seconds)
+
+    def _save(self, folder: TrialFolder) -> None:
+        """Writes a checkpoint. If the first rank cannot, all raise."""
+        state, error = self._state(), None
+        if self.ranks.first:
+            try:
+                folder.save_checkpoint(state)
+            except OSError as failed:
+                error = failed
+        if error := self.ranks.decide(error):
+            raise error
+        self.saved = time.monotonic()
+
     def _state(self) -> dict[str, Any]:
+        device = self.ranks.device
+        own = {
+            "losses": torch.stack(self.losses).cpu() if self.losses else None,
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -286,6 +301,8 @@ class Runner:
             "history": vars(self.history),
             "best": self.best,
             "steps_done": self.steps_done,
+            "seconds": self.seconds,
+            "ranks": self.ranks.gather(own),
         }
 
     def _resume(self, folder: TrialFolder) -> None:
@@ -304,11 +321,28 @@ class Runner:
                 self.decay.load_state_dict(state["decay"])
             self.history = History(**state["history"])
             self.best, self.steps_done = state["best"], state["steps_done"]
+            self._resume_epoch(state["ranks"], state["seconds"], folder)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ExperimentError(
                 f"{folder.checkpoint_path} is no checkpoint of this trial ({error}): remove it to start anew"
             ) from error
         self.history.resumed += 1
+
+    def _resume_epoch(self, ranks: list[dict[str, Any]], seconds: float, folder: TrialFolder) -> None:
+        """Goes on in the middle of an epoch, if the checkpoint is from there."""
+        if ranks[0]["losses"] is None:
+            return
+        if len(ranks) != self.ranks.count:
+            raise ExperimentError(
+                f"{folder.checkpoint_path} was written by {len(ranks)} processes in the middle of an epoch, and these "
+                f"are {self.ranks.count}: go on with {len(ranks)}, or remove it to start anew"
+            )
+        own = ranks[self.ranks.rank]
+        self.losses = [*own["losses"].to(self.ranks.device)]
+        self.seconds = seconds
+        torch.set_rng_state(own["random"])
+        if self.ranks.device.type == "cuda":
+            torch.cuda.set_rng_state(own["random_cuda"], self.ranks.device)
 
     def _record(self, tested: Outcome) -> dict[str, Any]:
         described = describe(self.history, self.task, tested, self.parts, self.model, self.optimizer)

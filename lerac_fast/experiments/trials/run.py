@@ -56,8 +56,8 @@ class Run:
     """CPU threads; None, as torch has it. With as many processes as cores, 1 is best."""
     workers: int = 0
     """Processes that load data, for data sets that are read from files."""
-    checkpoint_seconds: float = 30.0
-    """The least time between two checkpoints of a trial; they are written at the end of an epoch."""
+    checkpoint_seconds: float = 120.0
+    """The least time between two checkpoints of a trial. What is killed loses so much."""
     keep_weights: bool = False
     """Keep the tested weights of every trial, as trials/ID/weights.pt."""
     tensorboard: Path | None = None
@@ -207,12 +207,15 @@ class _RunAll:
         )
         runner: Runner | None = None
         failed: dict[str, Any] | None = None
+        cause: Exception = Shared()
         try:
             runner = _runner(trial, machine)
         except Exception as error:  # whatever it is, it ends this trial alone
             failed = _failure(error)
+            if isinstance(error, _AcceleratorError):
+                cause = error
         if all_failed := [failure for failure in self.ranks.gather(failed) if failure]:
-            return all_failed[0], Shared()
+            return all_failed[0], cause
         assert runner is not None
         try:
             return runner.run(folder), None

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 import torch
 
 from lerac_fast.experiments.data import registry
+from lerac_fast.experiments.data.audio_augmentation import mix_up
+from lerac_fast.experiments.data.examples import Batch
 from lerac_fast.experiments.data.source import DataSet, Parts, Request, Unavailable
 from lerac_fast.experiments.models import MODELS
 from lerac_fast.experiments.regimes import REGIMES
@@ -61,7 +64,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("regime", ["conventional", "cbs+lerac", "lerac-snr", "warm-up+cosine", "dp-joint"])
-@pytest.mark.parametrize("killed_in", ["training", "checkpoint", "record"])
+@pytest.mark.parametrize("killed_in", ["training", "checkpoint", "checkpoint after an epoch's first", "record"])
 def test_a_killed_trial_goes_on_to_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, regime: str, killed_in: str
 ) -> None:
@@ -85,7 +88,9 @@ def test_a_killed_trial_goes_on_to_the_same_result(
         if killed_in == "training":
             kill(Runner, "_step", 13)  # in the third of four epochs of five steps
         elif killed_in == "checkpoint":
-            kill(store.torch, "save", 2)
+            kill(store.torch, "save", 8)  # there is one before each step
+        elif killed_in == "checkpoint after an epoch's first":
+            kill(store.torch, "save", 12)
         else:
             kill(TrialFolder, "write_record", 1)
         with pytest.raises(Killed):
@@ -209,6 +214,29 @@ def test_data_that_cannot_be_had_is_asked_for_again(tmp_path: Path, monkeypatch:
     assert record_of(folder, trial)["status"] == "done"
 
 
+class DeadDevice(Exception):
+    """As torch.AcceleratorError: nothing more can be done on that GPU in this process."""
+
+
+@pytest.mark.parametrize("where", ["__init__", "_step"])
+def test_a_gpu_that_fails_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """Trials after it would all fail. That of the failure has its record, and the others are run the next time."""
+    first, second = digits_trial(), digits_trial(seed=1)
+    folder = planned(tmp_path, first, second)
+
+    def fail(*_: Any) -> None:
+        raise DeadDevice("an illegal memory access")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_AcceleratorError", DeadDevice)
+        patch.setattr(Runner, where, fail)
+        with pytest.raises(DeadDevice):
+            run(folder)
+    assert "illegal memory access" in record_of(folder, first)["error"]
+    assert run(folder) == 0
+    assert record_of(folder, second)["status"] == "done"
+
+
 @pytest.mark.parametrize("what", ["checkpoint", "record"])
 def test_a_full_disk_ends_the_trial_and_it_can_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
@@ -313,15 +341,48 @@ def test_weights_and_tensorboard_are_kept(tmp_path: Path) -> None:
     assert [*(tmp_path / "logs" / trial.id).iterdir()]
 
 
-def test_loading_processes_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even of a model with dropout, whose stream of random numbers they must not touch."""
-    spec = MODELS["lenet"]
+@pytest.fixture
+def random_trial(monkeypatch: pytest.MonkeyPatch) -> Trial:
+    """A trial that draws numbers in every step: of a model with dropout, on examples that are mixed."""
+    spec, digits = MODELS["lenet"], registry.DATA["digits"]
 
     def build(parts: Parts, folder: Path | None) -> torch.nn.Module:
         return torch.nn.Sequential(torch.nn.Dropout(0.2), spec.build(parts, folder))
 
+    def load(request: Request) -> Parts:
+        return replace(digits.load(request), mix=partial(mix_up, classes=10))
+
     monkeypatch.setitem(MODELS, "lenet", replace(spec, build=build))
-    trial = replace(digits_trial(), model="lenet")
+    monkeypatch.setitem(registry.DATA, "digits", replace(digits, load=load))
+    monkeypatch.setattr(runs, "_loaded", runs._loaded.__wrapped__)  # without what it remembers
+    return replace(digits_trial(), model="lenet")
+
+
+def test_an_interrupted_epoch_draws_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_trial: Trial
+) -> None:
+    trial, step = random_trial, Runner._step
+    undisturbed, killed = planned(tmp_path / "undisturbed", trial), planned(tmp_path / "killed", trial)
+    assert run(undisturbed) == 0
+    left = [8]
+
+    def dying(self: Runner, batch: Batch) -> torch.Tensor:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        return step(self, batch)
+
+    monkeypatch.setattr(Runner, "_step", dying)
+    with pytest.raises(Killed):
+        run(killed)
+    torch.manual_seed(5)  # as another process would have it
+    assert run(killed) == 0
+    assert outcome(record_of(killed, trial)) == outcome(record_of(undisturbed, trial))
+
+
+def test_loading_processes_change_nothing(tmp_path: Path, random_trial: Trial) -> None:
+    """Not even of a model with dropout, whose stream of random numbers they must not touch."""
+    trial = random_trial
     alone, helped = planned(tmp_path / "alone", trial), planned(tmp_path / "helped", trial)
     assert run(alone) == 0
     assert run(helped, "--workers", "1") == 0
@@ -346,6 +407,68 @@ def test_torchrun_trains_together(tmp_path: Path) -> None:
     assert "batch_size=15 must be a multiple of the 2 processes" in records[1]["error"]
     assert records[3]["ranks"] == 2
     assert records[3]["sizes"]["train"] == 90
+
+
+def test_torchrun_goes_on_within_an_epoch(tmp_path: Path) -> None:
+    """Killed in the second epoch, after the second checkpoint in it; with dropout, drawn by each process for itself."""
+    trial = replace(digits_trial("cbs+lerac", batch_size=2, epochs=2), model="lenet")
+    undisturbed, killed = planned(tmp_path / "undisturbed", trial), planned(tmp_path / "killed", trial)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from dataclasses import replace\n"
+        "import torch\n"
+        "from lerac_fast.experiments.cli import main\n"
+        "from lerac_fast.experiments.models import MODELS\n"
+        "from lerac_fast.experiments.runner import Runner\n"
+        "spec, step, calls = MODELS['lenet'], Runner._step, []\n"
+        "def build(parts, folder):\n"
+        "    return torch.nn.Sequential(torch.nn.Dropout(0.2), spec.build(parts, folder))\n"
+        "MODELS['lenet'] = replace(spec, build=build)\n"
+        "def dying(self, batch):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return step(self, batch)\n"
+        "Runner._step = dying\n"
+        "options = ['--device', 'cpu', '--threads', '1', '--checkpoint-seconds', '0']\n"
+        "sys.exit(main(['run', sys.argv[1], *options]))\n"
+    )
+    assert torchrun(str(script), str(undisturbed), "0").returncode == 0
+    assert torchrun(str(script), str(killed), str(45 + 40)).returncode != 0  # 45 steps are an epoch
+    path = TrialFolder(killed, trial).checkpoint_path
+    assert torch.load(path, weights_only=True)["steps_done"] == 45 + 32
+    alone = subprocess.run([sys.executable, str(script), str(killed), "0"], check=False, capture_output=True)
+    assert alone.returncode == 1
+    assert "written by 2 processes in the middle of an epoch" in record_of(killed, trial)["error"]
+    TrialFolder(killed, trial).record_path.unlink()
+    done = torchrun(str(script), str(killed), "0")
+    assert done.returncode == 0, done.stderr
+    assert outcome(record_of(killed, trial)) == outcome(record_of(undisturbed, trial))
+
+
+def test_processes_validate_with_the_same_statistics(tmp_path: Path) -> None:
+    """Those of batch norm, which each process gathers from its own share of a batch."""
+    folder = planned(tmp_path / "runs", digits_trial())
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\n"
+        "import torch\n"
+        "from lerac_fast.experiments.cli import main\n"
+        "from lerac_fast.experiments.tasks import Classification\n"
+        "evaluate, seen = Classification.evaluate, []\n"
+        "def watched(self, model, batches, count, ranks):\n"
+        "    seen.append({name: buffer.clone() for name, buffer in model.named_buffers()})\n"
+        f"    torch.save(seen, {str(tmp_path)!r} + f'/rank{{ranks.rank}}.pt')\n"
+        "    return evaluate(self, model, batches, count, ranks)\n"
+        "Classification.evaluate = watched\n"
+        f"sys.exit(main(['run', {str(folder)!r}, '--device', 'cpu', '--threads', '1']))\n"
+    )
+    done = torchrun(str(script))
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
+    assert len(first) == 4  # three validations and the test
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert any("running_mean" in name for name in first[0])
 
 
 def test_what_goes_wrong_in_one_process_of_several_is_recorded(tmp_path: Path) -> None:
