@@ -264,7 +264,7 @@ class Runner:
             return None
         if protocol.schedule == "steps":
             milestones = [round(share * total) for share in protocol.milestones]
-            return MultiStepLR(self.optimizer, milestones, gamma=0.1)
+            return MultiStepLR(self.optimizer, milestones, gamma=protocol.step_factor)
         if protocol.schedule == "cosine":
             return CosineAnnealingLR(self.optimizer, total)
         return ReduceLROnPlateau(self.optimizer, factor=0.1, patience=protocol.plateau_patience)
@@ -372,7 +372,9 @@ class Runner:
 
 def _optimizer(trial: Trial, groups: list[dict[str, Any]]) -> Optimizer:
     settings = trial.settings
-    options: dict[str, Any] = {"momentum": settings.momentum} if settings.optimizer == "SGD" else {}
+    options: dict[str, Any] = {}
+    if settings.optimizer == "SGD":
+        options = {"momentum": settings.momentum, "nesterov": trial.protocol.nesterov}
     kind: type[Optimizer] = getattr(optim, settings.optimizer)
     return kind(groups, lr=settings.lr, weight_decay=settings.weight_decay, **options)  # type: ignore[call-arg]
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms import functional
 
 from lerac_fast.experiments.data.examples import Batch, Examples
+from lerac_fast.experiments.data.image_augmentation import CROP_COLUMNS, Crop, Draws
 from lerac_fast.experiments.data.source import Request, draw, draw_test
 from lerac_fast.experiments.errors import ExperimentError
 
@@ -49,14 +50,23 @@ class ImageFiles(Examples):
     Args:
         names: of the files in the folder.
         targets: classes int64 [N], or values float [N].
+        augment_seed: of crops and mirrors in place of the framing; None, none.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], targets: Tensor, framing: Framing) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        targets: Tensor,
+        framing: Framing,
+        augment_seed: int | None = None,
+    ) -> None:
         self.folder = folder
         # An array: worker processes share it, where a million strings were copied as their references are counted.
         self.names: NDArray[np.bytes_] = np.array([os.fsencode(name) for name in names], dtype=np.bytes_)
         self.framing = framing
         self.targets = targets
+        self._draws = None if augment_seed is None else Draws(augment_seed, len(names), CROP_COLUMNS)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -70,10 +80,10 @@ class ImageFiles(Examples):
         """The file of an image."""
         return self.folder / os.fsdecode(bytes(self.names[index]))
 
-    def take(self, indices: Tensor) -> "ImageFiles":
+    def take(self, indices: Tensor, augment_seed: int | None = None) -> "ImageFiles":
         """The images of these numbers, int64 [M], in their order."""
         names = [os.fsdecode(bytes(name)) for name in self.names[indices.numpy()]]
-        return ImageFiles(self.folder, names, self.targets[indices], self.framing)
+        return ImageFiles(self.folder, names, self.targets[indices], self.framing, augment_seed)
 
     def _image(self, index: int) -> Tensor:
         path = self.path(index)
@@ -81,14 +91,18 @@ class ImageFiles(Examples):
             content = path.read_bytes()
         except OSError as error:
             raise ExperimentError(f"cannot read {path}: {error}") from error
-        image = functional.resize(decode(content, path), [self.framing.shorter])
-        return as_tensor(functional.center_crop(image, [self.framing.size]))
+        image, size = decode(content, path), [self.framing.size]
+        if self._draws is None:
+            return as_tensor(functional.center_crop(functional.resize(image, [self.framing.shorter]), size))
+        crop = Crop.drawn(image.height, image.width, self._draws.of(self.epoch, [index])[0].tolist())
+        image = functional.resized_crop(image, crop.top, crop.left, crop.height, crop.width, size * 2)
+        return as_tensor(functional.hflip(image) if crop.mirrored else image)
 
 
 def split(train: ImageFiles, test: ImageFiles, request: Request) -> tuple[ImageFiles, ImageFiles, ImageFiles]:
     """The images to train, to validate and to test with."""
     chosen, held_out = draw(len(train), request)
-    return train.take(chosen), train.take(held_out), test.take(draw_test(len(test), request))
+    return train.take(chosen, request.image_seed), train.take(held_out), test.take(draw_test(len(test), request))
 
 
 def list_images(folder: Path, classes: Sequence[str], within: str = "") -> tuple[list[str], Tensor]:

@@ -6,6 +6,7 @@ from torch import Tensor
 from lerac_fast.experiments.data.digits import load_digits
 from lerac_fast.experiments.data.examples import TensorExamples
 from lerac_fast.experiments.data.fashion_mnist import load_fashion_mnist
+from lerac_fast.experiments.data.image_augmentation import AugmentedImages
 from lerac_fast.experiments.data.images import ImageData, Labelled
 from lerac_fast.experiments.data.source import DataSet, Parts, Request, draw, draw_test
 
@@ -19,10 +20,15 @@ def in_memory(data: ImageData, request: Request, classes: int) -> Parts:
     def examples(part: Labelled) -> TensorExamples:
         return TensorExamples(_normalised(part.images, mean, deviation), part.labels)
 
+    def training_examples() -> TensorExamples:
+        if request.image_seed is None:
+            return examples(train)
+        return AugmentedImages(_normalised(train.images, mean, deviation), train.labels, request.image_seed)
+
     return Parts(
         task="classification",
         classes=classes,
-        train=examples(train),
+        train=training_examples(),
         validation=examples(data.train.take(held_out)),
         test=examples(data.test.take(draw_test(len(data.test), request))),
         source=data.source,

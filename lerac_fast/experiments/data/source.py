@@ -45,6 +45,8 @@ class Request:
     augment_seed: int | None = 0
     """Decides, with the epoch and the number of an example, how it is augmented, in data sets that the paper augments
     (speech); None, not at all."""
+    image_seed: int | None = None
+    """Decides likewise how training images are cropped and mirrored; None, not at all."""
     fold: int = 0
     """Which fold is the test part, in data sets that are divided into folds."""
     train_examples: int | None = None

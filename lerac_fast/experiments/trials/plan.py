@@ -158,6 +158,15 @@ def check(trial: Trial) -> None:
         raise ExperimentError(
             f"milestones must be above 0 and below 1, as shares of the epochs, got {protocol.milestones}"
         )
+    if not 0.0 < protocol.step_factor <= 1.0:
+        raise ExperimentError(f"step_factor must be above 0 and at most 1, got {protocol.step_factor:g}")
+    if protocol.augment_images and data.kind != "image":
+        raise ExperimentError(f"augment_images is for images to classify, and {trial.data} is {data.kind}")
+    if protocol.nesterov and (settings.optimizer != "SGD" or settings.momentum == 0.0):
+        raise ExperimentError(
+            f"nesterov is for SGD with momentum, and {trial.model} is trained by {settings.optimizer} with "
+            f"momentum {settings.momentum:g}"
+        )
     if protocol.label_noise and data.kind == "detection":
         raise ExperimentError(f"label_noise is for classification, and {trial.data} is detection")
     if not 0.0 <= protocol.label_noise < 1.0:

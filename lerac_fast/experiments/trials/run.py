@@ -241,6 +241,7 @@ def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
     protocol = trial.protocol
     return Request(
         augment_seed=trial.seed if protocol.augment else None,
+        image_seed=trial.seed if protocol.augment_images else None,
         fold=trial.seed % 5,
         train_examples=protocol.train_examples,
         test_examples=protocol.test_examples,

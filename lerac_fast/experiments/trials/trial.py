@@ -23,10 +23,12 @@ class Protocol:
     image_size: int | None = None
     """Height and width of images that come in various sizes; None, the usual one of the data set."""
     schedule: Schedule = "plateau"
-    """How the rate falls: by 10 when the validation loss has reached a plateau, by 10 at `milestones`, or as half a
+    """How the rate falls: by 10 when the validation loss has reached a plateau, in steps at `milestones`, or as half a
     cosine. The regime warm-up+cosine has the cosine in any case."""
     milestones: tuple[float, ...] = (0.5, 0.75)
     """Of steps, as shares of the epochs."""
+    step_factor: float = 0.1
+    """What a step multiplies the rate by."""
     plateau_patience: int = 5
     """Epochs without a lower validation loss, until the rate falls."""
     stop_patience: int | None = 15
@@ -46,6 +48,11 @@ class Protocol:
     """Of the regime warm-up+cosine; None, as many as LeRaC would take."""
     augment: bool = True
     """Whether data that the paper augments (speech) is."""
+    augment_images: bool = False
+    """Crop and mirror training images at random, as is usual on CIFAR and ImageNet. Saxena et al. do, by their code;
+    Croitoru et al. do not."""
+    nesterov: bool = False
+    """Nesterov's momentum, of SGD."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: forward passes under torch.autocast."""
 

@@ -72,6 +72,27 @@ def test_presets_keep_to_table_1() -> None:
     assert [of[name].batch_size for name in ("resnet18", "bert-large", "septr")] == [64, 10, 2]
 
 
+def test_presets_of_data_parameters_train_as_their_paper() -> None:
+    """Zagoruyko and Komodakis for CIFAR-100, torch's example for ImageNet, and the authors' code for wrong labels."""
+    epochs_of_steps = {
+        (trial.model, trial.data, trial.settings.epochs): [
+            round(share * trial.settings.epochs, 6) for share in trial.protocol.milestones
+        ]
+        for preset in ("dcl-table1", "dcl-table2")
+        for trial in PRESETS[preset]()
+    }
+    assert epochs_of_steps == {
+        ("wrn-28-10", "cifar100", 200): [60, 120, 160],
+        ("resnet18", "imagenet", 100): [30, 60, 90],
+        ("wrn-28-10", "cifar10", 84): [80],
+        ("wrn-28-10", "cifar100", 84): [80],
+    }
+    protocols = [trial.protocol for preset in ("dcl-table1", "dcl-table2") for trial in PRESETS[preset]()]
+    assert all(protocol.augment_images for protocol in protocols)
+    assert {protocol.step_factor for protocol in protocols if protocol.nesterov} == {0.2}
+    assert not any(trial.protocol.augment_images for trial in PRESETS["table2"]())
+
+
 def test_presets_can_be_shortened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["plan", str(tmp_path), "--preset", "table5", "--epochs", "2", "--train-examples", "50", "--seeds", "1"]
     assert main([*args, "--regimes", "lerac", "luck"]) == 1
@@ -99,6 +120,13 @@ def test_presets_can_be_shortened(tmp_path: Path, capsys: pytest.CaptureFixture[
         ((*TWO, "--cbs-every", "0"), "cbs_every must be above 0, got 0"),
         ((*TWO, "--milestones", "0.5", "30"), "milestones must be above 0 and below 1"),
         (("--models", "ssd", "--data", "bccd", "--regimes", "lerac-snr"), "bccd: images of various sizes"),
+        ((*TWO, "--step-factor", "2"), "step_factor must be above 0 and at most 1, got 2"),
+        (
+            ("--models", "septr-small", "--data", "spoken-digits", "--augment-images"),
+            "augment_images is for images to classify, and spoken-digits is audio",
+        ),
+        (("--models", "cvt-small", "--data", "digits", "--nesterov"), "nesterov is for SGD with momentum"),
+        ((*TWO, "--nesterov", "--momentum", "0"), "by SGD with momentum 0"),
         ((*TWO, "--noise-free"), "noise_free is for trials with label_noise"),
         ((*TWO, "--train-examples", "5"), "train_examples must be at least 10, got 5"),
     ],

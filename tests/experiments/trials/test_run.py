@@ -321,6 +321,25 @@ def test_early_stopping_waits_for_lerac(tmp_path: Path, monkeypatch: pytest.Monk
     assert rates[-1][0] == pytest.approx(rates[0][0] / 10)
 
 
+def test_steps_momentum_and_augmentation_are_as_asked_for(tmp_path: Path) -> None:
+    stepped = digits_trial(schedule="steps", milestones=(1 / 3, 2 / 3), step_factor=0.2)
+    nesterov, augmented = (
+        replace(stepped, protocol=replace(stepped.protocol, **{name: True}))
+        for name in (
+            "nesterov",
+            "augment_images",
+        )
+    )
+    folder = planned(tmp_path, stepped, nesterov, augmented)
+    assert run(folder) == 0
+    records = [record_of(folder, trial) for trial in (stepped, nesterov, augmented)]
+    for record in records:
+        rates = [first for first, _, _ in record["rates"]["first_middle_last"]]
+        assert rates == pytest.approx([stepped.settings.lr * factor for factor in [1] * 5 + [0.2] * 5 + [0.04] * 5])
+    losses = [record["epochs"][0]["train_loss"] for record in records]
+    assert len(set(losses)) == 3
+
+
 def test_label_noise_is_found_and_the_oracle_sees_none(tmp_path: Path) -> None:
     noisy = digits_trial("dp-instance", label_noise=0.3, instance_lr=8.0)
     oracle = digits_trial(label_noise=0.3, noise_free=True)
