@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,34 +27,30 @@ class Outcome:
     """Of a classification, which examples are classified correctly: bool [N]."""
 
 
-class Measure(Protocol):
+class Measure:
     """A task: its loss for training, and its evaluation."""
 
     metric: str
     """What is measured, for tables."""
-    higher_is_better: bool
-
-    def loss(self, outputs: Any, batch: Batch) -> Tensor:
-        """What is minimised, averaged over the batch."""
-        ...
-
-    def forward(self, model: nn.Module, batch: Batch) -> Any:
-        """The outputs of the model in training."""
-        ...
-
-    def evaluate(self, model: Callable[[Any], Any], batches: Iterable[Batch], count: int, ranks: Ranks) -> Outcome:
-        """Of a model in evaluation mode, on the batches of this rank, which are of `count` examples on all ranks."""
-        ...
-
-
-class Classification:
-    """Cross entropy and accuracy."""
-
-    metric = "accuracy"
     higher_is_better = True
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:
+        """The outputs of the model in training."""
         return model(batch.inputs)
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """What is minimised, averaged over the batch."""
+        raise NotImplementedError
+
+    def evaluate(self, model: Callable[[Any], Any], batches: Iterable[Batch], count: int, ranks: Ranks) -> Outcome:
+        """Of a model in evaluation mode, on the batches of this rank, which are of `count` examples on all ranks."""
+        raise NotImplementedError
+
+
+class Classification(Measure):
+    """Cross entropy and accuracy."""
+
+    metric = "accuracy"
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         assert isinstance(batch.targets, Tensor)
@@ -72,14 +68,11 @@ class Classification:
         return Outcome(sum(ranks.gather(total)) / count, correct.double().mean().item(), correct)
 
 
-class Regression:
+class Regression(Measure):
     """The mean absolute error, minimised by its smooth version."""
 
     metric = "mean absolute error"
     higher_is_better = False
-
-    def forward(self, model: nn.Module, batch: Batch) -> Any:
-        return model(batch.inputs)
 
     def loss(self, outputs: Any, batch: Batch) -> Tensor:
         assert isinstance(batch.targets, Tensor)
@@ -91,7 +84,7 @@ class Regression:
         return Outcome(error, error)
 
 
-class Detection:
+class Detection(Measure):
     """The losses of torchvision's detectors, and the mean average precision at an overlap of 0.5, as COCO averages it.
 
     Of each image the hundred detections of the highest scores count. Objects marked as difficult are neither hits nor
@@ -99,7 +92,6 @@ class Detection:
     """
 
     metric = "mean average precision"
-    higher_is_better = True
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:
         return model(batch.inputs, batch.targets)

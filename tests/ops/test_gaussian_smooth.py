@@ -96,7 +96,9 @@ def test_any_axes(dims, layout, dtype) -> None:
 def strided_tensors(draw) -> tuple[Tensor, list[int]]:
     """Views with any order of axes, gaps, and broken runs, and some of their axes."""
     ndim = draw(st.integers(1, 5))
-    sizes = draw(st.lists(st.integers(0, 9) | st.just(33), min_size=ndim, max_size=ndim))
+    sizes = draw(st.lists(st.integers(0, 7), min_size=ndim, max_size=ndim))
+    for long in draw(st.sets(st.integers(0, ndim - 1), max_size=2)):  # more would take long in the reference
+        sizes[long] = 33
     steps = draw(st.lists(st.sampled_from([1, 1, 2]), min_size=ndim, max_size=ndim))
     dtype = draw(st.sampled_from(DTYPES))
     base = random(tuple(size * step for size, step in zip(sizes, steps, strict=True)), dtype)

@@ -4,9 +4,9 @@ import json
 
 import torch
 
-from lerac_fast.experiments.data.glue import DEVELOPMENT_NOTE, counts_note
+from lerac_fast.experiments.data.glue import DEVELOPMENT_NOTE
 from lerac_fast.experiments.data.hub import load_from_hub
-from lerac_fast.experiments.data.notes import join_notes
+from lerac_fast.experiments.data.notes import join_notes, size_note
 from lerac_fast.experiments.data.source import DataSet, Parts, Request
 from lerac_fast.experiments.data.stored import Stored, find_stored
 from lerac_fast.experiments.data.text import Pairs, text_parts
@@ -29,7 +29,7 @@ def _load(request: Request) -> Parts:
             Pairs(split["question"], split["passage"], [int(answer) for answer in split["answer"]])
             for split in (splits["train"], splits["validation"])
         )
-        note = join_notes(DEVELOPMENT_NOTE, counts_note(_PUBLISHED, len(training), len(development)))
+        note = join_notes(DEVELOPMENT_NOTE, size_note(_PUBLISHED, len(training), len(development)))
         return text_parts(training, development, request, f"{_REPOSITORY} of the Hugging Face Hub", note)
 
     name = files.find("val.jsonl") or files.find("dev.jsonl")
@@ -40,7 +40,7 @@ def _load(request: Request) -> Parts:
     if train_name is None:
         return _split_development(development, request, str(files.place / name))
     training = _read(files, train_name)
-    note = join_notes(DEVELOPMENT_NOTE, counts_note(_PUBLISHED, len(training), len(development)))
+    note = join_notes(DEVELOPMENT_NOTE, size_note(_PUBLISHED, len(training), len(development)))
     return text_parts(training, development, request, str(files.place), note)
 
 

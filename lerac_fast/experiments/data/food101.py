@@ -8,7 +8,7 @@ from torchvision.datasets import Food101
 
 from lerac_fast.experiments.data.archives import Files, unpack
 from lerac_fast.experiments.data.download import find, find_or_download
-from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, list_files, split
+from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, image_parts, list_files
 from lerac_fast.experiments.data.notes import size_note
 from lerac_fast.experiments.data.source import DataSet, Parts, Request, cache_folder
 from lerac_fast.experiments.errors import ExperimentError
@@ -40,16 +40,8 @@ def _load(request: Request) -> Parts:
         return ImageFiles(folder / "images", names, torch.arange(len(classes)).repeat_interleave(counts), framing)
 
     train, test = images("train"), images("test")
-    train_part, validation, test_part = split(train, test, request)
-    return Parts(
-        task="classification",
-        classes=len(classes),
-        train=train_part,
-        validation=validation,
-        test=test_part,
-        source=str(folder),
-        note=size_note(_PUBLISHED, len(train), len(test)),
-    )
+    note = size_note(_PUBLISHED, len(train), len(test))
+    return image_parts(train, test, len(classes), request, str(folder), note)
 
 
 def _listed(folder: Path, name: str) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ import io
 from dataclasses import dataclass
 
 from lerac_fast.experiments.data.hub import load_from_hub
-from lerac_fast.experiments.data.notes import join_notes
+from lerac_fast.experiments.data.notes import join_notes, size_note
 from lerac_fast.experiments.data.source import DataSet, Parts, Request
 from lerac_fast.experiments.data.stored import Stored, find_stored
 from lerac_fast.experiments.data.text import Pairs, text_parts
@@ -34,7 +34,7 @@ class _Task:
         else:
             training, test = self._read_training(found), self._read(found, "dev.tsv")[1]
             source = str(found.place)
-        note = join_notes(DEVELOPMENT_NOTE, counts_note(self.published, len(training), len(test)))
+        note = join_notes(DEVELOPMENT_NOTE, size_note(self.published, len(training), len(test)))
         return text_parts(training, test, request, source, note)
 
     def _download(self) -> tuple[Pairs, Pairs]:
@@ -89,15 +89,6 @@ class _Task:
         if not numbers:
             raise ExperimentError(f"{path} holds no examples")
         return numbers, pairs
-
-
-def counts_note(published: tuple[int, int], training: int, test: int) -> str | None:
-    """A note if the numbers of examples to train and to test with are not those of the published data set."""
-    if (training, test) == published:
-        return None
-    return (
-        f"{training:,} training and {test:,} test examples, where {published[0]:,} and {published[1]:,} were published"
-    )
 
 
 _QNLI = _Task("QNLI", ("question", "sentence"), (104_743, 5_463), ("QNLI", "QNLIv2.zip", "QNLI.zip", "qnli.zip"))

@@ -16,7 +16,7 @@ from torchvision.transforms import functional
 
 from lerac_fast.experiments.data.examples import Batch, Examples
 from lerac_fast.experiments.data.image_augmentation import CROP_COLUMNS, Crop, Draws
-from lerac_fast.experiments.data.source import Request, draw, draw_test
+from lerac_fast.experiments.data.source import Parts, Request, Task, draw, draw_test
 from lerac_fast.experiments.errors import ExperimentError
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
@@ -99,10 +99,26 @@ class ImageFiles(Examples):
         return as_tensor(functional.hflip(image) if crop.mirrored else image)
 
 
-def split(train: ImageFiles, test: ImageFiles, request: Request) -> tuple[ImageFiles, ImageFiles, ImageFiles]:
-    """The images to train, to validate and to test with."""
+def image_parts(
+    train: ImageFiles,
+    test: ImageFiles,
+    classes: int,
+    request: Request,
+    source: str,
+    note: str | None,
+    task: Task = "classification",
+) -> Parts:
+    """A data set of images in files, split."""
     chosen, held_out = draw(len(train), request)
-    return train.take(chosen, request.image_seed), train.take(held_out), test.take(draw_test(len(test), request))
+    return Parts(
+        task=task,
+        classes=classes,
+        train=train.take(chosen, request.image_seed),
+        validation=train.take(held_out),
+        test=test.take(draw_test(len(test), request)),
+        source=source,
+        note=note,
+    )
 
 
 def list_images(folder: Path, classes: Sequence[str], within: str = "") -> tuple[list[str], Tensor]:

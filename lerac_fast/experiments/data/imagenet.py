@@ -4,7 +4,7 @@ these classes."""
 from pathlib import Path
 
 from lerac_fast.experiments.data.download import find
-from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, list_folders, list_images, split
+from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, image_parts, list_folders, list_images
 from lerac_fast.experiments.data.notes import join_notes, size_note
 from lerac_fast.experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
 from lerac_fast.experiments.data.tiny_imagenet import FOLDER as TINY_IMAGENET_FOLDER
@@ -28,22 +28,14 @@ def _find() -> Path:
     return folder
 
 
-def _parts(folder: Path, wnids: list[str], published: tuple[int, int] | None, note: str, request: Request) -> Parts:
+def _parts(folder: Path, wnids: list[str], published: tuple[int, int] | None, about: str, request: Request) -> Parts:
     """The images of these classes."""
     train, test = (
         ImageFiles(folder / part, *list_images(folder / part, wnids), Framing.usual(request.image_size or _SIDE))
         for part in ("train", "val")
     )
-    train_part, validation, test_part = split(train, test, request)
-    return Parts(
-        task="classification",
-        classes=len(wnids),
-        train=train_part,
-        validation=validation,
-        test=test_part,
-        source=str(folder),
-        note=join_notes(note, None if published is None else size_note(published, len(train), len(test))),
-    )
+    note = join_notes(about, None if published is None else size_note(published, len(train), len(test)))
+    return image_parts(train, test, len(wnids), request, str(folder), note)
 
 
 def _load(request: Request) -> Parts:

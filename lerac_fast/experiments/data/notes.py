@@ -7,10 +7,7 @@ def join_notes(*notes: str | None) -> str | None:
 
 
 def size_note(published: tuple[int, int], train: int, test: int) -> str | None:
-    """A note if the numbers of images to train and to test with are not those of the published data set."""
+    """A note if the numbers of examples to train and to test with are not those of the published data set."""
     if (train, test) == published:
         return None
-    return (
-        f"{train:,} training and {test:,} test images are on this machine, where {published[0]:,} and {published[1]:,} "
-        "were published"
-    )
+    return f"{train:,} training and {test:,} test examples, where {published[0]:,} and {published[1]:,} were published"

@@ -6,7 +6,7 @@ import torch
 
 from lerac_fast.experiments.data.archives import Files, unpack
 from lerac_fast.experiments.data.download import find, find_or_download
-from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, list_files, list_images, split
+from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, image_parts, list_files, list_images
 from lerac_fast.experiments.data.notes import join_notes, size_note
 from lerac_fast.experiments.data.source import DataSet, Parts, Request, cache_folder
 from lerac_fast.experiments.errors import ExperimentError
@@ -36,16 +36,8 @@ def _load(request: Request) -> Parts:
     names, labels = list_images(folder / "train", wnids, within="images")
     train = ImageFiles(folder / "train", names, labels, Framing.whole(_SIDE))
     test = _test_images(folder, wnids)
-    train_part, validation, test_part = split(train, test, request)
-    return Parts(
-        task="classification",
-        classes=len(wnids),
-        train=train_part,
-        validation=validation,
-        test=test_part,
-        source=str(folder),
-        note=join_notes(_SPLIT_NOTE, size_note(_PUBLISHED, len(train), len(test))),
-    )
+    note = join_notes(_SPLIT_NOTE, size_note(_PUBLISHED, len(train), len(test)))
+    return image_parts(train, test, len(wnids), request, str(folder), note)
 
 
 def _test_images(folder: Path, wnids: list[str]) -> ImageFiles:

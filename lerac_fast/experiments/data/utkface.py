@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from lerac_fast.experiments.data.download import find
-from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, list_files, split
+from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, image_parts, list_files
 from lerac_fast.experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
 from lerac_fast.experiments.errors import ExperimentError
 
@@ -29,10 +29,8 @@ def _load(request: Request) -> Parts:
     images = ImageFiles(folder, names, ages, Framing.whole(request.image_size or _SIDE))
     order = torch.randperm(len(names), generator=torch.Generator().manual_seed(_SPLIT_SEED))
     tested = round(_TEST_SHARE * len(names))
-    train, validation, test = split(images.take(order[tested:]), images.take(order[:tested]), request)
-    return Parts(
-        task="regression", classes=1, train=train, validation=validation, test=test, source=str(folder), note=_NOTE
-    )
+    train, test = images.take(order[tested:]), images.take(order[:tested])
+    return image_parts(train, test, 1, request, str(folder), _NOTE, "regression")
 
 
 def _age(path: Path) -> float:

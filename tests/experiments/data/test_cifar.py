@@ -82,7 +82,7 @@ def test_cifar10(folder: Path) -> None:
     parts = CIFAR10.load(Request())
     assert (parts.task, parts.classes, parts.source) == ("classification", 10, str(batches))
     assert (len(parts.train), len(parts.validation), len(parts.test)) == (90, 10, 10)
-    assert parts.note == "100 training and 10 test images are on this machine, where 50,000 and 10,000 were published"
+    assert parts.note == "100 training and 10 test examples, where 50,000 and 10,000 were published"
     loaded = load_all(parts)
     first = loaded["test"][0]
     assert isinstance(first.inputs, torch.Tensor)

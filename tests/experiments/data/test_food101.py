@@ -39,7 +39,7 @@ def test_food101(folder: Path) -> None:
     parts = FOOD_101.load(Request(image_size=28))
     assert (parts.task, parts.classes, parts.source) == ("classification", 2, str(folder))
     assert (len(parts.train), len(parts.validation), len(parts.test)) == (18, 2, 4)
-    assert parts.note == "20 training and 4 test images are on this machine, where 75,750 and 25,250 were published"
+    assert parts.note == "20 training and 4 test examples, where 75,750 and 25,250 were published"
     for part in load_all(parts).values():
         for batch in part:
             assert isinstance(batch.inputs, torch.Tensor)

@@ -35,7 +35,7 @@ def test_imagenet(folder: Path) -> None:
     assert (parts.task, parts.classes, parts.source) == ("classification", 6, str(folder))
     assert (len(parts.train), len(parts.validation), len(parts.test)) == (27, 3, 6)
     assert "official validation part" in str(parts.note)
-    assert "30 training and 6 test images are on this machine, where 1,281,167 and 50,000" in str(parts.note)
+    assert "30 training and 6 test examples, where 1,281,167 and 50,000" in str(parts.note)
     for part in load_all(parts).values():
         for batch in part:
             assert isinstance(batch.inputs, torch.Tensor)

@@ -43,7 +43,7 @@ def test_tiny_imagenet(folder: Path) -> None:
     assert (parts.task, parts.classes, parts.source) == ("classification", 3, str(folder))
     assert (len(parts.train), len(parts.validation), len(parts.test)) == (27, 3, 6)
     assert "official validation part" in str(parts.note)
-    assert "30 training and 6 test images are on this machine, where 100,000 and 10,000" in str(parts.note)
+    assert "30 training and 6 test examples, where 100,000 and 10,000" in str(parts.note)
     # The shade of an image tells its class. Classes are numbered in the order of their ids.
     shades = {0: 80, 1: 0, 2: 160}
     for part in load_all(parts).values():

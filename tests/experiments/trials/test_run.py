@@ -428,9 +428,9 @@ def test_torchrun_trains_together(tmp_path: Path) -> None:
     assert records[3]["sizes"]["train"] == 90
 
 
-def test_torchrun_goes_on_within_an_epoch(tmp_path: Path) -> None:
+def test_torchrun_goes_on_within_an_epoch(tmp_path: Path, random_trial: Trial) -> None:
     """Killed in the second epoch, after the second checkpoint in it; with dropout, drawn by each process for itself."""
-    trial = replace(digits_trial("cbs+lerac", batch_size=2, epochs=2), model="lenet")
+    trial = replace(random_trial, regime="cbs+lerac", settings=replace(random_trial.settings, batch_size=2, epochs=2))
     undisturbed, killed = planned(tmp_path / "undisturbed", trial), planned(tmp_path / "killed", trial)
     script = tmp_path / "script.py"
     script.write_text(
@@ -456,8 +456,7 @@ def test_torchrun_goes_on_within_an_epoch(tmp_path: Path) -> None:
     assert torchrun(str(script), str(killed), str(45 + 40)).returncode != 0  # 45 steps are an epoch
     path = TrialFolder(killed, trial).checkpoint_path
     assert torch.load(path, weights_only=True)["steps_done"] == 45 + 32
-    alone = subprocess.run([sys.executable, str(script), str(killed), "0"], check=False, capture_output=True)
-    assert alone.returncode == 1
+    assert run(killed) == 1
     assert "written by 2 processes in the middle of an epoch" in record_of(killed, trial)["error"]
     TrialFolder(killed, trial).record_path.unlink()
     done = torchrun(str(script), str(killed), "0")
