@@ -186,4 +186,22 @@ def _summary(manifest: Manifest) -> Table:
         regimes = ", ".join(dict.fromkeys(trial.regime for trial in trials))
         seeds = len({trial.seed for trial in trials})
         table.add_row(model, data, regimes, str(seeds), str(max(trial.settings.epochs for trial in trials)))
+    table.caption = _unusual(manifest) or None
     return table
+
+
+def _unusual(manifest: Manifest) -> str:
+    """The options of the protocol that are not the usual ones: given, or a preset's own."""
+    usual = asdict(Protocol())
+    values = {name: list(dict.fromkeys(getattr(trial.protocol, name) for trial in manifest)) for name in usual}
+    return "; ".join(
+        f"{name.replace('_', '-')}: {' or '.join(map(_shown, found))}"
+        for name, found in values.items()
+        if found != [usual[name]]
+    )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -93,6 +93,17 @@ def test_presets_of_data_parameters_train_as_their_paper() -> None:
     assert not any(trial.protocol.augment_images for trial in PRESETS["table2"]())
 
 
+def test_what_is_unusual_about_a_plan_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(tmp_path / "usual"), *TWO]) == 0
+    assert "stop-patience" not in capsys.readouterr().out
+    assert main(["plan", str(tmp_path / "given"), *TWO, "--sigma-bounds", "0.05", "20", "--stop-patience", "None"]) == 0
+    assert "stop-patience: None; sigma-bounds: 0.05 20" in " ".join(capsys.readouterr().out.split())
+    assert main(["plan", str(tmp_path / "noise"), "--preset", "dcl-table2"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "schedule: steps; milestones: 0.9524; stop-patience: None; label-noise: 0.2 or 0.4 or 0.8;" in printed
+    assert "noise-free: False or True" in printed
+
+
 def test_presets_can_be_shortened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["plan", str(tmp_path), "--preset", "table5", "--epochs", "2", "--train-examples", "50", "--seeds", "1"]
     assert main([*args, "--regimes", "lerac", "luck"]) == 1
