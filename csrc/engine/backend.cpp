@@ -25,6 +25,11 @@ void choose_backend(c10::DeviceType type, std::optional<Backend> backend) {
   backends(type).chosen = std::move(backend);
 }
 
+bool is_asynchronous(c10::DeviceType type) {
+  const Backend* backend = find_backend(type);
+  return backend != nullptr && backend->asynchronous;
+}
+
 bool has_compiled_backend(c10::DeviceType type) { return backends(type).compiled.has_value(); }
 
 RegisterBackend::RegisterBackend(c10::DeviceType type, Backend backend) {

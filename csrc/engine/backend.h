@@ -24,6 +24,9 @@ const Backend* find_backend(c10::DeviceType type);
 // From the next step on; nothing, to go back to the compiled one.
 void choose_backend(c10::DeviceType type, std::optional<Backend> backend);
 
+// Whether there is a backend for a device type, to whose devices work is queued.
+bool is_asynchronous(c10::DeviceType type);
+
 bool has_compiled_backend(c10::DeviceType type);
 
 struct RegisterBackend {

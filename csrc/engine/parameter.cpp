@@ -139,8 +139,7 @@ std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject*
 bool is_device_number(const at::Tensor& number, at::Device device) {
   if (number.device() != device || number.numel() != 1) return false;
   if (number.scalar_type() != at::kFloat && number.scalar_type() != at::kDouble) return false;
-  const Backend* backend = find_backend(device.type());
-  return backend != nullptr && backend->asynchronous;
+  return is_asynchronous(device.type());
 }
 
 DeviceNumber device_number(const at::Tensor& number) {

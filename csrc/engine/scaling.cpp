@@ -9,20 +9,11 @@ namespace lerac_fast::engine {
 
 namespace py = pybind11;
 
-namespace {
-
-bool is_asynchronous(at::Device device) {
-  const Backend* backend = find_backend(device.type());
-  return backend != nullptr && backend->asynchronous;
-}
-
-} // namespace
-
 Scaling::Number Scaling::parse(py::handle object, double absent) {
   if (object.is_none()) return {absent, {}};
   if (!THPVariable_Check(object.ptr())) return {object.cast<double>(), {}};
   const at::Tensor& tensor = THPVariable_Unpack(object.ptr());
-  if (!is_asynchronous(tensor.device())) return {tensor.item().toDouble(), {}};
+  if (!is_asynchronous(tensor.device().type())) return {tensor.item().toDouble(), {}};
   return {std::nullopt, tensor};
 }
 

@@ -168,7 +168,7 @@ Step::Count Step::read_count(const Parameter& parameter, const std::optional<Sta
   } else {
     count.value = before != nullptr ? step_count(*before) + 1 : 1;
     // By torch's own rule, and where the device alone knows whether a step counts.
-    count.by_device = find_backend(device.type())->asynchronous &&
+    count.by_device = is_asynchronous(device.type()) &&
                       (scaling_.is_read_by(device) || parameter.group.flag_or_false(GroupField::kCapturable) ||
                        (before == nullptr && parameter.group.flag_or_false(GroupField::kFused)));
   }
@@ -218,8 +218,8 @@ bool Step::is_capturing(at::Device device) {
   for (const auto& [known, capturing] : capturing_) {
     if (known == device) return capturing;
   }
-  const Backend& backend = *find_backend(device.type());
-  return capturing_.emplace_back(device, backend.asynchronous && backend.is_capturing(device)).second;
+  const bool capturing = is_asynchronous(device.type()) && find_backend(device.type())->is_capturing(device);
+  return capturing_.emplace_back(device, capturing).second;
 }
 
 PyObject* Step::state_dict_of(PyObject* param) {

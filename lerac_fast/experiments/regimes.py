@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
@@ -17,7 +18,7 @@ from lerac_fast import CBS, DataParameters, LeRaC
 from lerac_fast.curricula.detection import TemperedAnchors
 from lerac_fast.curricula.sites import Where
 from lerac_fast.curricula.snr import signal_to_noise, snr_ratios
-from lerac_fast.experiments.data.examples import Batch, Inputs
+from lerac_fast.experiments.data.examples import Batch, Examples, Inputs
 from lerac_fast.experiments.data.source import Parts
 from lerac_fast.experiments.distributed import Ranks
 from lerac_fast.experiments.errors import ExperimentError
@@ -59,6 +60,10 @@ class Part:
     decides_rates = False
     """Whether it takes the place of the decay of the trial's protocol."""
 
+    def agree(self, ranks: Ranks) -> None:
+        """Goes on from what the first rank has measured. Called once all are built: while they are, one might wait for
+        another that has failed."""
+
     def on_batch(self, batch: Batch) -> Batch:
         """The batch to train with."""
         return batch
@@ -84,6 +89,15 @@ class Part:
     def trace(self) -> dict[str, float]:
         """What is recorded of it after each epoch."""
         return {}
+
+    def wrong_found(self, examples: Examples, wrong: Tensor) -> float | None:  # noqa: ARG002
+        """The share of the wrong labels, of which there are some, that it has found out by itself; None if it does not
+        look for them.
+
+        Args:
+            wrong: which labels of the training examples are, bool [N].
+        """
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to go on."""
@@ -113,12 +127,19 @@ class LeRaCPart(Part):
     @classmethod
     def from_snr(cls, setup: Setup) -> Part:
         """Initial rates as the measured signal-to-noise ratio falls, down to `min_lr` at the last layer."""
-        # As LeRaC.from_snr, but measured by one rank: the others might find other last digits, and drift apart.
         settings, groups = setup.trial.settings, setup.optimizer.param_groups
         signals = signal_to_noise(setup.model, setup.first_inputs(SNR_EXAMPLES), groups)
-        ratios = setup.ranks.decide(snr_ratios(signals, groups, settings.min_lr / settings.lr))
+        ratios = snr_ratios(signals, groups, settings.min_lr / settings.lr)
         initial_lrs = [settings.lr * ratio for ratio in ratios]
         return cls(LeRaC(setup.optimizer, setup.steps(settings.lerac_epochs), initial_lrs=initial_lrs))
+
+    def agree(self, ranks: Ranks) -> None:
+        # A signal-to-noise ratio may differ in its last digits from rank to rank, and the weights would drift apart.
+        groups = self.scheduler.optimizer.param_groups
+        state, lrs = ranks.decide((self.scheduler.state_dict(), [group["lr"] for group in groups]))
+        self.scheduler.load_state_dict(state)
+        for group, lr in zip(groups, lrs, strict=True):
+            group["lr"] = lr
 
     def on_step(self) -> None:
         self.scheduler.step()
@@ -226,6 +247,15 @@ class DataParametersPart(Part):
 
     def on_mode(self, training: bool) -> None:
         self.criterion.train(training)
+
+    def wrong_found(self, examples: Examples, wrong: Tensor) -> float | None:
+        """By the highest temperatures, as many as there are wrong labels."""
+        table = self.criterion.instance_log_sigma
+        if table is None or examples.labels is None:
+            return None
+        numbers = torch.arange(len(examples), device=table.device)
+        sigma = self.criterion.sigma(examples.labels.to(table.device), numbers).cpu()
+        return float(wrong[sigma.topk(int(wrong.sum())).indices].double().mean())
 
     def state_dict(self) -> dict[str, Any]:
         return self.criterion.state_dict()

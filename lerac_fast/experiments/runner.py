@@ -38,7 +38,11 @@ STEPS_TO_AGREE = 32
 """How often several processes ask the first one whether a checkpoint is due: the answer costs each of them a wait."""
 
 
-class Diverged(ExperimentError):
+class Unanimous(ExperimentError):
+    """What all ranks find wrong alike, so that they can go on with the next trial together."""
+
+
+class Diverged(Unanimous):
     """The loss is infinite or not a number."""
 
 
@@ -61,6 +65,8 @@ class Machine:
 
 class Runner:
     """Trains one trial. Raises what goes wrong; nothing is recorded then but the last checkpoint.
+
+    Building and `resume` wait for no other rank, so that one that fails there keeps none waiting; `run` does.
 
     Args:
         parts: of the trial's data set, right labels.
@@ -106,14 +112,17 @@ class Runner:
         self.saved = time.monotonic()
 
     def run(self, folder: TrialFolder) -> dict[str, Any]:
-        """Trains to the end, from the last checkpoint if there is one, and returns the record.
+        """Trains to the end and returns the record.
 
         Raises:
             Diverged: the loss is not finite.
-            ExperimentError: the checkpoint is damaged.
+            Unanimous: the ranks start from different steps.
             OSError: a checkpoint cannot be written.
         """
-        self._resume(folder)
+        if len(set(done := self.ranks.gather(self.steps_done))) > 1:
+            raise Unanimous(f"the processes find different checkpoints, of the steps {done}: {folder.path}")
+        for part in self.regime_parts:
+            part.agree(self.ranks)
         self.wrapped = self.ranks.wrap(self.model)
         self.saved = time.monotonic()
         logs = self.machine.tensorboard if self.ranks.first else None
@@ -218,10 +227,12 @@ class Runner:
         even = min(size, len(order) // self.ranks.count * self.ranks.count)  # the same share for every rank
         batches = [order[i * size : i * size + even] for i in range(first, self.steps_per_epoch)]
         mix = self.parts.mix if self.regime.mixes and self.trial.protocol.augment else None
-        for step, loaded in enumerate(self._load(self.parts.train, batches), self.steps_done):
-            mixer = torch.Generator().manual_seed(_derived(f"mix {step}, rank {self.ranks.rank}", self.trial.seed))
-            batch = loaded if mix is None else mix(loaded, mixer)
-            yield batch.to(self.ranks.device)
+        for step, batch in enumerate(self._load(self.parts.train, batches), self.steps_done):
+            if mix is None:
+                yield batch.to(self.ranks.device)
+            else:
+                seed = _derived(f"mix {step}, rank {self.ranks.rank}", self.trial.seed)
+                yield mix(batch, torch.Generator().manual_seed(seed)).to(self.ranks.device)
 
     def _evaluate(self, examples: Examples) -> Outcome:
         self._set_mode(training=False)
@@ -289,6 +300,7 @@ class Runner:
     def _state(self) -> dict[str, Any]:
         device = self.ranks.device
         own = {
+            "device": device.type,
             "losses": torch.stack(self.losses).cpu() if self.losses else None,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
@@ -305,11 +317,13 @@ class Runner:
             "ranks": self.ranks.gather(own),
         }
 
-    def _resume(self, folder: TrialFolder) -> None:
+    def resume(self, folder: TrialFolder) -> None:
+        """Goes on from the last checkpoint, if there is one.
+
+        Raises:
+            ExperimentError: it is damaged, or another trial's.
+        """
         state = folder.load_checkpoint()
-        done = self.ranks.gather(None if state is None else state.get("steps_done"))
-        if len(set(done)) > 1:
-            raise ExperimentError(f"the processes find different checkpoints, of the steps {done}: {folder.path}")
         if state is None:
             return
         try:
@@ -321,33 +335,35 @@ class Runner:
                 self.decay.load_state_dict(state["decay"])
             self.history = History(**state["history"])
             self.best, self.steps_done = state["best"], state["steps_done"]
-            self._resume_epoch(state["ranks"], state["seconds"], folder)
+            self._resume_epoch(state["ranks"], state["seconds"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ExperimentError(
                 f"{folder.checkpoint_path} is no checkpoint of this trial ({error}): remove it to start anew"
             ) from error
         self.history.resumed += 1
 
-    def _resume_epoch(self, ranks: list[dict[str, Any]], seconds: float, folder: TrialFolder) -> None:
+    def _resume_epoch(self, ranks: list[dict[str, Any]], seconds: float) -> None:
         """Goes on in the middle of an epoch, if the checkpoint is from there."""
         if ranks[0]["losses"] is None:
             return
-        if len(ranks) != self.ranks.count:
-            raise ExperimentError(
-                f"{folder.checkpoint_path} was written by {len(ranks)} processes in the middle of an epoch, and these "
-                f"are {self.ranks.count}: go on with {len(ranks)}, or remove it to start anew"
-            )
-        own = ranks[self.ranks.rank]
-        self.losses = [*own["losses"].to(self.ranks.device)]
         self.seconds = seconds
-        torch.set_rng_state(own["random"])
-        if self.ranks.device.type == "cuda":
-            torch.cuda.set_rng_state(own["random_cuda"], self.ranks.device)
+        device = self.ranks.device
+        if len(ranks) == self.ranks.count and ranks[0]["device"] == device.type:
+            own = ranks[self.ranks.rank]
+            losses = own["losses"]
+            torch.set_rng_state(own["random"])
+            if device.type == "cuda":
+                torch.cuda.set_rng_state(own["random_cuda"], device)
+        else:  # the numbers of other processes than those would be others in any case
+            losses = torch.stack([rank["losses"] for rank in ranks]).mean(dim=0)
+            _seed(f"step {self.steps_done}, rank {self.ranks.rank}", self.trial.seed)
+        self.losses = [*losses.to(device)]
 
     def _record(self, tested: Outcome) -> dict[str, Any]:
         described = describe(self.history, self.task, tested, self.parts, self.model, self.optimizer)
         if self.corrupt is not None:
-            described["result"]["wrong_found"] = self._wrong_found()
+            found = (part.wrong_found(self.parts.train, self.corrupt) for part in self.regime_parts)
+            described["result"]["wrong_found"] = next((share for share in found if share is not None), None)
         return {
             "status": DONE,
             **described,
@@ -356,18 +372,6 @@ class Runner:
             "device": self.ranks.device.type,
             "environment": environment(),
         }
-
-    def _wrong_found(self) -> float | None:
-        """The share of wrong labels among the examples of the highest temperatures, as many as there are wrong ones."""
-        assert self.corrupt is not None
-        for part in self.regime_parts:
-            criterion = getattr(part, "criterion", None)
-            if criterion is not None and criterion.num_instances is not None:
-                indices = torch.arange(len(self.parts.train), device=self.ranks.device)
-                assert self.parts.train.labels is not None
-                sigma = criterion.sigma(self.parts.train.labels.to(self.ranks.device), indices).cpu()
-                return float(self.corrupt[sigma.topk(int(self.corrupt.sum())).indices].double().mean())
-        return None
 
 
 def _optimizer(trial: Trial, groups: list[dict[str, Any]]) -> Optimizer:

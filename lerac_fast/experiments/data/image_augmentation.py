@@ -3,13 +3,11 @@
 Saxena et al. train so, by the code they published. Croitoru et al. do not augment images (section 4.2).
 """
 
-import math
-from typing import NamedTuple
-
 import numpy as np
 import torch
-import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms import RandomResizedCrop, functional
 
 from lerac_fast.experiments.data.examples import Batch, TensorExamples
 
@@ -19,9 +17,6 @@ AREA = 0.08, 1.0
 """The shares of a photograph that are cut out."""
 RATIO = 3 / 4, 4 / 3
 """Their width to their height."""
-
-CROP_COLUMNS = 5
-"""How many numbers a crop takes: for its share, ratio, two places and the mirror."""
 
 
 class Draws:
@@ -49,54 +44,45 @@ class Draws:
 class AugmentedImages(TensorExamples):
     """Small images in memory, shifted by up to an eighth of their sides, and half of them mirrored.
 
-    What comes into an image from beyond its border is 0: the mean colour, as images are normalised.
+    Args:
+        border: what comes in from beyond an image, float [1, C, 1, 1].
     """
 
-    def __init__(self, inputs: Tensor, targets: Tensor, seed: int) -> None:
+    def __init__(self, inputs: Tensor, targets: Tensor, border: Tensor, seed: int) -> None:
         super().__init__(inputs, targets)
+        self._border = border
         self._draws = Draws(seed, len(targets), 3)
 
     def __getitems__(self, indices: list[int]) -> Batch:
         batch = super().__getitems__(indices)
         assert isinstance(batch.inputs, Tensor)
-        return batch._replace(inputs=shifted_and_mirrored(batch.inputs, self._draws.of(self.epoch, indices)))
+        drawn = self._draws.of(self.epoch, indices)
+        return batch._replace(inputs=shifted_and_mirrored(batch.inputs, self._border, drawn))
 
 
-def shifted_and_mirrored(images: Tensor, drawn: Tensor) -> Tensor:
+def shifted_and_mirrored(images: Tensor, border: Tensor, drawn: Tensor) -> Tensor:
     """Images [B, C, H, W] by numbers from 0 to 1 [B, 3]: for the shift down, to the right, and the mirror."""
-    height, width = images.shape[2:]
-    margins = round(MARGIN * height), round(MARGIN * width)
-    padded = F.pad(images, (margins[1], margins[1], margins[0], margins[0]))
-    tops, lefts = (
-        (number * (2 * margin + 1)).long().unsqueeze(1)
-        for number, margin in zip(drawn.unbind(1)[:2], margins, strict=True)
-    )
+    count, channels, height, width = images.shape
+    above, beside = round(MARGIN * height), round(MARGIN * width)
+    padded = border.expand(count, channels, height + 2 * above, width + 2 * beside).clone()
+    padded[:, :, above : above + height, beside : beside + width] = images
+    tops, lefts = ((drawn[:, i] * (2 * margin + 1)).long().unsqueeze(1) for i, margin in enumerate((above, beside)))
     columns = torch.arange(width)
     mirrored = (drawn[:, 2] < 0.5).unsqueeze(1)
     rows, columns = tops + torch.arange(height), lefts + torch.where(mirrored, columns.flip(0), columns)
-    numbers = torch.arange(len(images)).view(-1, 1, 1)
+    numbers = torch.arange(count).view(-1, 1, 1)
     return padded.permute(0, 2, 3, 1)[numbers, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
 
 
-class Crop(NamedTuple):
-    """What is cut out of a photograph, in pixels, and whether it is mirrored then."""
+def cut_and_mirrored(image: Image.Image, size: int, generator: tuple[int, int, int]) -> Image.Image:
+    """A part of a photograph, scaled to a square of `size` pixels, and half of them mirrored.
 
-    top: int
-    left: int
-    height: int
-    width: int
-    mirrored: bool
-
-    @classmethod
-    def drawn(cls, height: int, width: int, numbers: list[float]) -> "Crop":
-        """Of a photograph of this size, by `CROP_COLUMNS` numbers from 0 to 1.
-
-        As Szegedy et al. (2015), a share and a ratio; where both together do not fit, the ratio gives way.
-        """
-        share, ratio, down, right, mirror = numbers
-        area = height * width * (AREA[0] + share * (AREA[1] - AREA[0]))
-        proportion = math.exp(math.log(RATIO[0]) + ratio * math.log(RATIO[1] / RATIO[0]))
-        cut_height = min(height, max(1, round(math.sqrt(area / proportion))))
-        cut_width = min(width, max(1, round(math.sqrt(area * proportion))))
-        top, left = int(down * (height - cut_height + 1)), int(right * (width - cut_width + 1))
-        return cls(top, left, cut_height, cut_width, mirror < 0.5)
+    Args:
+        generator: what decides: a seed, the epoch, and the number of the example.
+    """
+    with torch.random.fork_rng(devices=()):  # torchvision draws from the generator of the process
+        torch.default_generator.manual_seed(int(np.random.default_rng(generator).integers(2**63)))
+        top, left, height, width = RandomResizedCrop.get_params(image, AREA, RATIO)
+        mirrored = bool(torch.rand(()) < 0.5)
+    image = functional.resized_crop(image, top, left, height, width, [size, size])
+    return functional.hflip(image) if mirrored else image

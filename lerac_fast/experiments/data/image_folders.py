@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms import functional
 
 from lerac_fast.experiments.data.examples import Batch, Examples
-from lerac_fast.experiments.data.image_augmentation import CROP_COLUMNS, Crop, Draws
+from lerac_fast.experiments.data.image_augmentation import cut_and_mirrored
 from lerac_fast.experiments.data.source import Parts, Request, Task, draw, draw_test
 from lerac_fast.experiments.errors import ExperimentError
 
@@ -66,7 +66,7 @@ class ImageFiles(Examples):
         self.names: NDArray[np.bytes_] = np.array([os.fsencode(name) for name in names], dtype=np.bytes_)
         self.framing = framing
         self.targets = targets
-        self._draws = None if augment_seed is None else Draws(augment_seed, len(names), CROP_COLUMNS)
+        self._augment_seed = augment_seed
 
     def __len__(self) -> int:
         return len(self.names)
@@ -91,12 +91,10 @@ class ImageFiles(Examples):
             content = path.read_bytes()
         except OSError as error:
             raise ExperimentError(f"cannot read {path}: {error}") from error
-        image, size = decode(content, path), [self.framing.size]
-        if self._draws is None:
-            return as_tensor(functional.center_crop(functional.resize(image, [self.framing.shorter]), size))
-        crop = Crop.drawn(image.height, image.width, self._draws.of(self.epoch, [index])[0].tolist())
-        image = functional.resized_crop(image, crop.top, crop.left, crop.height, crop.width, size * 2)
-        return as_tensor(functional.hflip(image) if crop.mirrored else image)
+        image, size = decode(content, path), self.framing.size
+        if self._augment_seed is not None:
+            return as_tensor(cut_and_mirrored(image, size, (self._augment_seed, self.epoch, index)))
+        return as_tensor(functional.center_crop(functional.resize(image, [self.framing.shorter]), [size]))
 
 
 def image_parts(

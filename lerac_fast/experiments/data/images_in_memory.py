@@ -23,7 +23,8 @@ def in_memory(data: ImageData, request: Request, classes: int) -> Parts:
     def training_examples() -> TensorExamples:
         if request.image_seed is None:
             return examples(train)
-        return AugmentedImages(_normalised(train.images, mean, deviation), train.labels, request.image_seed)
+        black = _normalised(torch.zeros_like(mean), mean, deviation)
+        return AugmentedImages(_normalised(train.images, mean, deviation), train.labels, black, request.image_seed)
 
     return Parts(
         task="classification",

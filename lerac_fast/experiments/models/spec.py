@@ -17,25 +17,32 @@ from lerac_fast.experiments.errors import ExperimentError
 @dataclass(frozen=True)
 class Settings:
     """How a model is trained, as in Table 1 of Croitoru et al. Where that gives a range, the value is within it; what
-    it does not give is a choice of this library, and said so where the model is defined."""
+    it does not give is a choice of this library, and said so where the model is defined.
+
+    Attributes:
+        optimizer: Of lerac_fast.
+        lr: The base learning rate (eta), and the initial one of the first layer.
+        min_lr: The rate at which LeRaC starts the last layer (eta_n(0)).
+        batch_size: Examples per optimizer step, on all processes together.
+        epochs: The most epochs; training may end earlier, see stop-patience.
+        lerac_epochs: How many epochs LeRaC lasts (k).
+        sigma: Of CBS, at the start.
+        decay: What CBS multiplies sigma by (d).
+        cbs_every: After how many epochs it does (u).
+        momentum: Of SGD.
+        weight_decay: Of the optimizer.
+    """
 
     optimizer: Literal["SGD", "Adam", "AdamW", "Adamax"]
     lr: float
-    """eta, the base rate, and the initial one of the first layer."""
     min_lr: float
-    """eta_n(0), LeRaC's initial rate of the last layer."""
     batch_size: int
     epochs: int
     lerac_epochs: float
-    """k."""
     sigma: float = 1.0
-    """Of CBS, at the start."""
     decay: float = 0.9
-    """d, of CBS."""
     cbs_every: float = 2.0
-    """u, of CBS, in epochs."""
     momentum: float = 0.9
-    """Of SGD."""
     weight_decay: float = 0.0
 
 

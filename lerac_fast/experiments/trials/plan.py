@@ -1,8 +1,8 @@
 """The command `lerac-fast plan`: writes the manifest of an experiment."""
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import tyro
 from rich.console import Console
@@ -10,7 +10,9 @@ from rich.table import Table
 
 from lerac_fast.experiments.data.registry import DATA
 from lerac_fast.experiments.errors import ExperimentError
+from lerac_fast.experiments.given import given
 from lerac_fast.experiments.models import MODELS
+from lerac_fast.experiments.models.spec import Settings
 from lerac_fast.experiments.options import find
 from lerac_fast.experiments.regimes import REGIMES
 from lerac_fast.experiments.trials.manifest import Manifest
@@ -18,34 +20,18 @@ from lerac_fast.experiments.trials.presets import PRESETS, RUNS, trials_of
 from lerac_fast.experiments.trials.trial import Protocol, Trial
 
 
-@dataclass(frozen=True)
-class Overrides:
-    """Settings in place of those of the models, which are the paper's (Table 1) or, of small models, short ones."""
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
-    lr: float | None = None
-    """The base learning rate."""
-    min_lr: float | None = None
-    """The rate at which LeRaC starts the last layer."""
-    batch_size: int | None = None
-    """Examples per optimizer step, on all processes together."""
-    epochs: int | None = None
-    """The most epochs; training may end earlier, see stop-patience."""
-    lerac_epochs: float | None = None
-    """How many epochs LeRaC lasts (k)."""
-    sigma: float | None = None
-    """Of CBS, at the start."""
-    decay: float | None = None
-    """What CBS multiplies sigma by."""
-    cbs_every: float | None = None
-    """After how many epochs it does."""
-    momentum: float | None = None
-    """Of SGD."""
-    weight_decay: float | None = None
-    """Of the optimizer."""
 
-    def given(self) -> dict[str, Any]:
-        """Those that are."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+if TYPE_CHECKING:
+    GivenSettings: TypeAlias = dict[str, Any]
+    GivenProtocol: TypeAlias = dict[str, Any]
+else:
+    GivenSettings = given(Settings, lambda _: "if not given: the model's")
+    GivenProtocol = given(Protocol, lambda usual: f"usual: {_shown(usual)}")
 
 
 @dataclass(frozen=True)
@@ -64,8 +50,8 @@ class Plan:
     """Names of regimes: conventional and lerac, if none is given; of a preset, those of its regimes to keep."""
     seeds: int | None = None
     """How often each is trained: 5 times, if not given; of a preset, the most of its seeds to keep."""
-    settings: Annotated[Overrides, tyro.conf.arg(name="")] = field(default_factory=Overrides)
-    protocol: Annotated[Protocol, tyro.conf.arg(name="")] = field(default_factory=Protocol)
+    settings: GivenSettings = field(default_factory=dict)
+    protocol: GivenProtocol = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.preset is None and not (self.models and self.data):
@@ -99,22 +85,17 @@ class Plan:
                 self.data,
                 self.regimes or ("conventional", "lerac"),
                 range(RUNS if self.seeds is None else self.seeds),
-                self.protocol,
-                **self.settings.given(),
+                Protocol(**self.protocol),
+                **self.settings,
             )
         planned = find(PRESETS, self.preset, "preset")()
         for name in self.regimes:
             find({trial.regime: trial for trial in planned}, name, f"the regime of {self.preset}")
-        changed = {
-            f.name: getattr(self.protocol, f.name)
-            for f in fields(Protocol)
-            if getattr(self.protocol, f.name) != getattr(Protocol(), f.name)
-        }
         return [
             replace(
                 trial,
-                settings=replace(trial.settings, **self.settings.given()),
-                protocol=replace(trial.protocol, **changed),
+                settings=replace(trial.settings, **self.settings),
+                protocol=replace(trial.protocol, **self.protocol),
             )
             for trial in planned
             if (not self.regimes or trial.regime in self.regimes) and (self.seeds is None or trial.seed < self.seeds)
@@ -158,10 +139,13 @@ def check(trial: Trial) -> None:
         raise ExperimentError(
             f"milestones must be above 0 and below 1, as shares of the epochs, got {protocol.milestones}"
         )
+    steps, usual = (protocol.milestones, protocol.step_factor), Protocol()
+    if protocol.schedule != "steps" and steps != (usual.milestones, usual.step_factor):
+        raise ExperimentError(f"milestones and step_factor are for schedule=steps, and it is {protocol.schedule}")
     if not 0.0 < protocol.step_factor <= 1.0:
         raise ExperimentError(f"step_factor must be above 0 and at most 1, got {protocol.step_factor:g}")
     if protocol.augment_images and data.kind != "image":
-        raise ExperimentError(f"augment_images is for images to classify, and {trial.data} is {data.kind}")
+        raise ExperimentError(f"augment_images is for images, and {trial.data} is {data.kind}")
     if protocol.nesterov and (settings.optimizer != "SGD" or settings.momentum == 0.0):
         raise ExperimentError(
             f"nesterov is for SGD with momentum, and {trial.model} is trained by {settings.optimizer} with "
@@ -199,9 +183,3 @@ def _unusual(manifest: Manifest) -> str:
         for name, found in values.items()
         if found != [usual[name]]
     )
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, tuple):
-        return " ".join(map(_shown, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

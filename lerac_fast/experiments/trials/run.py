@@ -27,7 +27,7 @@ from lerac_fast.experiments.models import MODELS
 from lerac_fast.experiments.models.spec import ModelSpec
 from lerac_fast.experiments.options import find, require_at_least
 from lerac_fast.experiments.progress import progress_bar
-from lerac_fast.experiments.runner import Diverged, Machine, Runner
+from lerac_fast.experiments.runner import Diverged, Machine, Runner, Unanimous
 from lerac_fast.experiments.trials.manifest import Manifest
 from lerac_fast.experiments.trials.store import DONE, FAILED, UNAVAILABLE, Busy, TrialFolder
 from lerac_fast.experiments.trials.trial import Trial
@@ -57,7 +57,8 @@ class Run:
     workers: int = 0
     """Processes that load data, for data sets that are read from files."""
     checkpoint_seconds: float = 120.0
-    """The least time between two checkpoints of a trial. What is killed loses so much."""
+    """The least time between two checkpoints of a trial, which are written between steps of training. A large model's
+    take a while: give more."""
     keep_weights: bool = False
     """Keep the tested weights of every trial, as trials/ID/weights.pt."""
     tensorboard: Path | None = None
@@ -210,6 +211,7 @@ class _RunAll:
         cause: Exception = Shared()
         try:
             runner = _runner(trial, machine)
+            runner.resume(folder)
         except Exception as error:  # whatever it is, it ends this trial alone
             failed = _failure(error)
             if isinstance(error, _AcceleratorError):
@@ -219,7 +221,7 @@ class _RunAll:
         assert runner is not None
         try:
             return runner.run(folder), None
-        except Diverged as error:  # by the mean of all ranks
+        except Unanimous as error:
             return _failure(error), Shared()
         except Exception as error:
             return _failure(error), error

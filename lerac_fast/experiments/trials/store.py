@@ -80,9 +80,9 @@ class TrialFolder:
         return record
 
     def write_record(self, record: dict[str, Any]) -> None:
-        """Ends the trial. Its checkpoint is not needed any more."""
+        """Ends the trial. Its checkpoint is not needed any more if it is done, and of no use if it has diverged."""
         write_json(self.record_path, {"trial": self.trial.to_json(), **record})
-        if record["status"] == DONE:
+        if record["status"] == DONE or record.get("diverged"):
             self.checkpoint_path.unlink(missing_ok=True)
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:

@@ -14,47 +14,50 @@ Schedule = Literal["plateau", "steps", "cosine"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """What surrounds a training, whatever its model."""
+    """What surrounds a training, whatever its model.
+
+    Attributes:
+        train_examples: How many examples to draw for training and validation; None, all.
+        test_examples: How many test examples to draw; None, all.
+        image_size: Height and width of images that come in various sizes; None, the usual one of the data set.
+        schedule: How the rate falls: by 10 when the validation loss has reached a plateau, in steps at `milestones`, or
+            as half a cosine. The regime warm-up+cosine has the cosine in any case.
+        milestones: Of steps, as shares of the epochs.
+        step_factor: What a step multiplies the rate by.
+        plateau_patience: Epochs without a lower validation loss, until the rate falls.
+        stop_patience: Epochs without a better validation, until training ends; None, never. Neither counts while LeRaC
+            runs. The papers do not give their patience.
+        label_noise: The share of wrong labels, among those to train with and to validate with alike.
+        noise_free: Train with the right labels of the wrongly labelled data only: the oracle.
+        class_lr: Of data parameters: the rate of the classes' temperatures.
+        instance_lr: The rate of the examples' temperatures.
+        sigma_bounds: What temperatures are kept within; 0.05 and 20 in the authors' code.
+        warm_up_epochs: Of the regime warm-up+cosine; None, as many as LeRaC would take.
+        augment: Whether data that the paper augments (speech) is.
+        augment_images: Crop and mirror training images at random, which Croitoru et al. do not. Images in files are cut
+            as is usual for ImageNet, those in memory shifted as is usual for CIFAR.
+        nesterov: Nesterov's momentum, of SGD.
+        precision: bfloat16: forward passes under torch.autocast.
+    """
 
     train_examples: int | None = None
-    """How many examples to draw for training and validation; None, all."""
     test_examples: int | None = None
-    """How many test examples to draw; None, all."""
     image_size: int | None = None
-    """Height and width of images that come in various sizes; None, the usual one of the data set."""
     schedule: Schedule = "plateau"
-    """How the rate falls: by 10 when the validation loss has reached a plateau, in steps at `milestones`, or as half a
-    cosine. The regime warm-up+cosine has the cosine in any case."""
     milestones: tuple[float, ...] = (0.5, 0.75)
-    """Of steps, as shares of the epochs."""
     step_factor: float = 0.1
-    """What a step multiplies the rate by."""
     plateau_patience: int = 5
-    """Epochs without a lower validation loss, until the rate falls."""
     stop_patience: int | None = 15
-    """Epochs without a better validation, until training ends; None, never. Neither counts while LeRaC runs. The
-    papers do not give their patience."""
     label_noise: float = 0.0
-    """The share of wrong labels, among those to train with and to validate with alike."""
     noise_free: bool = False
-    """Train with the right labels of the wrongly labelled data only: the oracle."""
     class_lr: float = 0.1
-    """Of data parameters: the rate of the classes' temperatures."""
     instance_lr: float = 0.2
-    """The rate of the examples' temperatures."""
     sigma_bounds: tuple[float, float] | None = None
-    """What temperatures are kept within; (0.05, 20) in the authors' code."""
     warm_up_epochs: float | None = None
-    """Of the regime warm-up+cosine; None, as many as LeRaC would take."""
     augment: bool = True
-    """Whether data that the paper augments (speech) is."""
     augment_images: bool = False
-    """Crop and mirror training images at random, as is usual on CIFAR and ImageNet. Saxena et al. do, by their code;
-    Croitoru et al. do not."""
     nesterov: bool = False
-    """Nesterov's momentum, of SGD."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: forward passes under torch.autocast."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 from lerac_fast.experiments.cli import main
 from lerac_fast.experiments.models import MODELS
 from lerac_fast.experiments.trials.manifest import Manifest
+from lerac_fast.experiments.trials.store import TrialFolder
 from lerac_fast.experiments.trials.trial import Protocol, Trial
 
 
@@ -26,5 +27,17 @@ def planned(folder: Path, *trials: Trial) -> Path:
 
 
 def run(folder: Path, *options: str) -> int:
-    """`lerac-fast run`, with a checkpoint after every epoch."""
+    """`lerac-fast run`, with a checkpoint before every step."""
     return main(["run", str(folder), "--checkpoint-seconds", "0", "--device", "cpu", *options])
+
+
+def record_of(folder: Path, trial: Trial) -> dict[str, Any]:
+    record = TrialFolder(folder, trial).record()
+    assert record is not None
+    return record
+
+
+def outcome(record: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same whenever and however often a trial is run: all but times and the machine."""
+    epochs = [{k: v for k, v in epoch.items() if "seconds" not in k} for epoch in record["epochs"]]
+    return {"epochs": epochs, **{key: record[key] for key in ("trial", "status", "result", "rates", "sizes", "model")}}

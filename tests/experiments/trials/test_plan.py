@@ -93,6 +93,15 @@ def test_presets_of_data_parameters_train_as_their_paper() -> None:
     assert not any(trial.protocol.augment_images for trial in PRESETS["table2"]())
 
 
+def test_an_option_at_its_usual_value_takes_the_place_of_the_presets(tmp_path: Path) -> None:
+    args = ["plan", str(tmp_path), "--preset", "dcl-table1", "--no-augment-images", "--step-factor", "0.1"]
+    assert main([*args, "--stop-patience", "15", "--optimizer", "AdamW", "--no-nesterov"]) == 0
+    protocols = {trial.protocol for trial in Manifest.read(tmp_path)}
+    assert {(each.augment_images, each.step_factor, each.stop_patience) for each in protocols} == {(False, 0.1, 15)}
+    assert {each.schedule for each in protocols} == {"steps"}
+    assert {trial.settings.optimizer for trial in Manifest.read(tmp_path)} == {"AdamW"}
+
+
 def test_what_is_unusual_about_a_plan_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(tmp_path / "usual"), *TWO]) == 0
     assert "stop-patience" not in capsys.readouterr().out
@@ -129,12 +138,13 @@ def test_presets_can_be_shortened(tmp_path: Path, capsys: pytest.CaptureFixture[
         ((*TWO, "--stop-patience", "0"), "stop_patience must be at least 1, got 0"),
         ((*TWO, "--decay", "1.5"), "decay must be above 0 and at most 1, got 1.5"),
         ((*TWO, "--cbs-every", "0"), "cbs_every must be above 0, got 0"),
-        ((*TWO, "--milestones", "0.5", "30"), "milestones must be above 0 and below 1"),
+        ((*TWO, "--schedule", "steps", "--milestones", "0.5", "30"), "milestones must be above 0 and below 1"),
         (("--models", "ssd", "--data", "bccd", "--regimes", "lerac-snr"), "bccd: images of various sizes"),
-        ((*TWO, "--step-factor", "2"), "step_factor must be above 0 and at most 1, got 2"),
+        ((*TWO, "--step-factor", "0.2"), "milestones and step_factor are for schedule=steps, and it is plateau"),
+        ((*TWO, "--schedule", "steps", "--step-factor", "2"), "step_factor must be above 0 and at most 1, got 2"),
         (
             ("--models", "septr-small", "--data", "spoken-digits", "--augment-images"),
-            "augment_images is for images to classify, and spoken-digits is audio",
+            "augment_images is for images, and spoken-digits is audio",
         ),
         (("--models", "cvt-small", "--data", "digits", "--nesterov"), "nesterov is for SGD with momentum"),
         ((*TWO, "--nesterov", "--momentum", "0"), "by SGD with momentum 0"),

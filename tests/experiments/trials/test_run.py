@@ -1,13 +1,11 @@
 """Running trials: to the end, again, after a kill, beside others, and badly."""
 
 import errno
-import json
 import multiprocessing
 import os
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,8 @@ import pytest
 import torch
 
 from lerac_fast.experiments.data import registry
-from lerac_fast.experiments.data.audio_augmentation import mix_up
 from lerac_fast.experiments.data.examples import Batch
 from lerac_fast.experiments.data.source import DataSet, Parts, Request, Unavailable
-from lerac_fast.experiments.models import MODELS
 from lerac_fast.experiments.regimes import REGIMES
 from lerac_fast.experiments.runner import Runner
 from lerac_fast.experiments.tasks import Classification, Outcome
@@ -26,19 +22,7 @@ from lerac_fast.experiments.trials import run as runs
 from lerac_fast.experiments.trials import run_trial, store
 from lerac_fast.experiments.trials.store import TrialFolder
 from lerac_fast.experiments.trials.trial import Trial
-from tests.experiments.trials.helpers import digits_trial, planned, run
-
-
-def record_of(folder: Path, trial: Trial) -> dict[str, Any]:
-    record = TrialFolder(folder, trial).record()
-    assert record is not None
-    return record
-
-
-def outcome(record: dict[str, Any]) -> dict[str, Any]:
-    """What must be the same whenever and however often a trial is run: all but times and the machine."""
-    epochs = [{k: v for k, v in epoch.items() if "seconds" not in k} for epoch in record["epochs"]]
-    return {"epochs": epochs, **{key: record[key] for key in ("trial", "status", "result", "rates", "sizes", "model")}}
+from tests.experiments.trials.helpers import digits_trial, outcome, planned, record_of, run
 
 
 @pytest.mark.parametrize("regime", REGIMES)
@@ -237,6 +221,26 @@ def test_a_gpu_that_fails_ends_the_process(tmp_path: Path, monkeypatch: pytest.M
     assert record_of(folder, second)["status"] == "done"
 
 
+def test_what_has_diverged_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint within the epoch holds what is no number."""
+    trial, step = digits_trial(), Runner._step
+    undisturbed, folder = planned(tmp_path / "undisturbed", trial), planned(tmp_path / "runs", trial)
+    assert run(undisturbed) == 0
+    left = [7]
+
+    def fail_once(self: Runner, batch: Batch) -> torch.Tensor:
+        left[0] -= 1
+        if left[0] == 0:
+            next(self.model.parameters()).data.fill_(torch.nan)
+        return step(self, batch)
+
+    monkeypatch.setattr(Runner, "_step", fail_once)
+    assert run(folder) == 1
+    assert record_of(folder, trial)["diverged"]
+    assert run(folder, "--retry-failed") == 0
+    assert outcome(record_of(folder, trial)) == outcome(record_of(undisturbed, trial))
+
+
 @pytest.mark.parametrize("what", ["checkpoint", "record"])
 def test_a_full_disk_ends_the_trial_and_it_can_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
@@ -360,23 +364,6 @@ def test_weights_and_tensorboard_are_kept(tmp_path: Path) -> None:
     assert [*(tmp_path / "logs" / trial.id).iterdir()]
 
 
-@pytest.fixture
-def random_trial(monkeypatch: pytest.MonkeyPatch) -> Trial:
-    """A trial that draws numbers in every step: of a model with dropout, on examples that are mixed."""
-    spec, digits = MODELS["lenet"], registry.DATA["digits"]
-
-    def build(parts: Parts, folder: Path | None) -> torch.nn.Module:
-        return torch.nn.Sequential(torch.nn.Dropout(0.2), spec.build(parts, folder))
-
-    def load(request: Request) -> Parts:
-        return replace(digits.load(request), mix=partial(mix_up, classes=10))
-
-    monkeypatch.setitem(MODELS, "lenet", replace(spec, build=build))
-    monkeypatch.setitem(registry.DATA, "digits", replace(digits, load=load))
-    monkeypatch.setattr(runs, "_loaded", runs._loaded.__wrapped__)  # without what it remembers
-    return replace(digits_trial(), model="lenet")
-
-
 def test_an_interrupted_epoch_draws_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_trial: Trial
 ) -> None:
@@ -406,107 +393,3 @@ def test_loading_processes_change_nothing(tmp_path: Path, random_trial: Trial) -
     assert run(alone) == 0
     assert run(helped, "--workers", "1") == 0
     assert outcome(record_of(helped, trial)) == outcome(record_of(alone, trial))
-
-
-def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
-    """Two processes, which train one trial together."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    return subprocess.run([*launcher, *command], check=False, capture_output=True, text=True)
-
-
-def test_torchrun_trains_together(tmp_path: Path) -> None:
-    """Regimes with tensors of their own; and trials that all processes fail at, which do not end the run."""
-    good = [digits_trial("cbs+lerac"), digits_trial("dp-joint"), digits_trial("lerac-snr")]
-    bad = [digits_trial(lr=1e30), digits_trial(batch_size=15), replace(good[0], model="none")]
-    folder = planned(tmp_path, *bad, *good)
-    options = ("--device", "cpu", "--threads", "1", "--checkpoint-seconds", "0")
-    done = torchrun("-m", "lerac_fast.experiments.cli", "run", str(folder), *options)
-    records = [json.loads(TrialFolder(folder, trial).record_path.read_text()) for trial in (*bad, *good)]
-    assert [record["status"] for record in records] == ["failed"] * 3 + ["done"] * 3, done.stderr
-    assert "batch_size=15 must be a multiple of the 2 processes" in records[1]["error"]
-    assert records[3]["ranks"] == 2
-    assert records[3]["sizes"]["train"] == 90
-
-
-def test_torchrun_goes_on_within_an_epoch(tmp_path: Path, random_trial: Trial) -> None:
-    """Killed in the second epoch, after the second checkpoint in it; with dropout, drawn by each process for itself."""
-    trial = replace(random_trial, regime="cbs+lerac", settings=replace(random_trial.settings, batch_size=2, epochs=2))
-    undisturbed, killed = planned(tmp_path / "undisturbed", trial), planned(tmp_path / "killed", trial)
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import os, signal, sys\n"
-        "from dataclasses import replace\n"
-        "import torch\n"
-        "from lerac_fast.experiments.cli import main\n"
-        "from lerac_fast.experiments.models import MODELS\n"
-        "from lerac_fast.experiments.runner import Runner\n"
-        "spec, step, calls = MODELS['lenet'], Runner._step, []\n"
-        "def build(parts, folder):\n"
-        "    return torch.nn.Sequential(torch.nn.Dropout(0.2), spec.build(parts, folder))\n"
-        "MODELS['lenet'] = replace(spec, build=build)\n"
-        "def dying(self, batch):\n"
-        "    calls.append(1)\n"
-        "    if len(calls) == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return step(self, batch)\n"
-        "Runner._step = dying\n"
-        "options = ['--device', 'cpu', '--threads', '1', '--checkpoint-seconds', '0']\n"
-        "sys.exit(main(['run', sys.argv[1], *options]))\n"
-    )
-    assert torchrun(str(script), str(undisturbed), "0").returncode == 0
-    assert torchrun(str(script), str(killed), str(45 + 40)).returncode != 0  # 45 steps are an epoch
-    path = TrialFolder(killed, trial).checkpoint_path
-    assert torch.load(path, weights_only=True)["steps_done"] == 45 + 32
-    assert run(killed) == 1
-    assert "written by 2 processes in the middle of an epoch" in record_of(killed, trial)["error"]
-    TrialFolder(killed, trial).record_path.unlink()
-    done = torchrun(str(script), str(killed), "0")
-    assert done.returncode == 0, done.stderr
-    assert outcome(record_of(killed, trial)) == outcome(record_of(undisturbed, trial))
-
-
-def test_processes_validate_with_the_same_statistics(tmp_path: Path) -> None:
-    """Those of batch norm, which each process gathers from its own share of a batch."""
-    folder = planned(tmp_path / "runs", digits_trial())
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import os, sys\n"
-        "import torch\n"
-        "from lerac_fast.experiments.cli import main\n"
-        "from lerac_fast.experiments.tasks import Classification\n"
-        "evaluate, seen = Classification.evaluate, []\n"
-        "def watched(self, model, batches, count, ranks):\n"
-        "    seen.append({name: buffer.clone() for name, buffer in model.named_buffers()})\n"
-        f"    torch.save(seen, {str(tmp_path)!r} + f'/rank{{ranks.rank}}.pt')\n"
-        "    return evaluate(self, model, batches, count, ranks)\n"
-        "Classification.evaluate = watched\n"
-        f"sys.exit(main(['run', {str(folder)!r}, '--device', 'cpu', '--threads', '1']))\n"
-    )
-    done = torchrun(str(script))
-    assert done.returncode == 0, done.stderr
-    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
-    assert len(first) == 4  # three validations and the test
-    torch.testing.assert_close(first, second, rtol=0, atol=0)
-    assert any("running_mean" in name for name in first[0])
-
-
-def test_what_goes_wrong_in_one_process_of_several_is_recorded(tmp_path: Path) -> None:
-    """The others would wait for it in vain: all end, and the next run goes on with the next trial."""
-    trials = [digits_trial(), digits_trial(seed=1)]
-    folder = planned(tmp_path / "runs", *trials)
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import os, sys\n"
-        "from lerac_fast.experiments.cli import main\n"
-        "from lerac_fast.experiments.runner import Runner\n"
-        "step, calls = Runner._step, []\n"
-        "def failing(self, batch):\n"
-        "    calls.append(1)\n"
-        "    if os.environ['RANK'] == '1' and len(calls) == 7: raise RuntimeError('a damaged image')\n"
-        "    return step(self, batch)\n"
-        "Runner._step = failing\n"
-        f"sys.exit(main(['run', {str(folder)!r}, '--device', 'cpu', '--threads', '1']))\n"
-    )
-    assert torchrun(str(script)).returncode != 0
-    assert "a damaged image" in record_of(folder, trials[0])["error"]
-    assert run(folder) == 0
-    assert record_of(folder, trials[1])["status"] == "done"
