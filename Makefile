@@ -12,7 +12,7 @@ BENCH ?= optimizer_step gaussian_smooth data_parameters training_step
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo noise reproduce-small test test-gpu bench bench-gpu check-gpu-code gpu-code-interpreted gpu-code-compiled lint format types sanitize clean fashion-mnist
+.PHONY: help build demo noise reproduce-small test test-gpu bench bench-gpu check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent lint format types sanitize clean fashion-mnist
 
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
@@ -49,9 +49,10 @@ $(BUILT): $(TORCH_STAMP) $(SOURCES)
 # emulated.
 options = -C build-dir=build/$(notdir $(VENV)) -C cmake.define.LERAC_FAST_CUDA=$(1) \
   -C cmake.define.LERAC_FAST_EMULATE_CUDA=$(2)
-# Installs a variant in a folder of its own, without the finder of the editable install, beside a copy of the tests.
+# Installs a variant in a folder of its own, without the finder of the editable install, beside a copy of the tests. One
+# at a time.
 define install_variant
-	@$(PIP) --no-build-isolation --no-deps --upgrade --target build/$(1) . $(2)
+	@flock build/.lock $(PIP) --no-build-isolation --no-deps --upgrade --target build/$(1) . $(2)
 	@rm -rf build/$(1)/tests build/$(1)/benchmarks && cp -r tests benchmarks pyproject.toml build/$(1)/
 endef
 
@@ -91,7 +92,7 @@ test: $(BUILT)
 # What can be known of the GPU code without a GPU; docs/gpu.md explains it. Two things at a time, as interpreting takes one
 # processor and long.
 check-gpu-code: $(BUILT)
-	@$(MAKE) --no-print-directory -j2 --output-sync=target gpu-code-interpreted gpu-code-compiled
+	@$(MAKE) --no-print-directory -j2 --output-sync=target gpu-code-interpreted gpu-code-compiled gpu-code-absent
 
 # Triton's kernels, interpreted, run the CPU's tests; those that read numbers of the device, once more.
 gpu-code-interpreted: export TRITON_INTERPRET=1
@@ -102,16 +103,20 @@ gpu-code-interpreted:
 	  -k 'amp or (reference and float32) or tensor_learning_rate or late'
 
 # All kernels are compiled ahead of time and their machine code is inspected. The CUDA kernels, emulated on the CPU, run its
-# tests. The module without CUDA passes them, too.
+# tests.
 gpu-code-compiled: export OMP_NUM_THREADS=1
 gpu-code-compiled:
 	$(PY) -m tests.gpu_code
 	$(call install_variant,emulated,$(call options,OFF,ON))
-	$(call install_variant,cpu_only,$(call options,OFF,OFF))
 	cd build/emulated && LERAC_FAST_EMULATED_NUMBERS=host \
 	  $(abspath $(PY)) tests/run_variant.py tests/optim tests/ops -q -m 'not compiles'
 	cd build/emulated && LERAC_FAST_EMULATED_NUMBERS=device \
 	  $(abspath $(PY)) tests/run_variant.py tests/optim -q -m 'not compiles'
+
+# The module without CUDA passes them, too.
+gpu-code-absent: export OMP_NUM_THREADS=1
+gpu-code-absent:
+	$(call install_variant,cpu_only,$(call options,OFF,OFF))
 	cd build/cpu_only && $(abspath $(PY)) tests/run_variant.py tests/test_gpu_backend.py tests/test_extension.py \
 	  tests/optim/test_parity.py tests/optim/test_amp.py tests/ops/test_*smooth.py tests/ops/test_*entropy.py -q -m 'not compiles'
 

@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,22 @@ class Killed(BaseException):
     """As SIGKILL: nothing of the program runs any more."""
 
 
+def die(*_: Any) -> None:
+    raise Killed
+
+
+def on_call(patch: pytest.MonkeyPatch, owner: Any, name: str, number: int, act: Callable[..., None]) -> None:
+    """Has a function or method do something else before its `number`th call from now on."""
+    original, calls = getattr(owner, name), count(1)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == number:
+            act(*args)
+        return original(*args, **kwargs)
+
+    patch.setattr(owner, name, call)
+
+
 @pytest.mark.parametrize("regime", ["conventional", "cbs+lerac", "lerac-snr", "warm-up+cosine", "dp-joint"])
 @pytest.mark.parametrize("killed_in", ["training", "checkpoint", "checkpoint after an epoch's first", "record"])
 def test_a_killed_trial_goes_on_to_the_same_result(
@@ -56,27 +74,14 @@ def test_a_killed_trial_goes_on_to_the_same_result(
     undisturbed, killed = planned(tmp_path / "undisturbed", trial), planned(tmp_path / "killed", trial)
     assert run(undisturbed) == 0
 
-    def kill(owner: Any, name: str, when: int) -> None:
-        original, calls = getattr(owner, name), [0]
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            calls[0] += 1
-            if calls[0] == when:
-                raise Killed
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(owner, name, call)
-
+    owner, name, number = {
+        "training": (Runner, "_step", 13),  # in the third of four epochs of five steps
+        "checkpoint": (store.torch, "save", 8),  # there is one before each step
+        "checkpoint after an epoch's first": (store.torch, "save", 12),
+        "record": (TrialFolder, "write_record", 1),
+    }[killed_in]
     with monkeypatch.context() as patch:
-        monkeypatch = patch
-        if killed_in == "training":
-            kill(Runner, "_step", 13)  # in the third of four epochs of five steps
-        elif killed_in == "checkpoint":
-            kill(store.torch, "save", 8)  # there is one before each step
-        elif killed_in == "checkpoint after an epoch's first":
-            kill(store.torch, "save", 12)
-        else:
-            kill(TrialFolder, "write_record", 1)
+        on_call(patch, owner, name, number, die)
         with pytest.raises(Killed):
             run(killed)
     assert TrialFolder(killed, trial).record() is None
@@ -223,18 +228,14 @@ def test_a_gpu_that_fails_ends_the_process(tmp_path: Path, monkeypatch: pytest.M
 
 def test_what_has_diverged_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint within the epoch holds what is no number."""
-    trial, step = digits_trial(), Runner._step
+    trial = digits_trial()
     undisturbed, folder = planned(tmp_path / "undisturbed", trial), planned(tmp_path / "runs", trial)
     assert run(undisturbed) == 0
-    left = [7]
 
-    def fail_once(self: Runner, batch: Batch) -> torch.Tensor:
-        left[0] -= 1
-        if left[0] == 0:
-            next(self.model.parameters()).data.fill_(torch.nan)
-        return step(self, batch)
+    def spoil(runner: Runner, _: Batch) -> None:
+        next(runner.model.parameters()).data.fill_(torch.nan)
 
-    monkeypatch.setattr(Runner, "_step", fail_once)
+    on_call(monkeypatch, Runner, "_step", 7, spoil)
     assert run(folder) == 1
     assert record_of(folder, trial)["diverged"]
     assert run(folder, "--retry-failed") == 0
@@ -367,18 +368,10 @@ def test_weights_and_tensorboard_are_kept(tmp_path: Path) -> None:
 def test_an_interrupted_epoch_draws_the_same_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, random_trial: Trial
 ) -> None:
-    trial, step = random_trial, Runner._step
+    trial = random_trial
     undisturbed, killed = planned(tmp_path / "undisturbed", trial), planned(tmp_path / "killed", trial)
     assert run(undisturbed) == 0
-    left = [8]
-
-    def dying(self: Runner, batch: Batch) -> torch.Tensor:
-        left[0] -= 1
-        if left[0] == 0:
-            raise Killed
-        return step(self, batch)
-
-    monkeypatch.setattr(Runner, "_step", dying)
+    on_call(monkeypatch, Runner, "_step", 8, die)
     with pytest.raises(Killed):
         run(killed)
     torch.manual_seed(5)  # as another process would have it
