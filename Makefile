@@ -52,7 +52,7 @@ options = -C build-dir=build/$(notdir $(VENV)) -C cmake.define.LERAC_FAST_CUDA=$
 # Installs a variant in a folder of its own, without the finder of the editable install, beside a copy of the tests. One
 # at a time.
 define install_variant
-	@flock build/.lock $(PIP) --no-build-isolation --no-deps --upgrade --target build/$(1) . $(2)
+	@flock $(VENV)/.variants.lock $(PIP) --no-build-isolation --no-deps --upgrade --target build/$(1) . $(2)
 	@rm -rf build/$(1)/tests build/$(1)/benchmarks && cp -r tests benchmarks pyproject.toml build/$(1)/
 endef
 
@@ -113,7 +113,7 @@ gpu-code-compiled:
 	cd build/emulated && LERAC_FAST_EMULATED_NUMBERS=device \
 	  $(abspath $(PY)) tests/run_variant.py tests/optim -q -m 'not compiles'
 
-# The module without CUDA passes them, too.
+# The module without CUDA passes the CPU's tests, too.
 gpu-code-absent: export OMP_NUM_THREADS=1
 gpu-code-absent:
 	$(call install_variant,cpu_only,$(call options,OFF,OFF))

@@ -109,7 +109,7 @@ class Runner:
         self.steps_done = 0
         self.losses: list[Tensor] = []  # of the steps of this epoch
         self.seconds = 0.0  # that they took
-        self.saved = time.monotonic()
+        self.saved = time.monotonic()  # when the last checkpoint was
 
     def run(self, folder: TrialFolder) -> dict[str, Any]:
         """Trains to the end and returns the record.
@@ -124,7 +124,6 @@ class Runner:
         for part in self.regime_parts:
             part.agree(self.ranks)
         self.wrapped = self.ranks.wrap(self.model)
-        self.saved = time.monotonic()
         logs = self.machine.tensorboard if self.ranks.first else None
         with training_log(logs and logs / self.trial.id, len(self.history.epochs)) as log:
             while not self._over():
