@@ -4,15 +4,16 @@ import inspect
 import math
 import re
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 
-from lerac_fast.curricula.depth import FirstUse, Place, first_uses, parameter_places
+from lerac_fast.curricula._dataflow import FirstUse, is_vector
+from lerac_fast.curricula.depth import Place, first_uses, parameter_places, split_name
 from lerac_fast.curricula.wrappers import unwrap
 
 By: TypeAlias = str | re.Pattern[str] | Callable[[str], str | None]
@@ -44,13 +45,13 @@ def layer_groups(
     order in which the modules are registered: a parameter's depth is one more than the largest depth among
     the inputs of the operation that first uses it. Parallel branches share depths; tied weights belong to
     their earliest use. The pass costs no computation (fake tensors) unless control flow depends on values,
-    when copies of the real tensors are run; the model is left as it was. Without example inputs, the order
-    of registration stands for the depth.
+    when copies of the real tensors are run. It runs in a forked child process, so that nothing of it stays in the
+    model or in this process. Without example inputs, the order of registration stands for the depth.
 
-    A normalisation layer, and a module or parameter that is a bias alone, belongs to the layer whose output
-    it follows: in a ResNet, ``"conv1"`` holds ``conv1.weight``, ``bn1.weight`` and ``bn1.bias``. If it
-    follows several (residual sum, concatenation), the deepest; if none (the raw input), it is a layer of
-    its own.
+    A normalisation layer, and a parameter that is a bias, belongs to the layer whose output it follows: in a
+    ResNet, ``"conv1"`` holds ``conv1.weight``, ``bn1.weight`` and ``bn1.bias``. If it follows several (residual
+    sum, concatenation), the deepest; if none (the raw input), it is a layer of its own. torch's norms are known by
+    their class, others by what they do to the data: they divide it by a statistic of it, and scale or shift it.
 
     Args:
         model: on any device, the meta device included; wrappers of ``torch.compile``, DataParallel and
@@ -62,8 +63,8 @@ def layer_groups(
         by: what makes a layer.
 
             - ``"module"``: each module that owns parameters, named by its path (an LSTM is one layer, however
-              many it stacks). Parameters of the model itself form a layer with those that the same operation
-              uses, named by the first of them.
+              many it stacks). Where a module uses its parameters in several operations, as functional code and
+              lists of parameters do, each operation is a layer, named by its first parameter.
             - ``"resnet"``: the layout of the LeRaC authors: the stem, each residual block with its norms and
               shortcut, the head. Blocks are named as in torchvision, ``layer1.0``.
             - any other string, or a compiled pattern: a regular expression for the names of blocks. A block
@@ -72,20 +73,24 @@ def layer_groups(
             - a function from a parameter's name to the name of its layer, or None to group it by module.
         options: a function from a parameter's name and the parameter to further entries of its group, or
             None, such as ``lambda name, p: {"weight_decay": 0.0} if p.ndim < 2 else None``. Where the options
-            within a layer differ, it is split into groups of the same name and depth.
+            within a layer differ, it is split into groups of the same depth: the first has the name of the layer, the
+            others that of their first parameter.
 
     Returns:
-        One dict per group: ``params`` (a list in order of registration), ``name``, ``depth`` and its
-        options. ``depth`` counts the distinct depths of the layers, from 1 at the input; a layer has the
-        smallest depth of its weights, norms aside. Every trainable parameter is in exactly one group.
-        Frozen ones are in none, but count for depth. Those that the forward pass does not use come last,
-        deeper than all others, and a UserWarning names them.
+        One dict per group: ``params`` (a list in order of registration), ``name`` (no two are equal), ``depth`` and
+        its options. ``depth`` counts the distinct depths of the layers, from 1 at the input; a layer has the depth
+        at which the data enters it (of several entries the deepest: a block with a time embedding or a text lies
+        where its main path is), norms aside. Every trainable parameter is in exactly one group. Frozen ones are in
+        none, but count for depth. Those that the forward pass uses neither in evaluation nor in training mode come
+        last, deeper than all others, and a UserWarning names them.
 
     Raises:
         TypeError: an argument, or what `by` or `options` return, is of the wrong kind.
         ValueError: nothing to train, uninitialised (lazy) parameters, a pattern that matches nothing, example
-            inputs without a tensor, reserved options, or a model compiled by torch.jit.
-        RuntimeError: the forward pass fails; its own error is the cause.
+            inputs without a tensor, reserved options, a model compiled by torch.jit, or example inputs for a model
+            that is sharded (DTensors, FSDP).
+        RuntimeError: the forward pass fails (its own error is the cause) or communicates with other processes, or its
+            child process ends.
 
     Source: Croitoru et al., "Learning Rate Curriculum", Eq. 6 (the order of the layers from the input).
     """
@@ -137,9 +142,17 @@ def call_arguments(
 
 
 def _registration_order(places: Mapping[str, Place]) -> dict[str, FirstUse]:
-    """As if each parameter were used by an operation of its own, one after the other."""
-    previous = [None, *places]
-    return {name: FirstUse(i, i, after) for i, (name, after) in enumerate(zip(places, previous, strict=False), 1)}
+    """As if each module were an operation, one after the other; parameters of the model itself are one each."""
+    uses: dict[str, FirstUse] = {}
+    last: str | None = None
+    module, after = None, None
+    for number, (name, place) in enumerate(places.items(), 1):
+        path = split_name(name)[0]
+        if path != module or _is_apart(name, place):
+            module, after, order = path, last, number
+        uses[name] = FirstUse(order, order, after, measured=False)
+        last = name
+    return uses
 
 
 def _block_function(by: By, places: Mapping[str, Place]) -> Callable[[str], str | None]:
@@ -177,72 +190,100 @@ def _matching_prefix(pattern: re.Pattern[str], name: str) -> str | None:
 class _Membership(NamedTuple):
     layer: str
     follows: bool
-    """Whether it came with a norm or a lone bias, which do not set the depth of the layer that they join."""
+    """Whether it came as part of a norm or as a bias, which do not set the depth of the layer that they join."""
 
 
 def _assign_layers(
     places: Mapping[str, Place], uses: Mapping[str, FirstUse], block_of: Callable[[str], str | None]
 ) -> dict[str, _Membership]:
-    modules = _owning_modules(places, uses)
-    members: dict[str, dict[str, Place]] = defaultdict(dict)
-    for name, module in modules.items():
-        members[module][name] = places[name]
-    followers = {module for module, parameters in members.items() if _is_norm(parameters) or _is_bias(parameters)}
+    parts = _parts(places, uses)
+    followers = {part for part, names in parts.items() if _follows(names, places, uses)}
+    part_of = {name: part for part, names in parts.items() for name in names}
+    titles = _titles(parts, followers)
     blocks = {name: block_of(name) for name in places}
 
     def layer_of(name: str) -> str:
-        block, module = blocks[name], modules[name]
+        block, part = blocks[name], part_of[name]
         if block is not None:
             return block
-        if module in followers and name in uses:
+        if part in followers and name in uses:
             # What it follows lies less deep, so this ends.
-            after = min(uses[other] for other in members[module] if other in uses).after
+            after = min((uses[other] for other in parts[part] if other in uses), key=_position).after
             if after is not None:
                 return layer_of(after)
-        return module
+        return titles[part]
 
-    return {name: _Membership(layer_of(name), modules[name] in followers) for name in places}
+    return {name: _Membership(layer_of(name), part_of[name] in followers) for name in places}
 
 
-def _owning_modules(places: Mapping[str, Place], uses: Mapping[str, FirstUse]) -> dict[str, str]:
-    """The module that each parameter belongs to; of the model's own, the first that its operation uses."""
-    modules: dict[str, str] = {}
-    first_of_operation: dict[int, str] = {}
+# Of a module, what one operation uses: its path and the operation's number.
+_Part: TypeAlias = tuple[str, int]
+_WHOLE_MODULES = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+
+
+def _parts(places: Mapping[str, Place], uses: Mapping[str, FirstUse]) -> dict[_Part, list[str]]:
+    """The parameters of each module, apart where different operations use them; unused ones join the first part."""
+    modules: dict[str, list[str]] = defaultdict(list)
     for name in places:
-        path, tensor = _split_name(name)
-        if path:
-            modules[name] = path
-        elif name in uses:
-            modules[name] = first_of_operation.setdefault(uses[name].order, tensor)
-        else:
-            modules[name] = tensor
-    return modules
+        modules[split_name(name)[0]].append(name)
+    parts: dict[_Part, list[str]] = defaultdict(list)
+    for path, names in modules.items():
+        used = [uses[name].order for name in names if name in uses]
+        first = min(used, default=0)
+        whole = _is_norm(names, places, uses) or any(isinstance(places[n].owner, _WHOLE_MODULES) for n in names)
+        for number, name in enumerate(names):
+            if whole:
+                order = first
+            elif name in uses:
+                order = uses[name].order
+            else:
+                order = -1 - number if _is_apart(name, places[name]) else first
+            parts[path, order].append(name)
+    return parts
 
 
-def _split_name(name: str) -> tuple[str, str]:
-    """The path of the module and the name of its tensor, which may be parametrized."""
-    path, parametrized, tensor = f".{name}".partition(".parametrizations.")
-    if parametrized:
-        return path[1:], tensor.partition(".")[0]
-    path, _, tensor = name.rpartition(".")
-    return path, tensor
+def _titles(parts: Mapping[_Part, list[str]], followers: set[_Part]) -> dict[_Part, str]:
+    """A part has the path of its module if no other part of it is a layer, else the name of its first parameter."""
+    layers = Counter(path for path, _ in parts.keys() - followers)
+    return {
+        part: part[0] if part[0] and layers[part[0]] <= 1 else ".".join(filter(None, split_name(names[0])))
+        for part, names in parts.items()
+    }
 
 
-def _is_norm(members: Mapping[str, Place]) -> bool:
-    """By class name, as most norms are not torch's; but PreNormBlock has parts, NormalizedLinear a matrix."""
-    owners = [place.owner for place in members.values()]
-    if any(isinstance(owner, nn.LayerNorm | nn.RMSNorm) for owner in owners):
-        return True  # their weights may have as many dimensions as the input
-    named_so = any("norm" in type(owner).__name__.lower() and not owner._modules for owner in owners)
-    return named_so and all(_is_vector(place.parameter) for place in members.values())
+def _is_apart(name: str, place: Place) -> bool:
+    """Whether nothing says that a parameter belongs with others: of the model itself, or in a list."""
+    return not split_name(name)[0] or isinstance(place.owner, nn.ParameterList)
 
 
-def _is_bias(members: Mapping[str, Place]) -> bool:
-    return all("bias" in _split_name(name)[1] and _is_vector(place.parameter) for name, place in members.items())
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-def _is_vector(tensor: Tensor) -> bool:
-    return sum(size != 1 for size in tensor.shape) <= 1
+def _is_norm(names: Sequence[str], places: Mapping[str, Place], uses: Mapping[str, FirstUse]) -> bool:
+    """By its class, if that is one of torch's; else by what it does; unmeasured, by its name and shapes."""
+    if any(isinstance(places[name].owner, _NORMS) for name in names):
+        return True
+    if not all(is_vector(places[name].parameter) for name in names):
+        return False
+    roles = [uses[name].role for name in names if name in uses]
+    if any(uses[name].measured for name in names if name in uses):
+        return bool(split_name(names[0])[0]) and "norm" in roles
+    owners = [places[name].owner for name in names]
+    alike = len({places[name].parameter.numel() for name in names}) == 1
+    return alike and all("norm" in type(owner).__name__.lower() and not owner._modules for owner in owners)
+
+
+def _follows(names: Sequence[str], places: Mapping[str, Place], uses: Mapping[str, FirstUse]) -> bool:
+    if _is_norm(names, places, uses):
+        return True
+    roles = {uses[name].role for name in names if name in uses}
+    if roles and None not in roles:
+        return True
+    return all("bias" in split_name(name)[1] and is_vector(places[name].parameter) for name in names)
+
+
+def _position(use: FirstUse) -> tuple[int, int]:
+    return use.depth, use.order
 
 
 def _one_place_each(places: Mapping[str, Place], uses: Mapping[str, FirstUse]) -> dict[str, nn.Parameter]:
@@ -252,7 +293,7 @@ def _one_place_each(places: Mapping[str, Place], uses: Mapping[str, FirstUse]) -
         if place.parameter.requires_grad:
             names[place.parameter].append(name)
     return {
-        min((name for name in tied if name in uses), key=uses.__getitem__, default=tied[0]): parameter
+        min((name for name in tied if name in uses), key=lambda name: _position(uses[name]), default=tied[0]): parameter
         for parameter, tied in names.items()
     }
 
@@ -271,33 +312,56 @@ def _build_groups(
         members[layer, positions[layer] if name in uses else last].append(name)
     depths = sorted({depth for _, (depth, _) in members})
     groups: list[dict[str, Any]] = []
+    taken: set[str] = set()
     for (layer, position), names in sorted(members.items(), key=lambda item: item[0][1]):
-        for extra, parameters in _split_by_options(names, chosen, options):
-            depth = 1 + depths.index(position[0])
-            groups.append({"params": parameters, "name": layer, "depth": depth, **extra})
+        for extra, members_of_part in _split_by_options(names, chosen, options):
+            # The first part has the name of the layer, the others that of their first parameter.
+            name = members_of_part[0] if layer in taken else layer
+            taken.add(name)
+            parameters = [chosen[member] for member in members_of_part]
+            groups.append({"params": parameters, "name": name, "depth": 1 + depths.index(position[0]), **extra})
     return groups
 
 
 def _layer_positions(layers: Mapping[str, _Membership], uses: Mapping[str, FirstUse]) -> dict[str, tuple[float, int]]:
-    """The smallest depth among the parameters that set each layer's, and its place in order of execution."""
-    setting: dict[str, list[tuple[bool, int, int]]] = defaultdict(list)
+    """The depth at which the data enters each layer, by its main path, and its place in order of execution.
+
+    The main path is the deepest of those that enter: time embeddings, texts and the like come from elsewhere. Norms
+    and biases do not set the depth of a layer that has weights.
+    """
+    entering: dict[str, dict[bool, list[tuple[int, int]]]] = defaultdict(lambda: {False: [], True: []})
     for name, use in uses.items():
         layer, follows = layers[name]
-        setting[layer].append((follows, use.depth, use.order))
-    return {layer: min(candidates)[1:] for layer, candidates in setting.items()}
+        if follows or _enters(name, layers, uses):
+            entering[layer][follows].append(_position(use))
+    return {
+        layer: max(of[False], key=lambda position: (position[0], -position[1]), default=min(of[True], default=(0, 0)))
+        for layer, of in entering.items()
+    }
+
+
+def _enters(name: str, layers: Mapping[str, _Membership], uses: Mapping[str, FirstUse]) -> bool:
+    """Whether the data comes to a parameter from outside of its layer, norms and biases of the layer aside."""
+    layer, use = layers[name].layer, uses[name]
+    while use.after is not None and layers[use.after] == (layer, True):
+        use = uses[use.after]
+    if use.after is None or layers[use.after].layer != layer:
+        return True
+    # What comes before is used again, on deeper data: an attention projects its queries and what they attend to.
+    return use.depth > uses[use.after].depth + 1
 
 
 def _split_by_options(
     names: list[str], parameters: Mapping[str, nn.Parameter], options: Options | None
-) -> list[tuple[dict[str, Any], list[nn.Parameter]]]:
-    parts: list[tuple[dict[str, Any], list[nn.Parameter]]] = []
+) -> list[tuple[dict[str, Any], list[str]]]:
+    parts: list[tuple[dict[str, Any], list[str]]] = []
     for name in names:
         extra = _options_of(name, parameters[name], options)
         part = next((members for other, members in parts if other == extra), None)
         if part is None:
-            parts.append((extra, [parameters[name]]))
+            parts.append((extra, [name]))
         else:
-            part.append(parameters[name])
+            part.append(name)
     return parts
 
 

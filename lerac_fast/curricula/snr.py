@@ -25,7 +25,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from lerac_fast.curricula.depth import left_as_found, parameter_places, plain_execution
+from lerac_fast.curricula._traces import left_as_found, plain_execution
+from lerac_fast.curricula.depth import parameter_places
 from lerac_fast.curricula.layers import call_arguments, layer_groups
 from lerac_fast.curricula.lerac import depth_ranks
 from lerac_fast.curricula.wrappers import unwrap

@@ -1,9 +1,13 @@
 """Models that are awkward to order: what layer_groups must get right, each as small as it can be."""
 
+import functools
 import random
+from collections import Counter, deque
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -252,3 +256,64 @@ class Graph(nn.Module):
         for node, parents in enumerate(self.parents):
             outputs[node] = self.get_submodule(f"node{node}")(sum(outputs[parent] for parent in parents)).relu()
         return list(outputs.values())
+
+
+class Remembers(nn.Module):
+    """Keeps what it computes wherever a model can: in caches of functions, containers of any kind, plain objects."""
+
+    class Fixed(dict):  # type: ignore[type-arg]
+        """A configuration that cannot be changed, as of diffusers."""
+
+        def update(self, *_: object) -> None:  # type: ignore[override]
+            raise TypeError("read-only")
+
+        clear = __setitem__ = update  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 8)
+        self.config = self.Fixed(width=4)
+        self.counts = Counter(calls=3)
+        self.recent: deque[Tensor] = deque(maxlen=2)
+        self.memo: dict[str, dict[str, Tensor]] = {"nested": {}}
+        self.plain = SimpleNamespace(last=None, calls=0)
+        self.generator = torch.Generator()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x) * remembered_grid(8, x.device)
+        self.counts["calls"] += 1
+        self.recent.append(y)
+        self.memo["nested"]["y"] = y
+        self.plain.last, self.plain.calls = y, self.plain.calls + 1
+        np.random.rand()  # noqa: NPY002, the global stream
+        random.random()
+        torch.rand(1, generator=self.generator)
+        return y + torch.rand_like(y)
+
+
+@functools.lru_cache
+def remembered_grid(size: int, device: torch.device) -> Tensor:
+    return torch.arange(size, dtype=torch.float32, device=device)
+
+
+class Conditioned(nn.Module):
+    """A chain of blocks, each with a norm, a layer on its data, and one on a condition that all of them get."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.condition, self.norm, self.weight = nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+            return x + self.weight(self.norm(x) + self.condition(condition))
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(self.Block() for _ in range(blocks))
+        self.stem = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x, condition)
+        return x

@@ -268,10 +268,26 @@ def test_a_forward_pass_that_differentiates():
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_heads_that_run_in_training_alone_are_found_in_training_mode():
-    model = models.AuxiliaryHead()
+@pytest.mark.parametrize("training", [False, True])
+def test_heads_that_run_in_training_alone_are_found_whatever_the_mode(training):
+    model = models.AuxiliaryHead().train(training)
     assert depths(model, torch.zeros(2, 3))["auxiliary.weight"] == 2
-    assert "auxiliary.weight" not in depths(model.eval(), torch.zeros(2, 3))
+    assert model.training is training
+
+
+def test_a_training_mode_that_fails_is_said_to_and_leaves_what_evaluation_has_shown():
+    class MasksInTraining(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.mask = nn.Linear(3, 4), nn.Parameter(torch.zeros(4))
+
+        def forward(self, x):
+            if self.training:
+                raise ValueError("inputs of 2 are too short to be masked")
+            return self.linear(x)
+
+    with pytest.warns(UserWarning, match="training mode alone uses of MasksInTraining is not found.*too short"):
+        assert depths(MasksInTraining(), torch.zeros(2, 3)) == {"linear.weight": 1, "linear.bias": 1}
 
 
 def test_layers_dropped_at_random_in_training_are_all_measured():
@@ -450,4 +466,89 @@ def test_random_graphs(graph):
     measured = depths(models.Graph(parents, registration), torch.zeros(1, 2))
     assert measured == {
         f"node{node}.{name}": expected[node] for node in range(len(parents)) for name in ("weight", "bias")
+    }
+
+
+def test_layers_on_learned_queries_follow_the_data_that_they_meet_in_their_order():
+    class Decoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 2)
+            self.on_queries = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+            self.queries = nn.Embedding(5, 4)
+            self.memory = nn.Linear(3, 4)
+
+        def forward(self, x):
+            attended = self.on_queries(self.queries.weight) @ self.memory(x).transpose(1, 2)
+            return self.head(attended[..., :4])
+
+    assert depths(Decoder(), torch.zeros(2, 6, 3)) == {
+        "memory.weight": 1,
+        "memory.bias": 1,
+        "queries.weight": 2,
+        "on_queries.0.weight": 3,
+        "on_queries.0.bias": 3,
+        "on_queries.1.weight": 4,
+        "on_queries.1.bias": 4,
+        "head.weight": 5,
+        "head.bias": 5,
+    }
+
+
+def test_norms_and_biases_are_known_by_what_they_do():
+    class RMSNorm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.shift = nn.Parameter(torch.ones(4)), nn.Parameter(torch.zeros(4))
+
+        def forward(self, x):
+            return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight + self.shift
+
+    class ResponseNorm(nn.Module):  # of ConvNeXt V2
+        def __init__(self):
+            super().__init__()
+            self.gamma = nn.Parameter(torch.ones(1, 1, 4))
+
+        def forward(self, x):
+            norm = x.norm(dim=-2, keepdim=True)
+            return x + self.gamma * (x * (norm / (norm.mean(-1, keepdim=True) + 1e-6)))
+
+    class PlanarNormalizingFlow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.u, self.w = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))
+
+        def forward(self, x):
+            return x + self.u * torch.tanh((self.w * x).sum(-1, keepdim=True))
+
+    class LayerScale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gamma = nn.Parameter(torch.ones(4))
+
+        def forward(self, x):
+            return x * self.gamma
+
+    model = nn.Sequential(
+        nn.Linear(4, 4),
+        nn.BatchNorm1d(3),
+        RMSNorm(),
+        ResponseNorm(),
+        PlanarNormalizingFlow(),
+        LayerScale(),
+        nn.PReLU(3),
+    )
+    roles = {name: use.role for name, use in first_uses(model, (torch.zeros(2, 3, 4),), {}).items()}
+    assert roles == {
+        "0.weight": None,
+        "0.bias": None,
+        "1.weight": "norm",
+        "1.bias": "norm",
+        "2.weight": "norm",
+        "2.shift": "bias",
+        "3.gamma": "norm",
+        "4.u": None,
+        "4.w": None,
+        "5.gamma": None,
+        "6.weight": None,
     }

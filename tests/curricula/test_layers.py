@@ -10,6 +10,8 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.utils import parametrizations
 
 from lerac_fast.curricula.layers import layer_groups
@@ -265,7 +267,7 @@ def test_an_unused_parameter_of_a_used_layer_goes_last():
     model[0].register_parameter("spare", nn.Parameter(torch.zeros(1)))
     with pytest.warns(UserWarning, match=r"does not use 0\.spare"):
         groups = layer_groups(model, example_inputs=torch.zeros(1, 3))
-    assert summary(model, groups) == [(1, "0", ["0.weight", "0.bias"]), (2, "0", ["0.spare"])]
+    assert summary(model, groups) == [(1, "0", ["0.weight", "0.bias"]), (2, "0.spare", ["0.spare"])]
 
 
 @pytest.mark.parametrize(
@@ -403,7 +405,7 @@ def test_the_depth_of_a_block_is_that_of_its_first_weight_and_not_of_a_norm():
     assert layers(model, groups) == [(1, "plain"), (2, "normed")]
 
 
-def test_options_split_a_layer_into_groups_of_the_same_name_and_depth():
+def test_options_split_a_layer_into_groups_of_the_same_depth_and_names_of_their_own():
     model = torchvision.models.resnet18()
     groups = layer_groups(
         model,
@@ -418,8 +420,9 @@ def test_options_split_a_layer_into_groups_of_the_same_name_and_depth():
         assert vectors == {group.get("weight_decay") == 0.0}
     assert [(group["name"], group["depth"], group.get("lr")) for group in groups[-2:]] == [
         ("fc", 10, 1.0),
-        ("fc", 10, None),
+        ("fc.bias", 10, None),
     ]
+    assert len({group["name"] for group in groups}) == len(groups)  # loggers of rates ask for it
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Adamax])
@@ -500,3 +503,111 @@ def test_random_graphs(graph, data):
         for source in sources:
             if {node, source}.isdisjoint({-1} | frozen):
                 assert found[f"node{source}"] < found[f"node{node}"]
+
+
+@pytest.mark.parametrize("by", [r"blocks\.\d+", "module"])
+def test_blocks_with_a_condition_lie_where_their_main_path_is(by):
+    model = models.Conditioned(4)
+    groups = layer_groups(model, example_inputs=(torch.zeros(1, 4), torch.zeros(1, 3)), by=by)
+    depths = {name: depth for depth, name in layers(model, groups)}
+    if by == "module":
+        assert {depths[f"blocks.{i}.condition"] for i in range(4)} == {1}
+        assert [depths[f"blocks.{i}.weight"] for i in range(4)] == [2, 3, 4, 5]
+    else:
+        assert depths == {"stem": 1, **{f"blocks.{i}": 2 + i for i in range(4)}}
+
+
+def test_blocks_of_a_decoder_follow_the_encoder():
+    model = nn.Transformer(8, 2, 3, 3, 16, batch_first=True)
+    groups = layer_groups(model, example_inputs=(torch.zeros(1, 5, 8),) * 2, by=r"(encoder|decoder)\.layers\.\d+")
+    blocks = [name for _, name in layers(model, groups)]
+    assert blocks == [f"{stack}.layers.{i}" for stack in ("encoder", "decoder") for i in range(3)]
+
+
+def test_norms_that_contain_modules_follow():
+    class BatchNormAct(nn.BatchNorm2d):  # as timm's
+        def __init__(self, channels):
+            super().__init__(channels)
+            self.drop, self.act = nn.Identity(), nn.ReLU()
+
+        def forward(self, x):
+            return self.act(self.drop(super().forward(x)))
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), BatchNormAct(4), nn.Conv2d(4, 4, 3))
+    for example in (torch.zeros(1, 3, 9, 9), None):
+        assert summary(model, layer_groups(model, example_inputs=example)) == [
+            (1, "0", ["0.weight", "0.bias", "1.weight", "1.bias"]),
+            (2, "2", ["2.weight", "2.bias"]),
+        ]
+
+
+@pytest.mark.parametrize("example", [torch.zeros(1, 4), None], ids=["dataflow", "registration"])
+def test_lists_of_parameters_are_a_layer_for_each_operation(example):
+    class Lists(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.chain = nn.ParameterList(torch.randn(4, 4) for _ in range(2))
+            self.named = nn.ParameterDict({"weight": torch.randn(3, 4), "bias": torch.randn(3)})
+
+        def forward(self, x):
+            x = x @ self.chain[0] @ self.chain[1]
+            return nn.functional.linear(x, self.named["weight"], self.named["bias"])
+
+    model = Lists()
+    found = summary(model, layer_groups(model, example_inputs=example))
+    assert [(depth, members) for depth, _, members in found] == [
+        (1, ["chain.0"]),
+        (2, ["chain.1"]),
+        (3, ["named.bias", "named.weight"]),  # in order of registration, which is that of the names
+    ]
+
+
+def test_a_module_that_uses_its_parameters_one_after_the_other_is_as_many_layers():
+    class Functional(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(3, 3), models.Functional())
+
+    model = Functional()
+    assert summary(model, layer_groups(model, example_inputs=torch.zeros(2, 3))) == [
+        (1, "0", ["0.weight", "0.bias"]),
+        (2, "1.b1", ["1.b1", "1.first"]),
+        (3, "1.b2", ["1.b2", "1.second"]),
+        (4, "1.scale", ["1.scale"]),
+    ]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_parameters_of_masked_inputs_lie_where_training_puts_them(training):
+    class Masked(nn.Module):  # as the masked_spec_embed of wav2vec 2.0
+        def __init__(self):
+            super().__init__()
+            self.head, self.masked, self.stem = nn.Linear(4, 2), nn.Parameter(torch.zeros(4)), nn.Linear(3, 4)
+
+        def forward(self, x):
+            x = self.stem(x)
+            if self.training:
+                x[:, 0] = self.masked
+            return self.head(x)
+
+    model = Masked().train(training)
+    found = layers(model, layer_groups(model, example_inputs=torch.zeros(1, 5, 3)))
+    assert found == [(1, "stem"), (2, "masked"), (3, "head")]
+
+
+@pytest.mark.usefixtures("_process_group")
+def test_parameters_in_tensor_parallelism_are_refused_with_example_inputs():
+    mesh = dist.init_device_mesh("cpu", (1,))
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    parallelize_module(model, mesh, {"0": ColwiseParallel(), "1": RowwiseParallel()})
+    with pytest.raises(ValueError, match=r"'0.weight' is sharded .* Leave example_inputs out"):
+        layer_groups(model, example_inputs=torch.zeros(2, 4))
+    assert [group["depth"] for group in layer_groups(model)] == [1, 2]
+    assert model(torch.zeros(2, 4)).shape == (2, 4)
+
+
+@pytest.mark.usefixtures("_process_group")
+def test_a_fully_sharded_model_is_refused_with_example_inputs_and_trains():
+    model = fully_shard(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), mesh=dist.init_device_mesh("cpu", (1,)))
+    with pytest.raises(ValueError, match=r"'0.weight' is sharded"):
+        layer_groups(model, example_inputs=torch.zeros(2, 4))
+    model(torch.zeros(2, 4)).sum().backward()
