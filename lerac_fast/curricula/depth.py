@@ -11,7 +11,7 @@ import copy
 import gc
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeAlias
 
@@ -72,24 +72,15 @@ def first_uses(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     inputs = _tensors_in(arguments)
     if not inputs:
         raise ValueError("example_inputs and example_kwargs hold no tensor, so there is no data to follow")
-    attempts = [_Attempt(torch.inference_mode, None)]
-    failure: Exception | None = None
-    for number in range(3):
-        if number == 1:
-            on_cpu = _on_the_cpu([*model.parameters(), *model.buffers(), *inputs])
-            attempts += [_Attempt(torch.inference_mode, on_cpu), _Attempt(torch.no_grad, on_cpu)]
-        attempt = attempts[number]
-        try:
-            uses = in_a_child(lambda: _trace(model, arguments, attempt))  # noqa: B023
-        except ChildEndedError:
-            raise
-        except NoChildError as error:
-            return _trace_here(model, arguments, error)
-        except Exception as error:
-            failure = error
-        else:
-            return _with_training(model, arguments, attempt, uses)
-    raise _failed(model, failure) from failure
+    try:
+        uses = _first_success(model, arguments, False, inputs)
+    except NoChildError as error:
+        return _trace_here(model, arguments, error)
+    if len(uses) < len(parameter_places(model)):
+        trained = _used_in_training(model, arguments, inputs)
+        less, more = sorted((trained, uses), key=len)
+        return less | more
+    return uses
 
 
 class _Attempt(NamedTuple):
@@ -101,28 +92,40 @@ class _Attempt(NamedTuple):
     """None: on fake tensors. Else on copies: by id, of the tensors that lie on other devices."""
 
 
-def _with_training(
-    model: nn.Module, arguments: _Arguments, attempt: _Attempt, uses: dict[str, FirstUse]
+def _attempts(model: nn.Module, inputs: list[Tensor]) -> Iterator[_Attempt]:
+    yield _Attempt(torch.inference_mode, None)
+    on_cpu = _on_the_cpu([*model.parameters(), *model.buffers(), *inputs])  # a forked child cannot use a GPU
+    yield _Attempt(torch.inference_mode, on_cpu)
+    yield _Attempt(torch.no_grad, on_cpu)
+
+
+def _first_success(
+    model: nn.Module, arguments: _Arguments, training: bool, inputs: list[Tensor]
 ) -> dict[str, FirstUse]:
-    if len(uses) == len(parameter_places(model)):
-        return uses
+    failure: Exception | None = None
+    for attempt in _attempts(model, inputs):
+        try:
+            return in_a_child(lambda: _trace(model, arguments, attempt, training))  # noqa: B023
+        except (NoChildError, ChildEndedError):  # noqa: PERF203
+            raise
+        except Exception as error:
+            failure = error
+    raise _failed(model, failure) from failure
+
+
+def _used_in_training(model: nn.Module, arguments: _Arguments, inputs: list[Tensor]) -> dict[str, FirstUse]:
     try:
-        trained = in_a_child(lambda: _trace(model, arguments, attempt, training=True))
-    except Exception as error:  # what evaluation mode has shown stands
+        return _first_success(model, arguments, True, inputs)
+    except RuntimeError as error:  # what evaluation mode has shown stands
         warnings.warn(
-            f"what training mode alone uses of {type(model).__name__} is not found, as its forward pass with the "
-            f"example inputs fails there: {type(error).__name__}: {error}",
+            f"what training mode alone uses of {type(model).__name__} is not found, as there {error}",
             UserWarning,
             stacklevel=4,
         )
-        return uses
-    less, more = sorted((trained, uses), key=len)
-    return less | more
+        return {}
 
 
-def _trace(
-    model: nn.Module, arguments: _Arguments, attempt: _Attempt, *, training: bool = False
-) -> dict[str, FirstUse]:
+def _trace(model: nn.Module, arguments: _Arguments, attempt: _Attempt, training: bool) -> dict[str, FirstUse]:
     """One pass. It changes the model beyond repair."""
     mode = FakeTensorMode(allow_non_fake_inputs=True) if attempt.on_cpu is None else None
     stand_in = _cloner(attempt.on_cpu) if attempt.on_cpu is not None else _faker(mode)
@@ -159,7 +162,7 @@ def _trace_here(model: nn.Module, arguments: _Arguments, reason: NoChildError) -
         ) from error
     try:
         with random_streams_kept(set()):
-            uses = _trace(structure, arguments, _Attempt(torch.inference_mode, None))
+            uses = _trace(structure, arguments, _Attempt(torch.inference_mode, None), training=False)
     except Exception as error:
         raise RuntimeError(
             f"{_failed(model, error)} ({reason}, and without a child the pass cannot run on real tensors)"
