@@ -238,3 +238,35 @@ def test_a_manifest_that_is_no_file_keeps_nobody_waiting(tmp_path: Path, capsys:
     os.mkfifo(tmp_path / FILE)
     assert run(tmp_path) == 1
     assert f"{tmp_path / FILE} is no regular file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("regime", ["conventional", "cbs+lerac", "lerac-snr", "warm-up+cosine"])
+def test_the_rates_of_all_layers_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, regime: str) -> None:
+    """Those of a layer at a step are the last that were noted until then; or one for all."""
+    seen: list[list[float]] = []
+    names: list[str] = []
+
+    def watch(self: Runner, *_: Any) -> None:
+        seen.append([group["lr"] for group in self.optimizer.param_groups])
+        names[:] = [group["name"] for group in self.optimizer.param_groups]
+
+    monkeypatch.setattr(Runner, "_step", _after(watch, Runner._step))
+    trial = digits_trial(regime)
+    assert run(planned(tmp_path, trial)) == 0
+    rates = record_of(tmp_path, trial)["rates"]
+    assert rates["layers"] == names
+    noted = dict(zip(rates["changes"], rates["all"], strict=True))
+    current: list[float] = []
+    for step, expected in enumerate(seen):
+        current = noted.get(step, current)
+        assert (current * len(names) if len(current) == 1 else current) == expected
+    if regime == "conventional":
+        assert rates["all"] == [[trial.settings.lr]], "as short as it can be"
+
+
+def _after(act: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        act(*args)
+        return function(*args)
+
+    return call
