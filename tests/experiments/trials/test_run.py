@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -361,3 +362,28 @@ def test_without_a_home_directory_a_trial_fails_at_its_start(tmp_path: Path, mon
     assert record["traceback"] is None
     monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path))
     assert run(folder, "--retry-failed") == 0
+
+
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = planned(tmp_path, digits_trial(), digits_trial(seed=1))
+
+    def acquire(_: Any) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("lerac_fast.experiments.trials.store.FileLock.acquire", acquire)
+    assert run(folder) == 1
+    printed = capsys.readouterr()
+    assert "the file system has no locks" in " ".join(printed.out.split())
+    assert "2 trials failed" in printed.err
+
+
+@pytest.mark.parametrize(("make", "status"), [(os.mkfifo, 0), (os.mkdir, 1)])
+def test_a_lock_that_is_no_file_keeps_nobody_waiting(tmp_path: Path, make: Callable[[Path], None], status: int) -> None:
+    trial, other = digits_trial(), digits_trial(seed=1)
+    folder = planned(tmp_path, trial, other)
+    TrialFolder(folder, trial).path.mkdir(parents=True)
+    make(TrialFolder(folder, trial).path / "lock")
+    assert run(folder) == status
+    assert record_of(folder, other)["status"] == "done"
