@@ -3,6 +3,7 @@
 torch.load reads them as it reads others: it does not look at what comes after the archive.
 """
 
+import errno
 import hashlib
 import io
 from pathlib import Path
@@ -73,9 +74,11 @@ def load(path: Path) -> Loaded:
         sealed = _check_seal(file, path)
         try:
             return Loaded(torch.load(file, map_location="cpu", weights_only=True), sealed)
-        except (OSError, MemoryError):
+        except MemoryError:
             raise
         except Exception as error:  # torch promises none in particular, and explains how to run what is in the file
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:  # seeking to where a damaged archive points
+                raise
             raise Damaged(f"{path} is damaged: torch cannot read it ({type(error).__name__})") from error
 
 

@@ -51,6 +51,12 @@ def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def _halve(path: Path) -> None:
+    """What torch makes of it is an OSError, of a place before the start."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
 def _unseal(path: Path) -> None:
     torch.save(sealed.load(path).state, path)
 
@@ -72,6 +78,7 @@ def _folder(path: Path) -> None:
 SPOILED: list[Callable[[Path], Any]] = [
     _flip,
     _truncate,
+    _halve,
     _unseal,
     _other_content,
     _fifo,
