@@ -18,6 +18,9 @@ VALIDATION_SHARE = 0.1
 """Of the training examples, set aside for validation (Croitoru et al., section 4.1). It never takes test examples."""
 
 
+_USUAL_FOLDER = "~/.cache/lerac_fast"
+
+
 class Unavailable(ExperimentError):
     """A data set is neither on this machine nor could it be downloaded. The message says what to do."""
 
@@ -101,14 +104,27 @@ class DataSet:
 
 
 def data_folder() -> Path:
-    """Where data is looked for: the environment variable LERAC_FAST_DATA, or else ~/.cache/lerac_fast."""
-    return Path(os.environ.get("LERAC_FAST_DATA") or "~/.cache/lerac_fast").expanduser()
+    """Where data is looked for: the environment variable LERAC_FAST_DATA, or else ~/.cache/lerac_fast.
+
+    Raises:
+        ExperimentError: there is no home directory, which ~ stands for.
+    """
+    return _at_home(os.environ.get("LERAC_FAST_DATA") or _USUAL_FOLDER)
+
+
+def _at_home(folder: str) -> Path:
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        raise ExperimentError(
+            f"{folder}: there is no home directory. Set HOME, or LERAC_FAST_DATA to a folder for data"
+        ) from None
 
 
 def cache_folder() -> Path:
     """Where downloads and unpacked archives go: `data_folder()`; ~/.cache/lerac_fast if that cannot be written to."""
     folder = data_folder()
-    return folder if not folder.exists() or os.access(folder, os.W_OK) else Path("~/.cache/lerac_fast").expanduser()
+    return folder if not folder.exists() or os.access(folder, os.W_OK) else _at_home(_USUAL_FOLDER)
 
 
 def draw(count: int, request: Request) -> tuple[torch.Tensor, torch.Tensor]:
