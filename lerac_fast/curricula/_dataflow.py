@@ -4,6 +4,8 @@ Tensors that are computed from parameters alone (views, reparametrizations, posi
 and the layers they go through) are pending: their parameters count as used where they meet the data.
 """
 
+import functools
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -34,6 +36,9 @@ class FirstUse(NamedTuple):
     shift, by which normalised data is scaled or shifted element by element, or a bias, a vector that is added."""
     measured: bool = True
     """By a forward pass."""
+    deepest: int = 0
+    """The largest depth of its uses on data that has not gone through it before: an attention projects its queries
+    and, deeper, what they attend to by one weight."""
 
 
 class _Reach(NamedTuple):
@@ -42,6 +47,8 @@ class _Reach(NamedTuple):
     depth: int
     order: int
     source: str | None
+    passed: int
+    """The numbers of the parameters that it has gone through, as a set of bits."""
 
 
 class _Pending(NamedTuple):
@@ -82,6 +89,7 @@ class DataFlow(TorchDispatchMode):
         self._made_of: dict[_Storage, dict[str, _Pending]] = {}
         self._parameters: set[_Storage] = set()
         self._modules: dict[str, str] = {}
+        self._bits: dict[str, int] = {}
         self._vectors: set[str] = set()
         self._statistics: set[_Storage] = set()
         self._normalised: set[_Storage] = set()
@@ -90,13 +98,14 @@ class DataFlow(TorchDispatchMode):
     def start(self, inputs: Iterable[Tensor]) -> None:
         """The data begins at these tensors."""
         for tensor in inputs:
-            self._reached[_storage(tensor)] = _Reach(0, 0, None)
+            self._reached[_storage(tensor)] = _Reach(0, 0, None, 0)
 
     def add_parameter(self, name: str, module: str, tensor: Tensor) -> None:
         """`tensor` is the parameter `name` of the module at path `module`."""
         storage = _storage(tensor)
         self._parameters.add(storage)
         self._modules[name] = module
+        self._bits.setdefault(name, 1 << len(self._bits))
         if is_vector(tensor):
             self._vectors.add(name)
         self._made_of.setdefault(storage, {})[name] = _Pending(1, None, None)
@@ -116,8 +125,10 @@ class DataFlow(TorchDispatchMode):
         elementwise = _is_elementwise(func, operation)
         normalised = elementwise and any(storage in self._normalised for storage in read)
         pending = self._pending_of(read, operation, elementwise)
-        reached = max((self._reached[storage] for storage in read if storage in self._reached), default=None)
-        if reached is not None:
+        reaches = [self._reached[storage] for storage in read if storage in self._reached]
+        if reaches:
+            passed = functools.reduce(operator.or_, (reach.passed for reach in reaches))
+            reached = max(reaches)._replace(passed=passed)
             self._follow_normalisation(operation, elementwise and not pending, args, operands, outputs)
             if pending:
                 role = self._role_of(operation, elementwise, normalised)
@@ -203,6 +214,7 @@ class DataFlow(TorchDispatchMode):
     def _use(self, parameters: Mapping[str, _Pending], reached: _Reach, role: Callable[[str], Role | None]) -> _Reach:
         self._operations += 1
         length = max(pending.position for pending in parameters.values())
+        passed = reached.passed
         for name, (position, after, pending_role) in parameters.items():
             use = FirstUse(
                 reached.depth + position,
@@ -210,9 +222,13 @@ class DataFlow(TorchDispatchMode):
                 reached.source if after is None else after,
                 pending_role or (role(name) if length == 1 else None),
             )
-            self.uses[name] = min(self.uses.get(name, use), use, key=lambda u: u[:2])
+            known = self.uses.get(name, use)
+            anew = reached.passed & self._bits[name] == 0
+            deepest = max(known.deepest, use.depth) if anew else known.deepest
+            self.uses[name] = min(known, use, key=lambda u: u[:2])._replace(deepest=deepest)
+            passed |= self._bits[name]
         last = next(name for name, pending in parameters.items() if pending.position == length)
-        return _Reach(reached.depth + length, self._operations, last)
+        return _Reach(reached.depth + length, self._operations, last, passed)
 
 
 def is_vector(tensor: Tensor) -> bool:

@@ -347,8 +347,8 @@ def _enters(name: str, layers: Mapping[str, _Membership], uses: Mapping[str, Fir
         use = uses[use.after]
     if use.after is None or layers[use.after].layer != layer:
         return True
-    # What comes before is used again, on deeper data: an attention projects its queries and what they attend to.
-    return use.depth > uses[use.after].depth + 1
+    # What comes before was used again, on deeper data from elsewhere.
+    return uses[use.after].depth + 1 < use.depth <= uses[use.after].deepest + 1
 
 
 def _split_by_options(

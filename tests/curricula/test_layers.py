@@ -524,6 +524,33 @@ def test_blocks_of_a_decoder_follow_the_encoder():
     assert blocks == [f"{stack}.layers.{i}" for stack in ("encoder", "decoder") for i in range(3)]
 
 
+def test_a_part_that_runs_from_the_second_chunk_on_leaves_its_block_where_the_first_has_put_it():
+    class Block(nn.Module):  # as in autoencoders for video, which go over time in chunks and remember the last
+        def __init__(self):
+            super().__init__()
+            self.weight, self.over_time = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x, memory):
+            y = self.weight(x)
+            return y if memory is None else y + self.over_time(y + memory)
+
+    class Chunked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList(Block() for _ in range(3))
+
+        def forward(self, x):
+            memory = [None] * 3
+            for chunk in x.unbind(1):
+                for i, block in enumerate(self.blocks):
+                    chunk = memory[i] = block(chunk, memory[i])
+            return chunk
+
+    model = Chunked()
+    groups = layer_groups(model, example_inputs=torch.zeros(1, 2, 4), by=r"blocks\.\d")
+    assert layers(model, groups) == [(1, "blocks.0"), (2, "blocks.1"), (3, "blocks.2")]
+
+
 def test_norms_that_contain_modules_follow():
     class BatchNormAct(nn.BatchNorm2d):  # as timm's
         def __init__(self, channels):
