@@ -16,7 +16,7 @@ def require_at_least(options: object, **lowest: int) -> None:
     """
     for name, bound in lowest.items():
         value = getattr(options, name)
-        if value < bound:
+        if not value >= bound:  # nor is NaN
             raise ValueError(f"{name} must be at least {bound}, got {value}")
 
 

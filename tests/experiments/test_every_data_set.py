@@ -10,6 +10,7 @@ import pytest
 from lerac_fast.experiments.data.fashion_mnist import DEBIAN_FOLDER
 from lerac_fast.experiments.data.registry import DATA
 from lerac_fast.experiments.models import MODELS
+from lerac_fast.experiments.trials.run import request_for
 from lerac_fast.experiments.trials.store import TrialFolder
 from lerac_fast.experiments.trials.trial import Protocol, Trial
 from tests.experiments.data import (
@@ -84,6 +85,9 @@ def test_it_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     trials = [Trial(spec.name, name, "cbs+lerac", 0, settings, protocol)]
     if kind == "detection":
         trials.append(replace(trials[0], regime="dp-instance"))
+    parts = DATA[name].load(request_for(trials[0], spec, None))
+    assert (parts.task == "regression") == DATA[name].regression, "what plans go by"
+    assert (parts.mix is not None) == DATA[name].mixes, "what plans go by"
     folder = planned(tmp_path / "runs", *trials)
     assert run(folder) == 0
     for trial in trials:

@@ -1,6 +1,7 @@
 """What a data set of the experiments is: how it is asked for, and what it gives."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,17 +99,35 @@ class DataSet:
     """As in tables."""
     kind: Kind
     load: Callable[[Request], Parts]
+    regression: bool = False
+    """Whether values are predicted: its `Parts.task`, known before it is loaded."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training batches are mixed where the data is augmented, by its `Parts.mix`: speech is, as in the
+        LeRaC paper."""
+        return self.kind == "audio"
 
 
 def data_folder() -> Path:
     """Where data is looked for: the environment variable LERAC_FAST_DATA, or else ~/.cache/lerac_fast."""
-    return Path(os.environ.get("LERAC_FAST_DATA") or "~/.cache/lerac_fast").expanduser()
+    named = os.environ.get("LERAC_FAST_DATA")
+    return Path(named).expanduser() if named else _own_cache()
 
 
 def cache_folder() -> Path:
     """Where downloads and unpacked archives go: `data_folder()`; ~/.cache/lerac_fast if that cannot be written to."""
     folder = data_folder()
-    return folder if not folder.exists() or os.access(folder, os.W_OK) else Path("~/.cache/lerac_fast").expanduser()
+    return folder if not folder.exists() or os.access(folder, os.W_OK) else _own_cache()
+
+
+def _own_cache() -> Path:
+    """~/.cache/lerac_fast; in the folder for temporary files where there is no home, as in a container whose user has
+    neither $HOME nor an entry among the users."""
+    try:
+        return Path("~/.cache/lerac_fast").expanduser()
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "lerac_fast"
 
 
 def draw(count: int, request: Request) -> tuple[torch.Tensor, torch.Tensor]:

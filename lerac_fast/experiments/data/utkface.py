@@ -41,4 +41,4 @@ def _age(path: Path) -> float:
     return float(match[1])
 
 
-UTKFACE = DataSet("utkface", "UTKFace", "image", _load)
+UTKFACE = DataSet("utkface", "UTKFace", "image", _load, regression=True)
