@@ -47,6 +47,12 @@ class Comparison:
     overhead: Overhead | None
     """None if on different machines, with different numbers of steps, or of a single seed."""
 
+    @property
+    def p_value(self) -> float | None:
+        """The larger of the two: that the regimes differ on other seeds and on other examples is to be believed where
+        both are small (the intersection-union test, Berger, 1982). None where nothing is known of other seeds."""
+        return None if self.seeds_p is None else max(self.seeds_p, self.mcnemar_p or 0.0)
+
 
 def mean_and_deviation(values: np.ndarray) -> tuple[float, float | None]:
     """The mean, and the standard deviation with N - 1, of two values or more."""

@@ -33,7 +33,9 @@ class Range:
 
     def __str__(self) -> str:
         lowest = f"{'above' if self.above else 'at least'} {self.lowest:g}"
-        return lowest if self.highest == math.inf else f"{lowest} and {'below' if self.below else 'at most'} {self.highest:g}"
+        if self.highest == math.inf:
+            return lowest
+        return f"{lowest} and {'below' if self.below else 'at most'} {self.highest:g}"
 
 
 _POSITIVE = Range(0, above=True)

@@ -76,7 +76,7 @@ class Manifest:
             return cls(str(content["name"]), tuple(Trial.from_json(trial) for trial in content["trials"]))
         except FileNotFoundError:
             raise ExperimentError(f"{path} does not exist: `lerac-fast plan {folder} ...` writes one") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ExperimentError(f"{path} is damaged: {type(error).__name__}: {error}") from error
         except ExperimentError as error:
             raise ExperimentError(f"{path}: {error}") from error

@@ -11,12 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from lerac_fast.experiments.data.registry import DATA
-from lerac_fast.experiments.errors import ExperimentError
 from lerac_fast.experiments.given import given
 from lerac_fast.experiments.models import MODELS
 from lerac_fast.experiments.models.spec import Settings
 from lerac_fast.experiments.options import find
 from lerac_fast.experiments.regimes import REGIMES
+from lerac_fast.experiments.terminal import say, table
 from lerac_fast.experiments.trials.check import check
 from lerac_fast.experiments.trials.manifest import Manifest
 from lerac_fast.experiments.trials.presets import PRESETS, RUNS, trials_of
@@ -80,8 +80,8 @@ class Plan:
         console = Console()
         console.print(_summary(manifest))
         for remark in _remarks(manifest):
-            console.print(remark, highlight=False, markup=False)
-        console.print(f"`lerac-fast run {self.folder}` runs them.", highlight=False, markup=False)
+            say(console, remark)
+        say(console, f"`lerac-fast run {self.folder}` runs them.")
 
     def _trials(self) -> list[Trial]:
         if self.preset is None:
@@ -148,18 +148,17 @@ def _remarks(manifest: Manifest) -> list[str]:
 
 
 def _summary(manifest: Manifest) -> Table:
-    table = Table(title=f"{escape(manifest.name)}: {len(manifest)} trials")
-    for column in ("model", "data", "regimes", "seeds", "epochs at most"):
-        table.add_column(column)
+    title = f"{escape(manifest.name)}: {len(manifest)} trials"
+    made = table("model", "data", "regimes", "seeds", "epochs at most", title=title, whole=2)
     rows: dict[tuple[str, str], list[Trial]] = {}
     for trial in manifest:
         rows.setdefault((trial.model, trial.data), []).append(trial)
     for (model, data), trials in rows.items():
         regimes = ", ".join(dict.fromkeys(trial.regime for trial in trials))
         seeds = len({trial.seed for trial in trials})
-        table.add_row(model, data, regimes, str(seeds), str(max(trial.settings.epochs for trial in trials)))
-    table.caption = _unusual(manifest) or None
-    return table
+        made.add_row(model, data, regimes, str(seeds), str(max(trial.settings.epochs for trial in trials)))
+    made.caption = _unusual(manifest) or None
+    return made
 
 
 def _unusual(manifest: Manifest) -> str:

@@ -21,5 +21,5 @@ def test_temperatures_that_cannot_move_change_nothing(tmp_path: Path, random_tri
         [epoch["train_loss"] for epoch in record_of(folder, trial)["epochs"]] for trial in (*trials, random_trial)
     )
     for other in others:
-        assert other == pytest.approx(conventional, rel=1e-5)
-    assert mixed != pytest.approx(conventional, rel=1e-4)
+        assert other == pytest.approx(conventional, rel=2e-4)
+    assert mixed != pytest.approx(conventional, rel=2e-4)
