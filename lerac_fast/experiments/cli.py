@@ -71,7 +71,9 @@ COMMANDS = {
         "Merge the trials that have ended into the papers' tables, as Markdown and LaTeX, and into figures.",
     ),
     "snr": Entry(
-        "snr", "Snr", "Measure the signal-to-noise ratio and the entropy of every layer of a randomly initialised network."
+        "snr",
+        "Snr",
+        "Measure the signal-to-noise ratio and the entropy of every layer of a randomly initialised network.",
     ),
     "demo": Entry(
         "demos.demo",
@@ -79,7 +81,9 @@ COMMANDS = {
         "Train a small residual network on real images, conventionally and with each curriculum, and compare.",
     ),
     DEMO_NOISE: Entry(
-        "demos.noise", "Noise", "Train a small residual network on images of which some have wrong labels, and compare."
+        "demos.noise",
+        "Noise",
+        "Train a small residual network on images with wrong labels, with and without data parameters, and compare.",
     ),
     "info": Entry("cli", "Info", "Print what this installation of lerac_fast is made of, as JSON."),
 }

@@ -26,6 +26,10 @@ class History:
     """At which the rates were noted."""
     rates: list[list[float]] = field(default_factory=list)
     """Of the first layer, one in the middle and the last."""
+    changes: list[int] = field(default_factory=list)
+    """The steps among those at which the rates, of all layers, are others than before."""
+    all_rates: list[list[float]] = field(default_factory=list)
+    """From those steps on: of all layers, or one rate where all have the same."""
     best_epoch: int = 0
     best_metric: float | None = None
     """Higher is better."""
@@ -38,6 +42,10 @@ class History:
             rates = [float(group["lr"]) for group in optimizer.param_groups]
             self.steps.append(step)
             self.rates.append([rates[0], rates[len(rates) // 2], rates[-1]])
+            distinct = rates if len(set(rates)) > 1 else rates[:1]
+            if not self.all_rates or distinct != self.all_rates[-1]:
+                self.changes.append(step)
+                self.all_rates.append(distinct)
 
     def note_epoch(self, epoch: dict[str, float], metric: float) -> bool:
         """Notes an epoch, with a metric of which higher is better. Returns whether it is the best so far."""
@@ -78,7 +86,13 @@ def describe(
             "groups": len(groups),
         },
         "epochs": history.epochs,
-        "rates": {"steps": history.steps, "first_middle_last": history.rates},
+        "rates": {
+            "steps": history.steps,
+            "first_middle_last": history.rates,
+            "layers": [group["name"] for group in groups],
+            "changes": history.changes,
+            "all": history.all_rates,
+        },
         "resumed": history.resumed,
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, ReduceLROnPlateau
-from torch.utils.data import DataLoader
 
 from lerac_fast import optim
 from lerac_fast.experiments.data.examples import Batch, Examples
@@ -23,6 +21,8 @@ from lerac_fast.experiments.data.source import Parts
 from lerac_fast.experiments.distributed import Ranks
 from lerac_fast.experiments.environment import environment
 from lerac_fast.experiments.errors import ExperimentError
+from lerac_fast.experiments.files import Damaged
+from lerac_fast.experiments.loading import consecutive, derived, load, shuffled
 from lerac_fast.experiments.models.spec import ModelSpec
 from lerac_fast.experiments.options import find
 from lerac_fast.experiments.regimes import REGIMES, Setup
@@ -33,9 +33,15 @@ from lerac_fast.experiments.trials.store import DONE, TrialFolder
 from lerac_fast.experiments.trials.trial import Trial
 
 EVALUATION_BATCH = 256
+"""The most examples that are evaluated at once. No more than are trained at once, so that what can be trained can be
+evaluated: without gradients, a batch takes less memory than with them."""
 
 STEPS_TO_AGREE = 32
 """How often several processes ask the first one whether a checkpoint is due: the answer costs each of them a wait."""
+
+
+DEVICE_ERRORS = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
+"""Which say nothing of what is read or computed on the device."""
 
 
 class Unanimous(ExperimentError):
@@ -133,6 +139,7 @@ class Runner:
                 self.machine.on_epoch(len(self.history.epochs))
         self.model.load_state_dict(self.best)
         tested = self._evaluate(self.parts.test)
+        _require_finite(tested.loss, "the test loss")
         if self.ranks.first and self.machine.keep_weights:
             folder.save_weights(self.best)
         return self._record(tested)
@@ -168,15 +175,13 @@ class Runner:
         """Validates, and notes how it went."""
         number = len(self.history.epochs) + 1
         loss = sum(self.ranks.gather(torch.stack(self.losses).mean().item())) / self.ranks.count
-        if not math.isfinite(loss):
-            raise Diverged(f"the training loss of epoch {number} is {loss}")
+        _require_finite(loss, f"the training loss of epoch {number}")
         active = any(part.active for part in self.regime_parts)
         for part in self.regime_parts:
             part.on_epoch()
         started = time.perf_counter()
         outcome = self._evaluate(self.parts.validation)
-        if not math.isfinite(outcome.loss):
-            raise Diverged(f"the validation loss after epoch {number} is {outcome.loss}")
+        _require_finite(outcome.loss, f"the validation loss after epoch {number}")
         self._note(loss, outcome, time.perf_counter() - started, active)
         self.losses, self.seconds = [], 0.0
 
@@ -219,8 +224,7 @@ class Runner:
 
     def _training_batches(self, epoch: int, first: int) -> Iterator[Batch]:
         """Those of an epoch, from this one on. What is drawn for one does not depend on those before it."""
-        generator = torch.Generator().manual_seed(_derived(f"order {epoch}", self.trial.seed))
-        order = torch.randperm(len(self.parts.train), generator=generator).tolist()
+        order = shuffled(len(self.parts.train), f"order {epoch}", self.trial.seed)
         size = self.trial.settings.batch_size
         self.parts.train.epoch = epoch
         even = min(size, len(order) // self.ranks.count * self.ranks.count)  # the same share for every rank
@@ -231,32 +235,19 @@ class Runner:
             if mix is None:
                 yield batch.to(self.ranks.device)
             else:
-                seed = _derived(f"mix {step}, rank {self.ranks.rank}", self.trial.seed)
+                seed = derived(f"mix {step}, rank {self.ranks.rank}", self.trial.seed)
                 yield mix(batch, torch.Generator().manual_seed(seed)).to(self.ranks.device)
 
     def _evaluate(self, examples: Examples) -> Outcome:
         self._set_mode(training=False)
         self.ranks.synchronise(self.model)
-        numbers = list(range(len(examples)))
-        batches = [numbers[i : i + EVALUATION_BATCH] for i in range(0, len(numbers), EVALUATION_BATCH)]
+        batches = consecutive(len(examples), min(EVALUATION_BATCH, self.trial.settings.batch_size))
         loaded = (batch.to(self.ranks.device) for batch in self._load(examples, batches))
         with torch.inference_mode(), self._precision():
-            return self.task.evaluate(self.model, loaded, len(numbers), self.ranks)
+            return self.task.evaluate(self.model, loaded, len(examples), self.ranks)
 
     def _load(self, examples: Examples, batches: list[list[int]]) -> Iterator[Batch]:
-        shares = [share for batch in batches if (share := self.ranks.share(batch))]
-        if self.machine.workers == 0:
-            return map(examples.__getitems__, shares)
-        return iter(
-            DataLoader(
-                examples,
-                batch_sampler=shares,
-                collate_fn=_as_it_is,
-                num_workers=self.machine.workers,
-                pin_memory=self.ranks.device.type == "cuda",
-                generator=torch.Generator().manual_seed(0),  # else it takes a number from the stream of dropout
-            )
-        )
+        return load(examples, batches, self.ranks, self.machine.workers)
 
     def _set_mode(self, *, training: bool) -> None:
         self.model.train(training)
@@ -317,15 +308,12 @@ class Runner:
             "ranks": self.ranks.gather(own),
         }
 
-    def resume(self, folder: TrialFolder) -> None:
-        """Goes on from the last checkpoint, if there is one.
+    def resume(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint. After an error this object is of no use.
 
         Raises:
-            ExperimentError: it is damaged, or another trial's.
+            Damaged: it is not one of this trial, as this version trains it.
         """
-        state = folder.load_checkpoint()
-        if state is None:
-            return
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -336,10 +324,10 @@ class Runner:
             self.history = History(**state["history"])
             self.best, self.steps_done = state["best"], state["steps_done"]
             self._resume_epoch(state["ranks"], state["seconds"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ExperimentError(
-                f"{folder.checkpoint_path} is no checkpoint of this trial ({error}): remove it to start anew"
-            ) from error
+        except DEVICE_ERRORS:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise Damaged(f"the checkpoint does not fit: {type(error).__name__}: {error}") from error
         self.history.resumed += 1
 
     def _resume_epoch(self, ranks: list[dict[str, Any]], seconds: float) -> None:
@@ -383,14 +371,10 @@ def _optimizer(trial: Trial, groups: list[dict[str, Any]]) -> Optimizer:
     return kind(groups, lr=settings.lr, weight_decay=settings.weight_decay, **options)  # type: ignore[call-arg]
 
 
-def _derived(purpose: str, seed: int) -> int:
-    """A seed of its own for each purpose."""
-    return int.from_bytes(hashlib.sha256(f"{purpose}, {seed}".encode()).digest()[:7], "big")
+def _require_finite(loss: float, name: str) -> None:
+    if not math.isfinite(loss):
+        raise Diverged(f"{name} is {loss}")
 
 
 def _seed(purpose: str, seed: int) -> None:
-    torch.manual_seed(_derived(purpose, seed))
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+    torch.manual_seed(derived(purpose, seed))

@@ -11,8 +11,8 @@ only the regime classifies correctly, less those that only conventional training
 other cancel, and what runs on the same examples have in common is not counted twice. (For one seed that is McNemar's
 test, 1947; for several, the test of clusters of matched pairs of Durkalski et al., 2003, by all signs that the examples
 might have had.) In brackets: in how many seeds the regime is better and worse with p < 0.05 by itself. "p" is the
-larger of the two (the intersection-union test, Berger, 1982): a difference is to be believed where neither other seeds nor
-other examples would undo it. Of a single seed nothing can be said of others, and there is no such p.
+larger of the two (the intersection-union test, Berger, 1982): a difference is to be believed where neither other seeds
+nor other examples would undo it. Of a single seed nothing can be said of others, and there is no such p.
 
 Overhead is the ratio of the times per epoch of runs of the same seed, with its 95% interval over the seeds (Student's,
 of the logarithms); "within noise" where that takes in 0; nothing for a single seed. These runs were not interleaved, so

@@ -5,12 +5,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lerac_fast.experiments.errors import ExperimentError
 from lerac_fast.experiments.files import replacing
 from lerac_fast.experiments.report.records import Record
 from lerac_fast.experiments.trials.manifest import Manifest
+from lerac_fast.experiments.trials.record import check_record
 from lerac_fast.experiments.trials.store import TrialFolder
 from lerac_fast.experiments.trials.trial import Trial, canonical_json
 
@@ -83,7 +84,7 @@ def _folder(folder: Path, manifest: Manifest) -> Iterator[Record | str]:
 
 def _stored(stored: TrialFolder) -> Record | None:
     content = stored.record()
-    return None if content is None else _checked(stored.trial, content)
+    return None if content is None else _sound(Record(stored.trial, content))
 
 
 def _lines(path: Path) -> Iterator[Record | str]:
@@ -93,8 +94,13 @@ def _lines(path: Path) -> Iterator[Record | str]:
 
 
 def _line(line: str) -> Record:
-    content = json.loads(line)
-    return _checked(Trial.from_json(content["trial"]), content)
+    content = check_record(json.loads(line))
+    return _sound(Record(Trial.from_json(content["trial"]), content))
+
+
+def _sound(record: Record) -> Record:
+    record.check()
+    return record
 
 
 def _attempt(read: Callable[[], _T], place: str) -> _T | str:
@@ -103,15 +109,9 @@ def _attempt(read: Callable[[], _T], place: str) -> _T | str:
         return read()
     except ExperimentError as error:
         message = str(error)
-    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON
         message = f"{type(error).__name__}: {error}"
     return message if place in message else f"{place}: {message}"
-
-
-def _checked(trial: Trial, content: dict[str, Any]) -> Record:
-    record = Record(trial, content)
-    record.check()
-    return record
 
 
 def write_lines(path: Path, records: Iterable[Record]) -> None:

@@ -13,13 +13,10 @@ from lerac_fast.experiments.options import find
 from lerac_fast.experiments.phases import Phase
 from lerac_fast.experiments.regimes import REGIMES
 from lerac_fast.experiments.results import unpack_bits
-from lerac_fast.experiments.trials.store import DONE
+from lerac_fast.experiments.trials.record import DONE
 from lerac_fast.experiments.trials.trial import Protocol, Trial, canonical_json
 
 CONVENTIONAL = "conventional"
-
-PARTS = ("train", "validation", "test")
-"""Of the data."""
 
 
 @dataclass(frozen=True)
@@ -93,35 +90,26 @@ class Record:
         return self.content["sizes"]["test"], data["source"], data["note"], self.trial.protocol.test_examples
 
     def check(self) -> None:
-        """Looks at all that a report reads.
+        """Looks for what is of the right kind (`check_record`), and makes no sense.
 
         Raises:
-            ExperimentError: something is missing, or is not what it should be.
+            ExperimentError: something does not. It is named.
         """
         trial = self.trial
-        for registry, name, kind in ((MODELS, trial.model, "model"), (DATA, trial.data, "data")):
-            find(registry, name, kind)
+        find(MODELS, trial.model, "model")
+        find(DATA, trial.data, "data")
         find(REGIMES, trial.regime, "regime")
-        try:
-            if self.done:
-                self._check_done()
-            else:
-                _ = str(self.content["error"])
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise ExperimentError(f"the record is damaged ({type(error).__name__}: {error})") from error
-
-    def _check_done(self) -> None:
-        names = {*self.epochs[0], "seconds", "train_loss", "validation_metric"}
-        numbers = [epoch[name] for epoch in self.epochs for name in names]
-        steps, rates = self.rates
-        numbers += [self.score, *steps, *rates.flatten(), *(self.content["sizes"][part] for part in PARTS)]
-        if not np.isfinite(np.array(numbers, dtype=float)).all():
-            raise ValueError("a number is not finite")
-        if not 0 < len(steps) == len(rates) or rates.ndim != 2:
-            raise ValueError(f"rates of shape {rates.shape} for {len(steps)} steps")
+        if not self.done:
+            return
+        first, steps = self.epochs[0].keys(), self.steps
+        if any(epoch.keys() != first for epoch in self.epochs):
+            raise ExperimentError("epochs do not have the same values noted")
+        if not np.isfinite([self.score, *(value for epoch in self.epochs for value in epoch.values())]).all():
+            raise ExperimentError("a number is not finite")
+        if steps < 1:
+            raise ExperimentError(f"steps_per_epoch is {steps}")
         if (correct := self.correct) is not None and not np.isclose(correct.mean(), self.score):
-            raise ValueError(f"{correct.mean():g} of the examples are classified correctly, and the score is {self.score:g}")
-        _ = self.machine, self.test_part, self.higher_is_better, str(self.content["result"]["metric"])
+            raise ExperimentError(f"result.test is {self.score:g}, and {correct.mean():g} of the examples are correct")
 
 
 OF_REGIMES = frozenset(

@@ -1,12 +1,11 @@
 """The list of the trials of an experiment, as a file."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lerac_fast.experiments.errors import ExperimentError
-from lerac_fast.experiments.files import write_json
+from lerac_fast.experiments.files import Damaged, read_json, write_json
 from lerac_fast.experiments.trials.trial import Trial
 
 FILE = "manifest.json"
@@ -70,13 +69,15 @@ class Manifest:
         """
         path = folder / FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             if content["format"] != FORMAT:
                 raise ExperimentError(f"{path} has format {content['format']!r}, not {FORMAT}: plan anew")
             return cls(str(content["name"]), tuple(Trial.from_json(trial) for trial in content["trials"]))
         except FileNotFoundError:
             raise ExperimentError(f"{path} does not exist: `lerac-fast plan {folder} ...` writes one") from None
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise ExperimentError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        except Damaged:
+            raise
         except ExperimentError as error:
             raise ExperimentError(f"{path}: {error}") from error

@@ -29,7 +29,7 @@ from lerac_fast.experiments.options import find, require_at_least
 from lerac_fast.experiments.progress import progress_bar
 from lerac_fast.experiments.runner import Diverged, Machine, Runner, Unanimous
 from lerac_fast.experiments.trials.manifest import Manifest
-from lerac_fast.experiments.trials.store import DONE, FAILED, UNAVAILABLE, Busy, TrialFolder
+from lerac_fast.experiments.trials.store import DONE, FAILED, UNAVAILABLE, Busy, Damaged, TrialFolder
 from lerac_fast.experiments.trials.trial import Trial
 
 
@@ -75,7 +75,8 @@ class Run:
         """Runs them.
 
         Raises:
-            ExperimentError: no manifest, no such trial; or, at the end, that some have failed.
+            ExperimentError: no manifest, no such trial; or, at the end, that some have failed, now or before, or that
+                none could be run.
         """
         manifest = Manifest.read(self.folder)
         chosen = self._chosen(manifest)
@@ -84,10 +85,8 @@ class Run:
             console = Console(quiet=not ranks.first)
             counts = _RunAll(self, ranks, console).run(chosen)
         console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count), highlight=False)
-        if counts[FAILED]:
-            raise ExperimentError(
-                f"{counts[FAILED]} trials failed: `lerac-fast report {self.folder}` lists the reasons"
-            )
+        if bad := _what_is_wrong(counts, self.folder):
+            raise ExperimentError(bad)
 
     @contextmanager
     def started(self) -> Iterator[Ranks]:
@@ -105,6 +104,18 @@ class Run:
         return manifest.find(self.trials) if self.trials else list(manifest)
 
 
+def _what_is_wrong(counts: dict[str, int], folder: Path) -> str | None:
+    """What is to be said of a run that has left trials undone, if it has."""
+    failed = ", ".join(f"{counts[what]} trials {what}" for what in (FAILED, FAILED_BEFORE) if counts[what])
+    if failed:
+        return (
+            f"{failed}: `lerac-fast report {folder}` lists the reasons, and `lerac-fast run {folder} --retry-failed` "
+            "runs them again"
+        )
+    undone = counts[UNAVAILABLE]
+    return f"none of {undone} trials could be run; above is why" if undone and undone == sum(counts.values()) else None
+
+
 def run_one(folder: Path, trial_id: str, **options: Any) -> str:
     """Runs one trial in this process; see `lerac_fast.experiments.trials.run_trial`."""
     run = Run(Path(folder), trials=(trial_id,), **options)
@@ -112,6 +123,9 @@ def run_one(folder: Path, trial_id: str, **options: Any) -> str:
     with run.started() as ranks:
         counts = _RunAll(run, ranks, Console(quiet=True)).run(trials)
     return next(what for what, count in counts.items() if count)
+
+
+FAILED_BEFORE = "failed before"
 
 
 class Shared(Exception):
@@ -132,14 +146,17 @@ class _RunAll:
     def __init__(self, options: Run, ranks: Ranks, console: Console) -> None:
         self.options, self.ranks, self.console = options, ranks, console
         self._said: set[str] = set()
-        self._launched = time.time()
+        self._marks: dict[str, str | None] = {}
+        """Of the records that there were at the start, by the ids of their trials."""
 
     def run(self, trials: list[Trial]) -> dict[str, int]:
-        counts = {DONE: 0, FAILED: 0, UNAVAILABLE: 0, "done before": 0, "failed before": 0, "run elsewhere": 0}
+        counts = {DONE: 0, FAILED: 0, UNAVAILABLE: 0, "done before": 0, FAILED_BEFORE: 0, "run elsewhere": 0}
+        if self.ranks.first:
+            self._marks = {trial.id: TrialFolder(self.options.folder, trial).record_mark() for trial in trials}
         with progress_bar(self.console) as progress:
             task = progress.add_task("Trials", total=len(trials))
             for trial in trials:
-                epochs = progress.add_task(trial.name, total=trial.settings.epochs)
+                epochs = progress.add_task(escape(trial.name), total=trial.settings.epochs)
                 outcome = self._one(trial, partial(_show, progress, epochs))
                 progress.remove_task(epochs)
                 progress.advance(task)
@@ -164,22 +181,34 @@ class _RunAll:
 
     def _complain(self, trial: Trial, reason: str) -> str:
         if reason not in self._said:  # the same for many trials, where their data cannot be had
-            self.console.print(f"[red]{trial.name}:[/red] {escape(reason)}", highlight=False)
+            self._say(trial, reason)
             self._said.add(reason)
         return FAILED
 
+    def _say(self, trial: Trial, text: str) -> None:
+        self.console.print(f"[red]{escape(trial.name)}:[/red] {escape(text)}", highlight=False)
+
     def _ended(self, folder: TrialFolder) -> str | None:
         """What became of the trial before; None if it is to be run."""
-        record = folder.record()
+        # Not if another process has tried it since this one was started. Clocks differ from machine to machine.
+        as_at_start = folder.record_mark() == self._marks[folder.trial.id]
+        try:
+            record = folder.record()
+        except Damaged:
+            if not (self.options.retry_failed and as_at_start):
+                raise
+            self._set_aside(folder, folder.record_path)
+            return None
         if record is None:
             return None
+        folder.remove_unneeded(record)  # left by a process that was killed before it had
         if record["status"] == DONE:
-            folder.checkpoint_path.unlink(missing_ok=True)  # left by a process that was killed between the two
             return "done before"
         again = record["status"] == UNAVAILABLE or self.options.retry_failed
-        if again and record["ended"] < self._launched:  # else another process has tried meanwhile
-            return None
-        return "failed before"
+        return None if again and as_at_start else FAILED_BEFORE
+
+    def _set_aside(self, folder: TrialFolder, path: Path) -> None:
+        self._say(folder.trial, f"set aside as {folder.set_aside(path)}")
 
     def _attempt(self, folder: TrialFolder, on_epoch: Callable[[int], None]) -> str:
         start = time.time()
@@ -202,7 +231,7 @@ class _RunAll:
 
     def _outcome(self, folder: TrialFolder, on_epoch: Callable[[int], None]) -> tuple[dict[str, Any], Exception | None]:
         """The record, and the error that has ended the trial, if one has; `Shared` if all ranks have met it."""
-        trial, options = folder.trial, self.options
+        options = self.options
         machine = Machine(
             self.ranks, options.workers, options.checkpoint_seconds, options.keep_weights, on_epoch, options.tensorboard
         )
@@ -210,8 +239,7 @@ class _RunAll:
         failed: dict[str, Any] | None = None
         cause: Exception = Shared()
         try:
-            runner = _runner(trial, machine)
-            runner.resume(folder)
+            runner = self._begin(folder, machine)
         except Exception as error:  # whatever it is, it ends this trial alone
             failed = _failure(error)
             if isinstance(error, _AcceleratorError):
@@ -225,6 +253,24 @@ class _RunAll:
             return _failure(error), Shared()
         except Exception as error:
             return _failure(error), error
+
+    def _begin(self, folder: TrialFolder, machine: Machine) -> Runner:
+        """Goes on from the last checkpoint that is good; else starts anew. Waits for no other rank."""
+        resumed = (self._resumed(folder, path, machine) for path in folder.checkpoint_paths)
+        return next((runner for runner in resumed if runner is not None), None) or _runner(folder.trial, machine)
+
+    def _resumed(self, folder: TrialFolder, checkpoint: Path, machine: Machine) -> Runner | None:
+        try:
+            if (state := folder.load_checkpoint(checkpoint)) is None:
+                return None
+            runner = _runner(folder.trial, machine)
+            runner.resume(state)
+        except Damaged as error:
+            if self.ranks.first:
+                self._say(folder.trial, str(error))
+                self._set_aside(folder, checkpoint)
+            return None
+        return runner
 
 
 def _show(progress: Progress, bar: TaskID, epochs: int) -> None:

@@ -96,12 +96,14 @@ class Trial:
         return {"id": self.id, **asdict(self)}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Trial":
+    def from_json(cls, content: Any) -> "Trial":
         """Reads what `to_json` gave.
 
         Raises:
             ExperimentError: a key is missing, unknown or of a wrong kind, or the content is not that of its id.
         """
+        if not isinstance(content, Mapping):
+            raise ExperimentError(f"trial: {content!r} is no object")
         values = {key: value for key, value in content.items() if key != "id"}
         trial = _read(cls, {**values, "settings": _read(Settings, values.get("settings"), "settings")}, "trial")
         protocol = _read(Protocol, values.get("protocol"), "protocol")

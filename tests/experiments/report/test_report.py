@@ -31,7 +31,6 @@ from lerac_fast.experiments.trials.store import TrialFolder
 from lerac_fast.experiments.trials.trial import Trial
 from tests.experiments.trials.helpers import digits_trial, planned, run
 
-
 ENVIRONMENT = environment()
 
 
@@ -46,12 +45,16 @@ def record(trial: Trial, correct: list[int], seconds: float = 1.0, epochs: int =
             "metric": "accuracy",
             "higher_is_better": True,
             "test": hits.double().mean().item(),
+            "test_loss": 1.0,
+            "validation": 0.5,
+            "best_epoch": 1,
             "correct": pack_bits(hits),
         },
         "sizes": {"train": 90, "validation": 10, "test": len(correct)},
         "epochs": [epoch] * epochs,
         "rates": {"steps": [0, 5], "first_middle_last": [[0.1, 0.01, 0.001], [0.1, 0.1, 0.1]]},
         "data": {"source": "the test", "note": None},
+        "model": {"parameters": 1, "layers": 3, "groups": 3},
         "device": "cpu",
         "steps_per_epoch": 5,
         "ranks": 1,
@@ -202,7 +205,9 @@ def test_an_overhead_that_may_be_noise_is_called_noise() -> None:
 
 def regression(trial: Trial, error: float) -> Record:
     made = record(trial, [1])
-    made.content["result"] = {"metric": "mean absolute error", "higher_is_better": False, "test": error}
+    result = made.content["result"]
+    del result["correct"]
+    result |= {"metric": "mean absolute error", "higher_is_better": False, "test": error}
     return made
 
 
@@ -247,7 +252,7 @@ def test_what_had_not_its_course_is_marked(tmp_path: Path, capsys: pytest.Captur
         assert said in printed
         assert f"- ResNet, small on Digits, {said}" in text
     assert "LeRaC (lerac_epochs=3) (did not end)" in text
-    assert text.count("(did not end)") == 1, "where the test score is marked, it is the same row's"
+    assert text.count("(did not end)") == 2, "its score, and its row of the comparison"
     assert "lerac_epochs=2) (did" not in text
 
 
@@ -443,11 +448,12 @@ def test_a_damaged_manifest_is_named_and_left_out(
 ) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "manifest.json").write_text(content)
+    named = f"{tmp_path / 'bad' / 'manifest.json'}"
     assert main(["report", str(tmp_path / "bad")]) == 1
-    assert f"{tmp_path / 'bad' / 'manifest.json'} is damaged" in capsys.readouterr().err
+    assert named in capsys.readouterr().err
     write_lines(tmp_path / "good.jsonl", [record(digits_trial(), [1])])
     assert main(["report", str(tmp_path / "bad"), str(tmp_path / "good.jsonl"), "--output", str(tmp_path)]) == 1
-    assert f"{tmp_path / 'bad' / 'manifest.json'} is damaged" in capsys.readouterr().err
+    assert named in capsys.readouterr().err
     assert "1 of 1 trials are done" in (tmp_path / "report.md").read_text()
 
 

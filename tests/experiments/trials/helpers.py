@@ -1,8 +1,12 @@
 """Trials small enough for tests, on scikit-learn's digits, which are always there."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from lerac_fast.experiments.cli import main
 from lerac_fast.experiments.models import MODELS
@@ -41,3 +45,23 @@ def outcome(record: dict[str, Any]) -> dict[str, Any]:
     """What must be the same whenever and however often a trial is run: all but times and the machine."""
     epochs = [{k: v for k, v in epoch.items() if "seconds" not in k} for epoch in record["epochs"]]
     return {"epochs": epochs, **{key: record[key] for key in ("trial", "status", "result", "rates", "sizes", "model")}}
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing of the program runs any more."""
+
+
+def die(*_: Any) -> None:
+    raise Killed
+
+
+def on_call(patch: pytest.MonkeyPatch, owner: Any, name: str, number: int, act: Callable[..., None]) -> None:
+    """Has a function or method do something else before its `number`th call from now on."""
+    original, calls = getattr(owner, name), count(1)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == number:
+            act(*args)
+        return original(*args, **kwargs)
+
+    patch.setattr(owner, name, call)

@@ -99,7 +99,8 @@ def test_a_process_that_cannot_start_keeps_none_waiting(tmp_path: Path) -> None:
         f"sys.exit(main(['run', {str(folder)!r}, '--device', 'cpu', '--threads', '1']))\n"
     )
     done = torchrun(str(script))
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
+    assert "none of 2 trials could be run" in done.stderr
     for trial in trials:
         assert record_of(folder, trial)["status"] == "unavailable"
         assert "not on this machine" in record_of(folder, trial)["error"]
@@ -170,5 +171,5 @@ def test_what_goes_wrong_in_one_process_of_several_is_recorded(tmp_path: Path) -
     )
     assert torchrun(str(script)).returncode != 0
     assert "a damaged image" in record_of(folder, trials[0])["error"]
-    assert run(folder) == 0
+    assert run(folder) == 1  # the first has failed
     assert record_of(folder, trials[1])["status"] == "done"
