@@ -62,7 +62,7 @@ def _read(files: Stored, name: str) -> Pairs:
             continue
         try:
             example = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # RecursionError: of brackets within brackets
             raise ExperimentError(f"{path}, line {number} is no JSON: {error}") from error
         fields = example if isinstance(example, dict) else {}
         question, passage = fields.get("question"), fields.get("passage")

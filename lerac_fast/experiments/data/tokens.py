@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from lerac_fast.experiments.data.reading import as_text, read_file
 from lerac_fast.experiments.errors import ExperimentError
 
 if TYPE_CHECKING:
@@ -94,10 +95,7 @@ class WordPieces:
     def read(cls, folder: Path, max_length: int) -> "WordPieces":
         """Those of the vocabulary in `folder`/vocab.txt, one a line. Raises ExperimentError naming a damaged file."""
         path = folder / "vocab.txt"
-        try:
-            lines = path.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ExperimentError(f"cannot read {path}: {error}") from error
+        lines = as_text(read_file(path), path).split("\n")
         if lines[-1] == "":
             lines.pop()
         return cls({line.rstrip("\r"): number for number, line in enumerate(lines)}, max_length, str(path))

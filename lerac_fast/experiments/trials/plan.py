@@ -146,6 +146,9 @@ def check(trial: Trial) -> None:
         raise ExperimentError(f"step_factor must be above 0 and at most 1, got {protocol.step_factor:g}")
     if protocol.augment_images and data.kind != "image":
         raise ExperimentError(f"augment_images is for images, and {trial.data} is {data.kind}")
+    if protocol.by_speaker and not data.by_speaker:
+        able = ", ".join(name for name, each in DATA.items() if each.by_speaker)
+        raise ExperimentError(f"by_speaker is for {able}, and the data is {trial.data}")
     if protocol.nesterov and (settings.optimizer != "SGD" or settings.momentum == 0.0):
         raise ExperimentError(
             f"nesterov is for SGD with momentum, and {trial.model} is trained by {settings.optimizer} with "

@@ -200,7 +200,7 @@ def test_learned_pieces_are_the_same_each_time() -> None:
     [
         (b"[UNK]\n[PAD]\n[CLS]\n[SEP]\n", r"\[PAD\] has the number 1"),
         (b"[PAD]\n[UNK]\nthe\n", r"has no \[CLS\], \[SEP\]"),
-        (b"\xff\xfe", "cannot read"),
+        (b"\xff\xfe", "is damaged, or no text in UTF-8"),
         (None, "cannot read"),
     ],
     ids=["padding", "special", "no text", "missing"],
