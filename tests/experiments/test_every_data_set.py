@@ -58,6 +58,7 @@ WRITE: dict[str, Callable[[Path], object]] = {
     "boolq": lambda folder: write_zip(folder / "BoolQ.zip", _boolq()),
     "qnli": lambda folder: write_zip(folder / "QNLI.zip", _qnli()),
     "rte": lambda folder: write_zip(folder / "RTE.zip", test_text.rte()),
+    "trec": lambda folder: write_zip(folder / "TREC.zip", test_text.trec()),
     "esc50": lambda folder: write_zip(folder / "ESC-50-master.zip", test_audio.esc50()),
     "crema-d": lambda folder: write_zip(folder / "CREMA-D.zip", test_audio.crema_d()),
     "spoken-digits": lambda folder: write_zip(folder / "fsdd.zip", test_audio.digits()),

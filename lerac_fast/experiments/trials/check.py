@@ -131,6 +131,9 @@ def _check_data(trial: Trial, data: DataSet, regime: Regime) -> None:
         raise ExperimentError(f"{trial.data}: images of various sizes make no batch to measure {trial.regime} with")
     if protocol.augment_images and data.kind != "image":
         raise ExperimentError(f"augment_images is for images, and {trial.data} is {data.kind}")
+    if protocol.by_speaker and not data.by_speaker:
+        able = ", ".join(name for name, each in DATA.items() if each.by_speaker)
+        raise ExperimentError(f"by_speaker is for {able}, and the data is {trial.data}")
     if protocol.label_noise and (data.regression or data.kind == "detection"):
         raise ExperimentError(f"label_noise is for classification, and {trial.data} is {task}")
     if regime.temperatures and data.regression:

@@ -38,6 +38,8 @@ class Protocol:
             temperatures, which mixed examples have none of, has it off for all that it is compared with.
         augment_images: Crop and mirror training images at random, which Croitoru et al. do not. Images in files are cut
             as is usual for ImageNet, those in memory shifted as is usual for CIFAR.
+        by_speaker: Divide recordings of speech so that those who speak in one part speak in no other (crema-d). Not
+            given, clips are divided, whoever speaks.
         nesterov: Nesterov's momentum, of SGD.
         precision: bfloat16: forward passes under torch.autocast.
     """
@@ -59,6 +61,7 @@ class Protocol:
     augment: bool = True
     mix_up: bool = True
     augment_images: bool = False
+    by_speaker: bool = False
     nesterov: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
 

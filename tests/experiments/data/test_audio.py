@@ -62,7 +62,7 @@ def esc50(rows: list[tuple[str, int, int]] | None = None) -> Files:
     if rows is None:
         rows = [(f"{fold}-1-A-{label}.wav", fold, label) for fold in range(1, 6) for label in (7, 20 + fold)]
     table = "filename,fold,target,category,esc10,src_file,take\n" + "".join(
-        f"{name},{fold},{label},dog,True,1,A\n" for name, fold, label in rows
+        f"{name},{fold},{label},dog,True,{fold}{label},A\n" for name, fold, label in rows
     )
     audio = {f"ESC-50-master/audio/{name}": wav(tone(300 + 20 * label, 0.5, 44_100), 44_100) for name, _, label in rows}
     return {"ESC-50-master/meta/esc50.csv": table.encode(), **audio}
