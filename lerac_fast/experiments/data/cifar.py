@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.datasets import CIFAR10 as TORCHVISION_10
-from torchvision.datasets import CIFAR100 as TORCHVISION_100
 
 from lerac_fast.experiments.data.archives import Files, read_archive
 from lerac_fast.experiments.data.download import find, find_or_download
@@ -31,18 +29,21 @@ _SUBSET_NOTE = (
 @dataclass(frozen=True)
 class _Variant:
     name: str
-    torchvision: type[TORCHVISION_10]
+    torchvision: str
+    """The class there, which knows its files."""
     labels_key: bytes
     classes: int
 
 
-_CIFAR_10 = _Variant("CIFAR-10", TORCHVISION_10, b"labels", 10)
-_CIFAR_100 = _Variant("CIFAR-100", TORCHVISION_100, b"fine_labels", 100)
+_CIFAR_10 = _Variant("CIFAR-10", "CIFAR10", b"labels", 10)
+_CIFAR_100 = _Variant("CIFAR-100", "CIFAR100", b"fine_labels", 100)
 
 
 def _load(variant: _Variant, request: Request) -> Parts:
     """Reads the folder of batches or the archive with it, which is downloaded if there is neither."""
-    known = variant.torchvision
+    import torchvision.datasets  # takes long to import
+
+    known: type[torchvision.datasets.CIFAR10] = getattr(torchvision.datasets, variant.torchvision)
     folder = find(known.base_folder)
     if folder is not None:
         files = Files(folder)

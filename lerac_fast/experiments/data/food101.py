@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from torchvision.datasets import Food101
 
 from lerac_fast.experiments.data.archives import Files, unpack
 from lerac_fast.experiments.data.download import find, find_or_download
@@ -23,6 +22,8 @@ _SIDE = 224
 
 def _load(request: Request) -> Parts:
     """Reads the folder, which is unpacked from the archive if there is none."""
+    from torchvision.datasets import Food101  # takes long to import
+
     archive = (Food101._URL, Food101._MD5)
     folder = find(_FOLDER) or unpack([find_or_download(*archive)], _FOLDER, cache_folder(), _ARCHIVE_LIMIT)
     listed = {part: _listed(folder, f"meta/{part}.json") for part in ("train", "test")}

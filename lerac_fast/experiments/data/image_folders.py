@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms import functional
 
 from lerac_fast.experiments.data.examples import Batch, Examples
 from lerac_fast.experiments.data.image_augmentation import cut_and_mirrored
@@ -97,6 +96,8 @@ class ImageFiles(Examples):
         image, size = decode_image(read_file(path), path), self.framing.size
         if self._augment_seed is not None:
             return image_tensor(cut_and_mirrored(image, size, (self._augment_seed, self.epoch, index)))
+        from torchvision.transforms import functional  # takes long to import
+
         return image_tensor(functional.center_crop(functional.resize(image, [self.framing.shorter]), [size]))
 
 
