@@ -1,69 +1,38 @@
 """What can be found wrong with a trial before it is run."""
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 from lerac_fast.experiments.data.registry import DATA
 from lerac_fast.experiments.data.source import DataSet
 from lerac_fast.experiments.errors import ExperimentError
 from lerac_fast.experiments.models import MODELS
-from lerac_fast.experiments.options import find
+from lerac_fast.experiments.options import NOT_NEGATIVE, POSITIVE, Range, find
 from lerac_fast.experiments.regimes import REGIMES, Regime
 from lerac_fast.experiments.trials.trial import Protocol, Trial
 
-
-@dataclass(frozen=True)
-class Range:
-    """Finite numbers between two bounds."""
-
-    lowest: float
-    highest: float = math.inf
-    above: bool = False
-    """Whether the lowest is not one of them."""
-    below: bool = False
-    """Whether the highest is not one of them."""
-
-    def __contains__(self, value: float) -> bool:
-        if not math.isfinite(value):
-            return False
-        high_enough = value > self.lowest if self.above else value >= self.lowest
-        low_enough = value < self.highest if self.below else value <= self.highest
-        return high_enough and low_enough
-
-    def __str__(self) -> str:
-        lowest = f"{'above' if self.above else 'at least'} {self.lowest:g}"
-        if self.highest == math.inf:
-            return lowest
-        return f"{lowest} and {'below' if self.below else 'at most'} {self.highest:g}"
-
-
-_POSITIVE = Range(0, above=True)
-_NOT_NEGATIVE = Range(0)
-
 RANGES = {
-    "lr": _POSITIVE,
-    "min_lr": _POSITIVE,
+    "lr": POSITIVE,
+    "min_lr": POSITIVE,
     "batch_size": Range(1),
     "epochs": Range(1),
-    "lerac_epochs": _NOT_NEGATIVE,
-    "sigma": _NOT_NEGATIVE,
+    "lerac_epochs": NOT_NEGATIVE,
+    "sigma": NOT_NEGATIVE,
     "decay": Range(0, 1, above=True),
-    "cbs_every": _POSITIVE,
+    "cbs_every": POSITIVE,
     "momentum": Range(0, 1, below=True),
-    "weight_decay": _NOT_NEGATIVE,
+    "weight_decay": NOT_NEGATIVE,
     "train_examples": Range(10),
     "test_examples": Range(1),
     "image_size": Range(1),
     "milestones": Range(0, 1, above=True, below=True),
     "step_factor": Range(0, 1, above=True),
-    "plateau_patience": _NOT_NEGATIVE,
+    "plateau_patience": NOT_NEGATIVE,
     "stop_patience": Range(1),
     "label_noise": Range(0, 1, below=True),
-    "class_lr": _NOT_NEGATIVE,
-    "instance_lr": _NOT_NEGATIVE,
-    "sigma_bounds": _POSITIVE,
-    "warm_up_epochs": _NOT_NEGATIVE,
+    "class_lr": NOT_NEGATIVE,
+    "instance_lr": NOT_NEGATIVE,
+    "sigma_bounds": POSITIVE,
+    "warm_up_epochs": NOT_NEGATIVE,
 }
 """Of the numbers among the settings and the protocol, by their names; of each number, where there are several."""
 
@@ -91,8 +60,7 @@ def _check_ranges(trial: Trial) -> None:
             continue
         for number in value if isinstance(value, tuple) else (value,):
             if number not in allowed:
-                finite = "" if math.isfinite(number) else "finite and "
-                raise ExperimentError(f"{name} must be {finite}{allowed}, got {_shown(value)}")
+                raise ExperimentError(f"{name} must be {allowed.told(number)}, got {_shown(value)}")
 
 
 def _shown(value: Any) -> str:
