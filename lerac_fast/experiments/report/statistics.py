@@ -70,7 +70,7 @@ def compare(cell: Cell, baseline: Cell) -> Comparison | None:
     significant = [int(gained.sum()) for _, gained in gains if mcnemar_p([gained]) < SIGNIFICANT]
     # Runs on the same test examples are not independent: what counts is what each example brings over all of them.
     parts = dict.fromkeys(part for part, _ in gains)
-    by_example = [sum(gained for of, gained in gains if of == part) for part in parts]
+    by_example = [np.sum([gained for of, gained in gains if of == part], axis=0) for part in parts]
     return Comparison(
         difference,
         deviation,
@@ -86,7 +86,8 @@ def _gains(ours: Record, theirs: Record) -> np.ndarray | None:
     """Of each test example: 1 where ours alone classifies it correctly, -1 where theirs alone does, else 0."""
     if ours.correct is None or theirs.correct is None or ours.test_part != theirs.test_part:
         return None
-    return ours.correct.astype(int) - theirs.correct.astype(int)
+    gains: np.ndarray = ours.correct.astype(int) - theirs.correct.astype(int)
+    return gains
 
 
 def mcnemar_p(gains: Sequence[np.ndarray]) -> float:
