@@ -55,7 +55,7 @@ class Report:
         first, reading = self.folders[0], Reading(self.folders)
         records = reading.records
         if not records and reading.unreadable:
-            raise ExperimentError("; ".join(reading.unreadable))
+            raise ExperimentError("; ".join(reading.unreadable[:MOST_NAMED]))
         if not records:
             raise ExperimentError(f"none of the {reading.planned} trials has ended yet: `lerac-fast run {first}`")
         cells = cells_of(records)
@@ -113,7 +113,8 @@ def _in_words(comparison: Table) -> list[str]:
         if of[DIFFERENCE]:
             said = [f"{of[DIFFERENCE]} against conventional"]
             said += [f"p {of[P_VALUE] or 'unknown'}"]
-            said += [f"McNemar's alone {of[MCNEMAR_P].replace('(', '(seeds better, worse: ')}"] if of[MCNEMAR_P] else []
+            if "(" in of[MCNEMAR_P]:
+                said += [f"McNemar's alone {of[MCNEMAR_P].replace('(', '(seeds better, worse: ')}"]
             said += [f"time per epoch {of['overhead']}"] if of["overhead"] else []
             lines.append(f"{of['model']} on {of['data']}, {of['regime']}: {', '.join(said)}")
     return lines
