@@ -79,7 +79,6 @@ def describe(
     return {
         "result": result,
         "sizes": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
-        "data": parts.provenance,
         "model": {
             "parameters": sum(p.numel() for p in model.parameters()),
             "layers": len({group["depth"] for group in groups}),

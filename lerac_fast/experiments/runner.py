@@ -89,7 +89,7 @@ class Runner:
             parts, self.corrupt = with_wrong_labels(parts, trial.protocol.label_noise, trial.seed)
             if trial.protocol.noise_free:
                 parts, self.corrupt = replace(parts, train=Chosen(parts.train, ~self.corrupt)), None
-        self.parts = parts
+        self.parts, self.provenance = parts, parts.provenance
         self.task = TASKS[parts.task]
         parts.train.epoch = 0  # whatever the trial before this one has left
         settings = trial.settings
@@ -355,6 +355,7 @@ class Runner:
         return {
             "status": DONE,
             **described,
+            "data": self.provenance,
             "steps_per_epoch": self.steps_per_epoch,
             "ranks": self.ranks.count,
             "device": self.ranks.device.type,

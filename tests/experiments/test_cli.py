@@ -2,10 +2,8 @@
 
 import json
 import os
-import pwd
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from lerac_fast import build_info
 from lerac_fast.experiments.cli import COMMANDS, main
 from lerac_fast.experiments.data import fashion_mnist
 from lerac_fast.experiments.data.registry import DATA
-from lerac_fast.experiments.data.source import cache_folder, data_folder
 from lerac_fast.experiments.models import MODELS
 from lerac_fast.experiments.regimes import REGIMES
 from lerac_fast.experiments.trials.presets import PRESETS
@@ -84,18 +81,6 @@ def test_an_encoding_that_lacks_characters_ends_no_command(tmp_path: Path) -> No
     run = run_in(environment, "plan", str(place / "mine"), "--models", "caf\u00e9", "--data", "digits")
     assert run.returncode == 1
     assert "model 'caf?' is unknown" in run.stderr
-
-
-def test_without_a_home_data_lies_in_the_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container whose user is none of the system's."""
-
-    def homeless(_: str) -> str:
-        raise KeyError
-
-    monkeypatch.delenv("HOME", raising=False)
-    monkeypatch.delenv("LERAC_FAST_DATA", raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", homeless)
-    assert data_folder() == cache_folder() == Path(tempfile.gettempdir()) / "lerac_fast"
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:

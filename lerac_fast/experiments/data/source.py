@@ -1,7 +1,6 @@
 """What a data set of the experiments is: how it is asked for, and what it gives."""
 
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,9 @@ Task = Literal["classification", "regression", "detection"]
 
 VALIDATION_SHARE = 0.1
 """Of the training examples, set aside for validation (Croitoru et al., section 4.1). It never takes test examples."""
+
+
+_USUAL_FOLDER = "~/.cache/lerac_fast"
 
 
 class Unavailable(ExperimentError):
@@ -115,24 +117,27 @@ class DataSet:
 
 
 def data_folder() -> Path:
-    """Where data is looked for: the environment variable LERAC_FAST_DATA, or else ~/.cache/lerac_fast."""
-    named = os.environ.get("LERAC_FAST_DATA")
-    return Path(named).expanduser() if named else _own_cache()
+    """Where data is looked for: the environment variable LERAC_FAST_DATA, or else ~/.cache/lerac_fast.
+
+    Raises:
+        ExperimentError: there is no home directory, which ~ stands for.
+    """
+    return _at_home(os.environ.get("LERAC_FAST_DATA") or _USUAL_FOLDER)
+
+
+def _at_home(folder: str) -> Path:
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        raise ExperimentError(
+            f"{folder}: there is no home directory. Set HOME, or LERAC_FAST_DATA to a folder for data"
+        ) from None
 
 
 def cache_folder() -> Path:
     """Where downloads and unpacked archives go: `data_folder()`; ~/.cache/lerac_fast if that cannot be written to."""
     folder = data_folder()
-    return folder if not folder.exists() or os.access(folder, os.W_OK) else _own_cache()
-
-
-def _own_cache() -> Path:
-    """~/.cache/lerac_fast; in the folder for temporary files where there is no home, as in a container whose user has
-    neither $HOME nor an entry among the users."""
-    try:
-        return Path("~/.cache/lerac_fast").expanduser()
-    except RuntimeError:
-        return Path(tempfile.gettempdir()) / "lerac_fast"
+    return folder if not folder.exists() or os.access(folder, os.W_OK) else _at_home(_USUAL_FOLDER)
 
 
 def draw(count: int, request: Request, groups: Sequence[Hashable] | None = None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -216,3 +216,22 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     with folder.locked():
         assert not any(path.exists() for path in left)
         assert other.exists(), "not ours"
+
+
+def test_an_interrupt_while_a_checkpoint_is_written_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], undisturbed: dict[str, Any]
+) -> None:
+    """Not the trial, which would have failed with what torch makes of it."""
+    folder = TrialFolder(planned(tmp_path, digits_trial()), digits_trial())
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        on_call(patch, sealed._Summing, "write", 1_500, interrupt)
+        assert run(tmp_path) == 1
+    assert "interrupted" in capsys.readouterr().err
+    assert not folder.record_path.exists()
+    assert run(tmp_path) == 0
+    assert record_of(tmp_path, digits_trial())["resumed"] == 1
+    assert outcome(record_of(tmp_path, digits_trial())) == undisturbed

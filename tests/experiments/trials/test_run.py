@@ -340,3 +340,24 @@ def test_loading_processes_change_nothing(tmp_path: Path, random_trial: Trial) -
     assert run(alone) == 0
     assert run(helped, "--workers", "1") == 0
     assert outcome(record_of(helped, trial)) == outcome(record_of(alone, trial))
+
+
+def test_without_a_home_directory_a_trial_fails_at_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a user whom the system does not know."""
+
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("LERAC_FAST_DATA", raising=False)
+    trial = digits_trial()
+    folder = planned(tmp_path, trial)
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, "_step", lambda *_: pytest.fail("trained"))
+        assert run(folder) == 1
+    record = record_of(folder, trial)
+    assert "there is no home directory. Set HOME, or LERAC_FAST_DATA" in record["error"]
+    assert record["traceback"] is None
+    monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path))
+    assert run(folder, "--retry-failed") == 0
