@@ -87,10 +87,12 @@ class Listing:
 
 def left_out_note(*listings: Listing) -> str | None:
     """What was left out, for whoever reads the results; None, nothing was."""
-    counts = Counter(reason for listing in listings for reason in listing.left_out.values()).most_common()
-    shown = [f"{count:,} {reason}" for reason, count in counts[:_REASONS_SHOWN]]
-    others = sum(count for _, count in counts[_REASONS_SHOWN:])
-    return f"left out: {', '.join([*shown, *[f'{others:,} others'] * (others > 0)])}" if counts else None
+    counts = Counter(reason for listing in listings for reason in listing.left_out.values())
+    reasons = sorted(counts, key=lambda reason: (-counts[reason], reason))
+    shown = [f"{reason} ({counts[reason]:,})" for reason in reasons[:_REASONS_SHOWN]]
+    if others := sum(counts[reason] for reason in reasons[_REASONS_SHOWN:]):
+        shown.append(f"others ({others:,})")
+    return f"left out: {', '.join(shown)}" if shown else None
 
 
 def list_folder(folder: Path) -> Listing:

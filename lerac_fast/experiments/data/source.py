@@ -150,11 +150,13 @@ def draw(count: int, request: Request, groups: Sequence[Hashable] | None = None)
     generator = torch.Generator().manual_seed(request.split_seed)
     drawn = torch.randperm(count, generator=generator)[: request.train_examples]
     held_out = max(1, round(VALIDATION_SHARE * len(drawn)))
+    of = ""
     if groups is not None:
         own = [groups[index] for index in drawn.tolist()]
         drawn, held_out = _grouped(drawn, own, held_out)
+        of = f" of {len(set(own))} sources"
     if len(drawn) <= held_out:
-        raise ExperimentError(f"{count} training examples, of which {len(drawn)} are drawn, are too few to split")
+        raise ExperimentError(f"{count} training examples{of}, of which {len(drawn)} are drawn, are too few to split")
     return drawn[held_out:], drawn[:held_out]
 
 

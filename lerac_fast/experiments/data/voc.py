@@ -90,7 +90,8 @@ def load_voc(
     """
     to_train, to_test = _read_list(files, train), _read_list(files, test)
     if both := set(to_train) & set(to_test):
-        raise ExperimentError(f"{files.folder} has {min(both)} in both {train}.txt and {test}.txt")
+        path = files.folder / _list_file(test)
+        raise ExperimentError(f"{path} is damaged: it names {min(both)}, which is in {train}.txt, too")
     chosen, held_out = draw(len(to_train), request)
 
     def part(names: list[str], indices: Tensor) -> BoxedImages:
@@ -108,11 +109,15 @@ def load_voc(
 
 
 def _read_list(files: Files, name: str) -> list[str]:
-    file = f"ImageSets/Main/{name}.txt"
+    file = _list_file(name)
     names = [line.split()[0] for line in files.lines(file)]
     if len(set(names)) != len(names) or not names:
         raise ExperimentError(f"{files.folder / file} is damaged: it names no image, or one of them twice")
     return names
+
+
+def _list_file(name: str) -> str:
+    return f"ImageSets/Main/{name}.txt"
 
 
 def _read_annotation(files: Files, name: str, classes: Sequence[str]) -> Annotation:

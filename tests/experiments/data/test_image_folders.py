@@ -37,6 +37,28 @@ def test_lists(tmp_path: Path) -> None:
         list_classes(tmp_path / "missing")
 
 
+def test_classes_are_no_hidden_folders(tmp_path: Path) -> None:
+    for name in ("b/1.jpg", "a/2.webp", ".ipynb_checkpoints/1.jpg", "loose.jpg"):
+        write_image(tmp_path / name)
+    classes = list_classes(tmp_path)
+    assert classes.names == ["a", "b"]
+    assert classes.left_out == {
+        ".ipynb_checkpoints": "hidden files or folders",
+        "loose.jpg": "files beside the folders of classes",
+    }
+
+
+def test_several_damaged_images_are_counted(tmp_path: Path) -> None:
+    names = [f"{number}.jpg" for number in range(5)]
+    for name in names:
+        write_image(tmp_path / name)
+    images = ImageFiles(tmp_path, names, torch.arange(5), Framing.whole(8))
+    cut(tmp_path / "1.jpg")
+    (tmp_path / "3.jpg").unlink()
+    with pytest.raises(ExperimentError, match=rf"^{tmp_path}/1\.jpg is damaged.*; of 5 files 2 cannot be read$"):
+        images.__getitems__([*range(5)])
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "RGBA"])
 def test_every_kind_of_image_becomes_a_square_in_rgb(tmp_path: Path, mode: str) -> None:
     name = "image.png" if mode in ("P", "RGBA") else "image.jpg"
