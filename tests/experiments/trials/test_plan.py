@@ -237,6 +237,14 @@ def test_what_is_compared_is_augmented_alike(tmp_path: Path, capsys: pytest.Capt
     assert all(trial.protocol.mix_up for trial in Manifest.read(tmp_path / "no")), "nothing is mixed then"
 
 
+def test_names_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "[" / "red] [bold]x[" / "bold]"
+    assert main(["plan", str(folder), *TWO]) == 0
+    printed = capsys.readouterr().out
+    assert "bold]: 10 trials" in printed
+    assert f"`lerac-fast run {folder}` runs them." in printed
+
+
 def test_smoothing_that_outlasts_the_training_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is planned: the paper has such trainings, of BERT say."""
     assert main(["plan", str(tmp_path / "table3"), "--preset", "table3"]) == 0
