@@ -2,6 +2,7 @@
 
 from lerac_fast._build_info import build_info as build_info
 from lerac_fast._gpu_backend import gpu_backend as gpu_backend
+from lerac_fast._version import __version__ as __version__
 from lerac_fast.curricula.cbs import CBS as CBS
 from lerac_fast.curricula.data_parameters import DataParameters as DataParameters
 from lerac_fast.curricula.indices import with_indices as with_indices
@@ -18,6 +19,7 @@ __all__ = [
     "DataParameters",
     "GaussianSmooth",
     "LeRaC",
+    "__version__",
     "build_info",
     "gaussian_smooth",
     "gaussian_smooth_",

@@ -17,12 +17,13 @@ PYTHON_RULES = {
     "_extension": {"_built_with"},
     "_triton": {"_extension"},
     "_gpu_backend": {"_extension", "_built_with", "_triton"},
-    "_build_info": {"_extension", "_built_with", "_gpu_backend"},
+    "_version": set(),
+    "_build_info": {"_extension", "_built_with", "_gpu_backend", "_version"},
     "ops": {"_extension", "_gpu_backend"},
     "optim": {"_extension", "_gpu_backend"},
     "curricula": {"ops"},
     "experiments": {"", "_build_info", "ops", "optim", "curricula"},
-    "": {"_build_info", "_gpu_backend", "ops", "curricula"},  # lerac_fast/__init__.py
+    "": {"_build_info", "_gpu_backend", "_version", "ops", "curricula"},  # lerac_fast/__init__.py
 }
 CXX_RULES = {
     "math": set(),

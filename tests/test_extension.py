@@ -1,7 +1,10 @@
 """A compiled module that is missing or does not fit torch says so, and says what to do."""
 
 import importlib
+import re
 import sys
+from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -9,6 +12,8 @@ import torch
 
 import lerac_fast
 from lerac_fast import _extension
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_missing_module(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +46,15 @@ def test_local_versions_of_one_torch_are_one() -> None:
     assert _extension._release("2.14.1+cu130") == _extension._release("2.14.1+cpu") == "2.14.1"
 
 
+def test_the_version_is_that_of_the_distribution() -> None:
+    declared = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert declared is not None
+    assert lerac_fast.__version__ == declared[1] == version("lerac_fast")
+
+
 def test_build_info() -> None:
     info = lerac_fast.build_info()
+    assert info["lerac_fast"] == lerac_fast.__version__
     assert info["torch"] == torch.__version__
     assert info["cpu_capability"] in info["cpu_capabilities"]
     assert set(info["gpu_backends"]) == {"cuda", "triton"}

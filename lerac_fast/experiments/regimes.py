@@ -22,6 +22,7 @@ from lerac_fast.experiments.data.examples import Batch, Examples, Inputs
 from lerac_fast.experiments.data.source import Parts
 from lerac_fast.experiments.distributed import Ranks
 from lerac_fast.experiments.errors import ExperimentError
+from lerac_fast.experiments.phases import LERAC, SMOOTHING, SMOOTHING_WINDOW, WARM_UP, Phase
 from lerac_fast.experiments.trials.trial import Trial
 
 SNR_EXAMPLES = 64
@@ -161,9 +162,8 @@ class WarmUpCosinePart(Part):
     decides_rates = True
 
     def __init__(self, setup: Setup) -> None:
-        settings, protocol = setup.trial.settings, setup.trial.protocol
-        epochs = settings.lerac_epochs if protocol.warm_up_epochs is None else protocol.warm_up_epochs
-        warm_up = max(1, setup.steps(epochs))
+        settings = setup.trial.settings
+        warm_up = max(1, setup.steps(WARM_UP.epochs(setup.trial)))
         rest = max(1, setup.steps(settings.epochs) - warm_up)
         self.scheduler = SequentialLR(
             setup.optimizer,
@@ -190,7 +190,9 @@ class CBSPart(Part):
     def __init__(self, setup: Setup) -> None:
         settings = setup.trial.settings
         every = max(1, setup.steps(settings.cbs_every))
-        self.smoothing = CBS(setup.model, settings.sigma, settings.decay, every, where=setup.smoothing)
+        self.smoothing = CBS(
+            setup.model, settings.sigma, settings.decay, every, SMOOTHING_WINDOW, where=setup.smoothing
+        )
 
     def on_step(self) -> None:
         self.smoothing.step()
@@ -274,29 +276,44 @@ class Regime:
     title: str
     """As in tables."""
     parts: tuple[PartMaker, ...] = ()
-    mixes: bool = True
-    """Whether batches may be mixed: a mixed example has no temperature of its own."""
+    phases: tuple[Phase, ...] = ()
+    """Those of its parts that come to an end."""
+    temperatures: bool = False
+    """Whether logits are divided by temperatures that are learned."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether batches may be mixed: a mixed example has no temperature of its own."""
+        return not self.temperatures
 
     def start(self, setup: Setup) -> list[Part]:
         """Its parts, for one training."""
         return [make(setup) for make in self.parts]
 
 
-_LERAC = LeRaCPart.with_curve("exponential")
+def _lerac(title: str, make: PartMaker) -> Regime:
+    return Regime(title, (make,), (LERAC,))
+
+
+def _temperatures(kind: str, **of: bool) -> Regime:
+    return Regime(f"data parameters ({kind})", (DataParametersPart.of(**of),), temperatures=True)
+
+
+_EXPONENTIAL = LeRaCPart.with_curve("exponential")
 
 REGIMES: dict[str, Regime] = {
     "conventional": Regime("conventional"),
-    "warm-up+cosine": Regime("warm-up + cosine", (WarmUpCosinePart,)),
-    "lerac": Regime("LeRaC", (_LERAC,)),
-    "lerac-linear": Regime("LeRaC (linear update)", (LeRaCPart.with_curve("linear"),)),
-    "lerac-logarithmic": Regime("LeRaC (logarithmic update)", (LeRaCPart.with_curve("logarithmic"),)),
-    "lerac-cosine": Regime("LeRaC (cosine update)", (LeRaCPart.with_curve("cosine"),)),
-    "lerac-decades": Regime("LeRaC (decades)", (LeRaCPart.with_curve("decades"),)),
-    "lerac-snr": Regime("LeRaC (from SNR)", (LeRaCPart.from_snr,)),
-    "cbs": Regime("CBS", (CBSPart,)),
-    "cbs+lerac": Regime("CBS + LeRaC", (CBSPart, _LERAC)),
-    "dp-class": Regime("data parameters (class)", (DataParametersPart.of(classes=True),), mixes=False),
-    "dp-instance": Regime("data parameters (instance)", (DataParametersPart.of(instances=True),), mixes=False),
-    "dp-joint": Regime("data parameters (joint)", (DataParametersPart.of(classes=True, instances=True),), mixes=False),
+    "warm-up+cosine": Regime("warm-up + cosine", (WarmUpCosinePart,), (WARM_UP,)),
+    "lerac": _lerac("LeRaC", _EXPONENTIAL),
+    "lerac-linear": _lerac("LeRaC (linear update)", LeRaCPart.with_curve("linear")),
+    "lerac-logarithmic": _lerac("LeRaC (logarithmic update)", LeRaCPart.with_curve("logarithmic")),
+    "lerac-cosine": _lerac("LeRaC (cosine update)", LeRaCPart.with_curve("cosine")),
+    "lerac-decades": _lerac("LeRaC (decades)", LeRaCPart.with_curve("decades")),
+    "lerac-snr": _lerac("LeRaC (from SNR)", LeRaCPart.from_snr),
+    "cbs": Regime("CBS", (CBSPart,), (SMOOTHING,)),
+    "cbs+lerac": Regime("CBS + LeRaC", (CBSPart, _EXPONENTIAL), (SMOOTHING, LERAC)),
+    "dp-class": _temperatures("class", classes=True),
+    "dp-instance": _temperatures("instance", instances=True),
+    "dp-joint": _temperatures("joint", classes=True, instances=True),
 }
 """By their names on the command line."""

@@ -229,7 +229,8 @@ class Runner:
         self.parts.train.epoch = epoch
         even = min(size, len(order) // self.ranks.count * self.ranks.count)  # the same share for every rank
         batches = [order[i * size : i * size + even] for i in range(first, self.steps_per_epoch)]
-        mix = self.parts.mix if self.regime.mixes and self.trial.protocol.augment else None
+        protocol = self.trial.protocol
+        mix = self.parts.mix if self.regime.mixes and protocol.augment and protocol.mix_up else None
         for step, batch in enumerate(self._load(self.parts.train, batches), self.steps_done):
             if mix is None:
                 yield batch.to(self.ranks.device)

@@ -26,6 +26,7 @@ from lerac_fast.experiments.models.spec import ModelSpec
 from lerac_fast.experiments.options import find, require_at_least
 from lerac_fast.experiments.pictures import STYLES, save
 from lerac_fast.experiments.progress import progress_bar
+from lerac_fast.experiments.terminal import say
 
 FEWEST_EXAMPLES = 4  # which an unbiased estimate takes
 
@@ -95,7 +96,7 @@ class Snr:
         }
         write_json(self.output / "snr.json", record)
         save(picture(layers, decay, title), self.output / "snr.png")
-        console.print(f"Table and picture are in {self.output}/", highlight=False)
+        say(console, f"Table and picture are in {self.output}/")
 
 
 def picture(layers: Sequence[LayerMeasure], decay: Decay, title: str) -> Figure:
@@ -178,7 +179,7 @@ def _table(layers: Sequence[LayerMeasure], decay: Decay, title: str) -> Table:
     fit = f"SNR ≈ {decay.start:.3g} exp({-decay.rate:.3g} depth), r² = {decay.r_squared:.3f}"
     table = Table(title=title, caption=f"{fit}. Mean ± standard deviation.", caption_justify="left")
     table.add_column("depth", justify="right")
-    table.add_column("layer")
+    table.add_column("layer", overflow="fold")  # a name in full
     table.add_column("signal / noise", justify="right")
     table.add_column("entropy, bits", justify="right")
     for layer in layers:

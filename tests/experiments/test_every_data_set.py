@@ -10,16 +10,18 @@ import pytest
 from lerac_fast.experiments.data.fashion_mnist import DEBIAN_FOLDER
 from lerac_fast.experiments.data.registry import DATA
 from lerac_fast.experiments.models import MODELS
+from lerac_fast.experiments.trials.run import request_for
 from lerac_fast.experiments.trials.store import TrialFolder
 from lerac_fast.experiments.trials.trial import Protocol, Trial
 from tests.experiments.data import (
-    test_audio,
+    recordings,
     test_cifar,
     test_detection,
     test_food101,
     test_imagenet,
     test_text,
     test_tiny_imagenet,
+    test_trec,
     test_utkface,
 )
 from tests.experiments.data.loading import write_zip
@@ -57,9 +59,10 @@ WRITE: dict[str, Callable[[Path], object]] = {
     "boolq": lambda folder: write_zip(folder / "BoolQ.zip", _boolq()),
     "qnli": lambda folder: write_zip(folder / "QNLI.zip", _qnli()),
     "rte": lambda folder: write_zip(folder / "RTE.zip", test_text.rte()),
-    "esc50": lambda folder: write_zip(folder / "ESC-50-master.zip", test_audio.esc50()),
-    "crema-d": lambda folder: write_zip(folder / "CREMA-D.zip", test_audio.crema_d()),
-    "spoken-digits": lambda folder: write_zip(folder / "fsdd.zip", test_audio.digits()),
+    "trec": lambda folder: write_zip(folder / "TREC.zip", test_trec.trec()),
+    "esc50": lambda folder: write_zip(folder / "ESC-50-master.zip", recordings.esc50()),
+    "crema-d": lambda folder: write_zip(folder / "CREMA-D.zip", recordings.crema_d()),
+    "spoken-digits": lambda folder: write_zip(folder / "fsdd.zip", recordings.digits()),
 }
 
 MODEL = {"image": "resnet-small", "text": "bert-small", "audio": "densenet-small", "detection": "ssd-small"}
@@ -84,6 +87,9 @@ def test_it_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     trials = [Trial(spec.name, name, "cbs+lerac", 0, settings, protocol)]
     if kind == "detection":
         trials.append(replace(trials[0], regime="dp-instance"))
+    parts = DATA[name].load(request_for(trials[0], spec, None))
+    assert (parts.task == "regression") == DATA[name].regression, "what plans go by"
+    assert (parts.mix is not None) == DATA[name].mixes, "what plans go by"
     folder = planned(tmp_path / "runs", *trials)
     assert run(folder) == 0
     for trial in trials:

@@ -5,7 +5,6 @@ import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +13,18 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
+from lerac_fast.experiments.data.reading import (
+    ZIP_DAMAGE,
+    as_text,
+    check_method,
+    read_file,
+    refuse_pointer,
+    require_file,
+)
+from lerac_fast.experiments.data.tars import Tar
 from lerac_fast.experiments.errors import ExperimentError
 
-# zipfile raises RuntimeError for passwords, its subclass NotImplementedError for unknown methods of compression, and
-# ValueError for names that are no text.
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, OSError, RuntimeError, ValueError)
+_DAMAGE = (*ZIP_DAMAGE, tarfile.TarError, LZMAError)
 
 
 @dataclass(frozen=True)
@@ -33,19 +39,15 @@ class Files:
     def read(self, name: str) -> bytes:
         """What a file holds. Raises ExperimentError naming it if it cannot be read."""
         path = self.folder / name
-        try:
-            return path.read_bytes() if self.contents is None else self.contents[name]
-        except OSError as error:
-            raise ExperimentError(f"cannot read {path}: {error}") from error
-        except KeyError:
-            raise ExperimentError(f"cannot read {path}: it is not in the archive") from None
+        if self.contents is None:
+            return read_file(path)
+        if name not in self.contents:
+            raise ExperimentError(f"cannot read {path}: it is not in the archive")
+        return refuse_pointer(self.contents[name], path)
 
     def lines(self, name: str) -> list[str]:
         """The lines of a text file that are not empty. Raises ExperimentError naming it if it cannot be read."""
-        try:
-            text = self.read(name).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ExperimentError(f"{self.folder / name} is damaged, or no text: {error}") from error
+        text = as_text(self.read(name), self.folder / name)
         return [line for line in text.splitlines() if line.strip()]
 
     def has(self, name: str) -> bool:
@@ -68,7 +70,8 @@ def read_archive(archive: Path, top: str, limit: int) -> Files:
             path = PurePosixPath(member.name)
             if not member.is_folder and path.is_relative_to(top):
                 with member.open() as source:
-                    contents[str(path.relative_to(top))] = source.read()
+                    # One more, for the end is where a zip's checksum is looked at.
+                    contents[str(path.relative_to(top))] = source.read(member.size + 1)
     if not contents:
         raise ExperimentError(f"{archive} holds no files in a folder {top}")
     return Files(archive / top, contents)
@@ -134,7 +137,7 @@ class _Member:
 
 def _members(archive: Path, limit: int) -> Iterator[_Member]:
     """The files and folders of an archive, each once it has been found to be harmless."""
-    total = 0
+    total, names = 0, set()
     for member in _zip_members(archive) if archive.suffix == ".zip" else _tar_members(archive):
         # Such a path takes both kinds of slashes, and knows the names of drives.
         path = PureWindowsPath(member.name)
@@ -144,6 +147,9 @@ def _members(archive: Path, limit: int) -> Iterator[_Member]:
             )
         if not (member.is_file or member.is_folder):
             raise ExperimentError(f"{archive} is refused: {member.name!r} is a link or a device")
+        if member.is_file and path in names:
+            raise ExperimentError(f"{archive} is refused: it holds {member.name!r} twice")
+        names.add(path)
         total += member.size
         if total > limit:
             raise ExperimentError(f"{archive} is refused: it unpacks to more than {limit:,} bytes")
@@ -151,29 +157,18 @@ def _members(archive: Path, limit: int) -> Iterator[_Member]:
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
-    with zipfile.ZipFile(archive) as file:
+    with zipfile.ZipFile(require_file(archive)) as file:
         for info in file.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if the archive was not made on Unix
             folder = info.is_dir()
             plain = kind in (0, stat.S_IFREG)
+            check_method(info, archive / info.filename)
             yield _Member(info.filename, info.file_size, folder, plain, partial(file.open, info))
 
 
-class _Header(tarfile.TarInfo):
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            # tarfile takes any header that it cannot read for the end, which is one of zeros.
-            if buf == bytes(tarfile.BLOCKSIZE):
-                raise
-            raise tarfile.ReadError(f"a header in it is damaged, or it is cut off ({error})") from error
-
-
 def _tar_members(archive: Path) -> Iterator[_Member]:
-    with tarfile.open(archive, tarinfo=_Header) as file:
-        for info in file:
+    with require_file(archive).open("rb") as stream, Tar.open(fileobj=stream) as file:
+        while (info := file.next()) is not None:
             yield _Member(info.name, info.size, info.isdir(), info.isfile(), partial(_open_in_tar, file, info))
 
 
@@ -188,4 +183,5 @@ def _named(archive: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        raise ExperimentError(f"cannot read {archive}: {error}") from error
+        reason = " ".join(str(error).split())  # tarfile says in several lines what it has tried
+        raise ExperimentError(f"cannot read {archive}: {reason}") from error

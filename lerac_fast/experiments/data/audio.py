@@ -1,6 +1,5 @@
 """Recordings, and the spectrograms of a batch of them."""
 
-import io
 from dataclasses import dataclass
 
 import torch
@@ -9,13 +8,13 @@ from torch import Tensor
 
 from lerac_fast.experiments.data.audio_augmentation import Augmentation
 from lerac_fast.experiments.data.examples import Batch, Examples
+from lerac_fast.experiments.data.media import decode_sound, read_each
 from lerac_fast.experiments.data.spectrograms import MelSpectrogram
 from lerac_fast.experiments.data.stored import Stored
 from lerac_fast.experiments.errors import ExperimentError
 
 # So many samples are transformed at once: with all of a batch the memory takes longer than the arithmetic.
 _SAMPLES_AT_ONCE = 1 << 15
-_STREAMED = (0, 0xFFFFFFFF)  # what writes a file that it cannot go back in says its length is
 
 
 @dataclass(frozen=True)
@@ -38,27 +37,17 @@ class Recordings:
         Raises:
             ExperimentError: a file is damaged, or of another format. The message names it.
         """
-        return torch.stack([self._read(self.names[index]) for index in indices])
+        return torch.stack(read_each(lambda index: self._read(self.names[index]), indices))
 
     def _read(self, name: str) -> Tensor:
-        import soundfile  # It needs a library of the system, and only sound needs it.
-
         path = self.files.place / name
-        content = self.files.read(name)
-        length = int.from_bytes(content[4:8], "little")
-        if content[:4] == b"RIFF" and length not in _STREAMED and length + 8 > len(content) + 1:
-            raise ExperimentError(f"{path} is cut off: it announces {length + 8} bytes, and has {len(content)}")
-        try:
-            waveform, sample_rate = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-        except (soundfile.SoundFileError, ValueError) as error:
-            raise ExperimentError(f"cannot read {path}: {error}") from error
+        waveform, sample_rate = decode_sound(self.files.read(name), path, self.samples)
         if sample_rate != self.sample_rate or waveform.shape[1] != 1 or len(waveform) == 0:
             raise ExperimentError(
                 f"{path} has {len(waveform)} samples of {waveform.shape[1]} channels at {sample_rate} Hz; expected are "
                 f"some, of 1 channel at {self.sample_rate} Hz"
             )
-        waveform = torch.from_numpy(waveform[: self.samples, 0])
-        return F.pad(waveform, (0, self.samples - len(waveform)))
+        return F.pad(waveform[:, 0], (0, self.samples - len(waveform)))
 
 
 class SoundExamples(Examples):

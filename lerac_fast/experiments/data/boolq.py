@@ -9,8 +9,10 @@ from lerac_fast.experiments.data.hub import load_from_hub
 from lerac_fast.experiments.data.notes import join_notes, size_note
 from lerac_fast.experiments.data.source import DataSet, Parts, Request
 from lerac_fast.experiments.data.stored import Stored, find_stored
-from lerac_fast.experiments.data.text import Pairs, text_parts
+from lerac_fast.experiments.data.text import Texts, text_parts
 from lerac_fast.experiments.errors import ExperimentError
+
+ANSWERS = ("no", "yes")
 
 _PLACES = ("BoolQ", "boolq", "BoolQ.zip", "boolq.zip", "boolq-dev.zip")
 _REPOSITORY = "google/boolq"
@@ -26,7 +28,7 @@ def _load(request: Request) -> Parts:
     if files is None:
         splits = load_from_hub(_REPOSITORY, None, _ADVICE)
         training, development = (
-            Pairs(split["question"], split["passage"], [int(answer) for answer in split["answer"]])
+            Texts(split["question"], split["passage"], [ANSWERS[answer] for answer in split["answer"]])
             for split in (splits["train"], splits["validation"])
         )
         note = join_notes(DEVELOPMENT_NOTE, size_note(_PUBLISHED, len(training), len(development)))
@@ -44,7 +46,7 @@ def _load(request: Request) -> Parts:
     return text_parts(training, development, request, str(files.place), note)
 
 
-def _split_development(development: Pairs, request: Request, source: str) -> Parts:
+def _split_development(development: Texts, request: Request, source: str) -> Parts:
     order = torch.randperm(len(development), generator=torch.Generator().manual_seed(0))
     test = round(_TEST_SHARE * len(development))
     note = (
@@ -54,15 +56,15 @@ def _split_development(development: Pairs, request: Request, source: str) -> Par
     return text_parts(development.take(order[test:]), development.take(order[:test]), request, source, note)
 
 
-def _read(files: Stored, name: str) -> Pairs:
-    pairs = Pairs([], [], [])
+def _read(files: Stored, name: str) -> Texts:
+    questions, passages, labels = [], [], []
     path = files.place / name
     for number, line in enumerate(files.text(name).split("\n"), 1):
         if not line.strip():
             continue
         try:
             example = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # RecursionError: of brackets within brackets
             raise ExperimentError(f"{path}, line {number} is no JSON: {error}") from error
         fields = example if isinstance(example, dict) else {}
         question, passage = fields.get("question"), fields.get("passage")
@@ -71,12 +73,12 @@ def _read(files: Stored, name: str) -> Pairs:
             raise ExperimentError(
                 f"{path}, line {number} must have the texts question and passage, and true or false as answer or label"
             )
-        pairs.first.append(question)
-        pairs.second.append(passage)
-        pairs.labels.append(int(answer))
-    if not pairs.labels:
+        questions.append(question)
+        passages.append(passage)
+        labels.append(ANSWERS[answer])
+    if not labels:
         raise ExperimentError(f"{path} holds no examples")
-    return pairs
+    return Texts(questions, passages, labels)
 
 
 BOOLQ = DataSet("boolq", "BoolQ", "text", _load)

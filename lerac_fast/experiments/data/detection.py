@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from torchvision.datasets.voc import DATASET_YEAR_DICT
-
 from lerac_fast.experiments.data.archives import Files, read_archive, unpack
 from lerac_fast.experiments.data.download import find, find_or_download
 from lerac_fast.experiments.data.source import DataSet, Parts, Request, Unavailable, cache_folder, data_folder
@@ -32,10 +30,7 @@ def _load_voc(request: Request) -> Parts:
         newer = _find_voc(_VOC_2012, "2012")
         if newer is not None:
             return load_voc(Files(newer), "train", "val", _VOC_CLASSES, str(newer), _VOC_2012_NOTE, request)
-        archives = [
-            find_or_download(DATASET_YEAR_DICT[year]["url"], DATASET_YEAR_DICT[year]["md5"])
-            for year in ("2007", "2007-test")
-        ]
+        archives = [find_or_download(known["url"], known["md5"]) for known in _published("2007", "2007-test")]
         folder = unpack(archives, _VOC_2007, cache_folder(), _VOC_LIMIT)
     return load_voc(Files(folder), "trainval", "test", _VOC_CLASSES, str(folder), None, request)
 
@@ -45,8 +40,15 @@ def _find_voc(name: str, *years: str) -> Path | None:
     folder = find(name)
     if folder is not None:
         return folder
-    archives = [archive for year in years if (archive := find(DATASET_YEAR_DICT[year]["filename"])) is not None]
+    archives = [archive for known in _published(*years) if (archive := find(known["filename"])) is not None]
     return unpack(archives, name, cache_folder(), _VOC_LIMIT) if len(archives) == len(years) else None
+
+
+def _published(*years: str) -> list[dict[str, str]]:
+    """What torchvision knows of the archives of these years."""
+    from torchvision.datasets.voc import DATASET_YEAR_DICT  # takes long to import
+
+    return [DATASET_YEAR_DICT[year] for year in years]
 
 
 def _load_bccd(request: Request) -> Parts:

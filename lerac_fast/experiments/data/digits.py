@@ -1,9 +1,7 @@
 """The handwritten digits that scikit-learn carries: 1797 images of 8x8, so no download is needed."""
 
 import numpy as np
-import sklearn
 import torch
-from sklearn import datasets
 
 from lerac_fast.experiments.data.images import ImageData, Labelled
 
@@ -12,7 +10,9 @@ _TEST_IMAGES = 360
 
 def load_digits(note: str | None = None) -> ImageData:
     """The digits in scikit-learn's order; the last fifth of them is the test part."""
-    bunch = datasets.load_digits()
+    import sklearn.datasets  # takes long to import
+
+    bunch = sklearn.datasets.load_digits()
     images = torch.from_numpy(bunch.images.astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     return ImageData(

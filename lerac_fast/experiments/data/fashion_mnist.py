@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from torchvision.datasets import FashionMNIST
-
 from lerac_fast.experiments.data.download import download
 from lerac_fast.experiments.data.idx import read_idx
 from lerac_fast.experiments.data.images import ImageData, Labelled
@@ -25,18 +23,19 @@ def load_fashion_mnist() -> ImageData:
     """
     if DEBIAN_FOLDER.is_dir():
         return _read(DEBIAN_FOLDER, f"Debian's dataset-fashion-mnist, {DEBIAN_FOLDER}")
+    from torchvision.datasets import FashionMNIST  # takes long to import
+
     folder = data_folder() / _FOLDER
     if not all((folder / name).exists() for name, _ in FashionMNIST.resources):
-        folder = _download()
+        folder = _download(FashionMNIST.mirrors[0], FashionMNIST.resources)
     return _read(folder, f"torchvision's download, {folder}")
 
 
-def _download() -> Path:
-    """Downloads those of the four files that are not there yet, with the checksums that torchvision knows."""
+def _download(mirror: str, files: list[tuple[str, str]]) -> Path:
+    """Downloads those of the four files that are not there yet, with checksums."""
     folder = cache_folder() / _FOLDER
-    mirror = FashionMNIST.mirrors[0]
     try:
-        for name, checksum in FashionMNIST.resources:
+        for name, checksum in files:
             download(f"{mirror}{name}", checksum, folder)
     except Unavailable as error:
         advice = "`apt-get install dataset-fashion-mnist` installs it on Debian"

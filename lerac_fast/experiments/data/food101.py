@@ -1,14 +1,15 @@
 """Food-101 (Bossard, Guillaumin and Van Gool, 2014): 101,000 photographs of 101 dishes."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import torch
-from torchvision.datasets import Food101
 
 from lerac_fast.experiments.data.archives import Files, unpack
 from lerac_fast.experiments.data.download import find, find_or_download
-from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, image_parts, list_files
+from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, image_parts
+from lerac_fast.experiments.data.media import IMAGES, list_media
 from lerac_fast.experiments.data.notes import size_note
 from lerac_fast.experiments.data.source import DataSet, Parts, Request, cache_folder
 from lerac_fast.experiments.errors import ExperimentError
@@ -21,13 +22,15 @@ _SIDE = 224
 
 def _load(request: Request) -> Parts:
     """Reads the folder, which is unpacked from the archive if there is none."""
+    from torchvision.datasets import Food101  # takes long to import
+
     archive = (Food101._URL, Food101._MD5)
     folder = find(_FOLDER) or unpack([find_or_download(*archive)], _FOLDER, cache_folder(), _ARCHIVE_LIMIT)
     listed = {part: _listed(folder, f"meta/{part}.json") for part in ("train", "test")}
     classes = sorted(listed["train"])
     if classes != sorted(listed["test"]):
         raise ExperimentError(f"{folder / 'meta' / 'train.json'} and test.json are not of the same classes")
-    there = {name: set(list_files(folder / "images" / name)) for name in classes}
+    there = {name: set(list_media(folder / "images" / name, IMAGES).names) for name in classes}
     framing = Framing.usual(request.image_size or _SIDE)
 
     def images(part: str) -> ImageFiles:
@@ -39,6 +42,9 @@ def _load(request: Request) -> Parts:
         counts = torch.tensor([len(listed[part][name]) for name in classes])
         return ImageFiles(folder / "images", names, torch.arange(len(classes)).repeat_interleave(counts), framing)
 
+    counts = Counter(name for part in listed.values() for names in part.values() for name in names)
+    if counts and max(counts.values()) > 1:
+        raise ExperimentError(f"{folder / 'meta'}: train.json and test.json name {counts.most_common(1)[0][0]} twice")
     train, test = images("train"), images("test")
     note = size_note(_PUBLISHED, len(train), len(test))
     return image_parts(train, test, len(classes), request, str(folder), note)
@@ -50,7 +56,7 @@ def _listed(folder: Path, name: str) -> dict[str, list[str]]:
     try:
         listed = json.loads(content)
         return {str(kind): [str(image) for image in images] for kind, images in listed.items()}
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ExperimentError(f"{folder / name} is damaged: {error}") from error
 
 

@@ -3,18 +3,22 @@
 import csv
 import io
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from lerac_fast.experiments.data.hub import load_from_hub
 from lerac_fast.experiments.data.notes import join_notes, size_note
 from lerac_fast.experiments.data.source import DataSet, Parts, Request
 from lerac_fast.experiments.data.stored import Stored, find_stored
-from lerac_fast.experiments.data.text import Pairs, text_parts
+from lerac_fast.experiments.data.text import Texts, text_parts
 from lerac_fast.experiments.errors import ExperimentError
 
-LABELS = {"entailment": 0, "not_entailment": 1}
+LABELS = ("entailment", "not_entailment")  # as the Hub numbers them
 DEVELOPMENT_NOTE = "tested on the official development part, for the labels of the official test part are not published"
 
 _REPOSITORY = "nyu-mll/glue"
+
+_Row: TypeAlias = tuple[str, str, str, str]
+"""Index, first and second text, label."""
 
 
 @dataclass(frozen=True)
@@ -32,39 +36,37 @@ class _Task:
             training, test = self._download()
             source = f"{_REPOSITORY}, {self.name.lower()}, of the Hugging Face Hub"
         else:
-            training, test = self._read_training(found), self._read(found, "dev.tsv")[1]
+            training, test = _texts(self._read_training(found)), _texts(self._read(found, "dev.tsv"))
             source = str(found.place)
         note = join_notes(DEVELOPMENT_NOTE, size_note(self.published, len(training), len(test)))
         return text_parts(training, test, request, source, note)
 
-    def _download(self) -> tuple[Pairs, Pairs]:
+    def _download(self) -> tuple[Texts, Texts]:
         advice = f"put GLUE's {self.places[0]} with train.tsv and dev.tsv into the folder LERAC_FAST_DATA names"
         splits = load_from_hub(_REPOSITORY, self.name.lower(), advice)
         training, test = (
-            Pairs(split[self.columns[0]], split[self.columns[1]], split["label"])
+            Texts(split[self.columns[0]], split[self.columns[1]], [LABELS[number] for number in split["label"]])
             for split in (splits["train"], splits["validation"])
         )
         return training, test
 
-    def _read_training(self, files: Stored) -> Pairs:
-        numbers, pairs = self._read(files, "train.tsv")
+    def _read_training(self, files: Stored) -> list[_Row]:
+        rows = self._read(files, "train.tsv")
         # Some copies set a part of the official training part aside in a file of its own.
         if files.find("val.tsv") is not None:
-            more_numbers, more = self._read(files, "val.tsv")
-            numbers = [*numbers, *more_numbers]
-            pairs = Pairs(pairs.first + more.first, pairs.second + more.second, pairs.labels + more.labels)
-        if len(set(numbers)) < len(numbers):
+            rows += self._read(files, "val.tsv")
+        if len({row[0] for row in rows}) < len(rows):
             raise ExperimentError(f"{files.place} holds training examples twice: of the same index")
-        return pairs
+        return rows
 
-    def _read(self, files: Stored, name: str) -> tuple[list[str], Pairs]:
-        """Indices and examples of a file, whose first line may name the columns."""
+    def _read(self, files: Stored, name: str) -> list[_Row]:
+        """The examples of a file, whose first line may name the columns."""
         member = files.find(name)
         if member is None:
             raise ExperimentError(f"{files.place} holds no {name}, which GLUE's {self.name} has")
         path = files.place / member
         header = ["index", *self.columns, "label"]
-        numbers, pairs = [], Pairs([], [], [])
+        rows: list[_Row] = []
         # GLUE's texts hold quotation marks that belong to them.
         lines = csv.reader(io.StringIO(files.text(member), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
         try:
@@ -80,15 +82,16 @@ class _Task:
                     raise ExperimentError(
                         f"{path}, line {lines.line_num}: the label is {label!r}, neither of {', '.join(LABELS)}"
                     )
-                numbers.append(number)
-                pairs.first.append(first)
-                pairs.second.append(second)
-                pairs.labels.append(LABELS[label])
+                rows.append((number, first, second, label))
         except csv.Error as error:
             raise ExperimentError(f"{path}, line {lines.line_num}: {error}") from error
-        if not numbers:
+        if not rows:
             raise ExperimentError(f"{path} holds no examples")
-        return numbers, pairs
+        return rows
+
+
+def _texts(rows: list[_Row]) -> Texts:
+    return Texts([first for _, first, _, _ in rows], [second for _, _, second, _ in rows], [row[3] for row in rows])
 
 
 _QNLI = _Task("QNLI", ("question", "sentence"), (104_743, 5_463), ("QNLI", "QNLIv2.zip", "QNLI.zip", "qnli.zip"))

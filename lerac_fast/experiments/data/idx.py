@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lerac_fast.experiments.data.reading import require_file
 from lerac_fast.experiments.errors import ExperimentError
 
 # The third byte of the header; the MNIST family uses no other.
 _UNSIGNED_BYTE = 0x08
+_LIMIT = 1_000_000_000  # bytes; Fashion-MNIST has 47 million
 
 
 def read_idx(path: Path) -> Tensor:
@@ -22,17 +24,24 @@ def read_idx(path: Path) -> Tensor:
         ExperimentError: the file is missing, damaged, or of another kind. The message names it.
     """
     try:
-        content = gzip.decompress(path.read_bytes())
+        with gzip.open(require_file(path)) as file:
+            return _read(file, path)
     except (OSError, EOFError, zlib.error) as error:
         raise ExperimentError(f"cannot read {path}: {error}") from error
-    if len(content) < 4 or content[:3] != bytes((0, 0, _UNSIGNED_BYTE)):
-        raise ExperimentError(f"{path} is no idx file of unsigned bytes: it starts with {content[:4].hex(' ')!r}")
-    start = 4 + 4 * content[3]
-    shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
-    if len(content) - start != math.prod(shape):
-        raise ExperimentError(
-            f"{path} is damaged: its header announces {' x '.join(map(str, shape))} bytes, "
-            f"and {len(content) - start} follow"
-        )
+
+
+def _read(file: gzip.GzipFile, path: Path) -> Tensor:
+    start = file.read(4)
+    if len(start) < 4 or start[:3] != bytes((0, 0, _UNSIGNED_BYTE)):
+        raise ExperimentError(f"{path} is no idx file of unsigned bytes: it starts with {start.hex(' ')!r}")
+    sizes = file.read(4 * start[3])
+    shape = tuple(int.from_bytes(sizes[at : at + 4], "big") for at in range(0, len(sizes), 4))
+    announced, written = math.prod(shape), " x ".join(map(str, shape))
+    if announced > _LIMIT:
+        raise ExperimentError(f"{path} is refused: it announces {written} bytes, and at most {_LIMIT:,} are expected")
+    content = file.read(announced + 1)  # the end is where the checksum is looked at
+    if len(sizes) != 4 * start[3] or len(content) != announced:
+        follow = f"{len(content)} follow" + (", or more" if len(content) > announced else "")
+        raise ExperimentError(f"{path} is damaged: its header announces {written} bytes, and {follow}")
     # A copy, for torch wants memory it may write to.
-    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy())
+    return torch.from_numpy(np.frombuffer(content, np.uint8).reshape(shape).copy())

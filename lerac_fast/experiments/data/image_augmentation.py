@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import RandomResizedCrop, functional
 
 from lerac_fast.experiments.data.examples import Batch, TensorExamples
 
@@ -80,6 +79,8 @@ def cut_and_mirrored(image: Image.Image, size: int, generator: tuple[int, int, i
     Args:
         generator: what decides: a seed, the epoch, and the number of the example.
     """
+    from torchvision.transforms import RandomResizedCrop, functional  # takes long to import
+
     with torch.random.fork_rng(devices=()):  # torchvision draws from the generator of the process
         torch.default_generator.manual_seed(int(np.random.default_rng(generator).integers(2**63)))
         top, left, height, width = RandomResizedCrop.get_params(image, AREA, RATIO)

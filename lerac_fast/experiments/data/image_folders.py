@@ -1,8 +1,6 @@
 """Images in files, which are decoded when a batch asks for them."""
 
-import io
 import os
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +8,26 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms import functional
 
 from lerac_fast.experiments.data.examples import Batch, Examples
 from lerac_fast.experiments.data.image_augmentation import cut_and_mirrored
+from lerac_fast.experiments.data.media import (
+    HIDDEN,
+    IMAGES,
+    Listing,
+    decode_image,
+    image_tensor,
+    is_hidden,
+    list_media,
+    read_each,
+)
+from lerac_fast.experiments.data.reading import read_file
 from lerac_fast.experiments.data.source import Parts, Request, Task, draw, draw_test
 from lerac_fast.experiments.errors import ExperimentError
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 _DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class ImageFiles(Examples):
 
     def __getitems__(self, indices: list[int]) -> Batch:
         chosen = torch.tensor(indices)
-        images = torch.stack([self._image(index) for index in indices])
+        images = torch.stack(read_each(self._image, indices))
         return Batch(images.sub_(_MEAN).div_(_DEVIATION), self.targets[chosen], chosen)
 
     def path(self, index: int) -> Path:
@@ -87,14 +93,12 @@ class ImageFiles(Examples):
 
     def _image(self, index: int) -> Tensor:
         path = self.path(index)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ExperimentError(f"cannot read {path}: {error}") from error
-        image, size = decode(content, path), self.framing.size
+        image, size = decode_image(read_file(path), path), self.framing.size
         if self._augment_seed is not None:
-            return as_tensor(cut_and_mirrored(image, size, (self._augment_seed, self.epoch, index)))
-        return as_tensor(functional.center_crop(functional.resize(image, [self.framing.shorter]), [size]))
+            return image_tensor(cut_and_mirrored(image, size, (self._augment_seed, self.epoch, index)))
+        from torchvision.transforms import functional  # takes long to import
+
+        return image_tensor(functional.center_crop(functional.resize(image, [self.framing.shorter]), [size]))
 
 
 def image_parts(
@@ -119,8 +123,8 @@ def image_parts(
     )
 
 
-def list_images(folder: Path, classes: Sequence[str], within: str = "") -> tuple[list[str], Tensor]:
-    """The images that lie in one folder for each class.
+def list_images(folder: Path, classes: Sequence[str], within: str = "") -> tuple[Listing, Tensor]:
+    """The images that lie in one folder for each class, or in folders in it.
 
     Args:
         within: where in the folder of a class its images are.
@@ -131,48 +135,31 @@ def list_images(folder: Path, classes: Sequence[str], within: str = "") -> tuple
     Raises:
         ExperimentError: the folder of a class is missing, or without images.
     """
-    names: list[str] = []
+    images = Listing([], {})
     counts = []
     for name in classes:
-        files = list_files(folder / name / within)
-        names += [os.path.join(name, within, file) for file in files]
-        counts.append(len(files))
-    return names, torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
+        prefix = os.path.join(name, within, "")
+        found = list_media(folder / prefix, IMAGES)
+        images.names.extend(prefix + file for file in found.names)
+        images.left_out.update((prefix + file, reason) for file, reason in found.left_out.items())
+        counts.append(len(found.names))
+    return images, torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
 
 
-def list_files(folder: Path) -> list[str]:
-    """The names of the images in a folder, sorted. Raises ExperimentError naming it if there are none."""
-    try:
-        files = sorted(name for name in os.listdir(folder) if name.lower().endswith(_SUFFIXES))
-    except OSError as error:
-        raise ExperimentError(f"cannot read {folder}: {error}") from error
-    if not files:
-        raise ExperimentError(f"there are no images in {folder}")
-    return files
-
-
-def list_folders(folder: Path) -> list[str]:
+def list_classes(folder: Path) -> Listing:
     """The names of the folders in a folder, sorted. Raises ExperimentError naming it if there are none."""
+    names, left_out = [], {}
     try:
         with os.scandir(folder) as entries:
-            folders = sorted(entry.name for entry in entries if entry.is_dir())
+            for entry in entries:
+                if is_hidden(entry.name):
+                    left_out[entry.name] = HIDDEN
+                elif entry.is_dir():
+                    names.append(entry.name)
+                else:
+                    left_out[entry.name] = "files beside the folders of classes"
     except OSError as error:
         raise ExperimentError(f"cannot read {folder}: {error}") from error
-    if not folders:
+    if not names:
         raise ExperimentError(f"there are no folders in {folder}, where one for each class is expected")
-    return folders
-
-
-def decode(content: bytes, path: Path) -> Image.Image:
-    """An image in RGB. Raises ExperimentError naming the file if it is damaged."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            converted: Image.Image = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        raise ExperimentError(f"{path} is damaged, or no image: {error}") from error
-    return converted
-
-
-def as_tensor(image: Image.Image) -> Tensor:
-    """Float32 [3, H, W], from 0 to 1."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
+    return Listing(sorted(names), left_out)

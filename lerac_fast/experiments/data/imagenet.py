@@ -4,7 +4,8 @@ these classes."""
 from pathlib import Path
 
 from lerac_fast.experiments.data.download import find
-from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, image_parts, list_folders, list_images
+from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, image_parts, list_classes, list_images
+from lerac_fast.experiments.data.media import Listing, left_out_note
 from lerac_fast.experiments.data.notes import join_notes, size_note
 from lerac_fast.experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
 from lerac_fast.experiments.data.tiny_imagenet import FOLDER as TINY_IMAGENET_FOLDER
@@ -28,40 +29,46 @@ def _find() -> Path:
     return folder
 
 
-def _parts(folder: Path, wnids: list[str], published: tuple[int, int] | None, about: str, request: Request) -> Parts:
-    """The images of these classes."""
-    train, test = (
-        ImageFiles(folder / part, *list_images(folder / part, wnids), Framing.usual(request.image_size or _SIDE))
-        for part in ("train", "val")
-    )
-    note = join_notes(about, None if published is None else size_note(published, len(train), len(test)))
+def _parts(
+    folder: Path, wnids: list[str], published: tuple[int, int] | None, about: str, request: Request, *others: Listing
+) -> Parts:
+    """The images of these classes.
+
+    Args:
+        others: of which the note says what was left out.
+    """
+    framing = Framing.usual(request.image_size or _SIDE)
+    found = {part: list_images(folder / part, wnids) for part in ("train", "val")}
+    train, test = (ImageFiles(folder / part, images.names, labels, framing) for part, (images, labels) in found.items())
+    sizes = None if published is None else size_note(published, len(train), len(test))
+    note = join_notes(about, sizes, left_out_note(*(images for images, _ in found.values()), *others))
     return image_parts(train, test, len(wnids), request, str(folder), note)
 
 
 def _load(request: Request) -> Parts:
     folder = _find()
-    wnids, tested = list_folders(folder / "train"), list_folders(folder / "val")
-    if wnids != tested:
-        odd = sorted(set(wnids) ^ set(tested))
+    train, test = list_classes(folder / "train"), list_classes(folder / "val")
+    if train.names != test.names:
+        odd = sorted(set(train.names) ^ set(test.names))
         raise ExperimentError(
             f"{folder / 'train'} and {folder / 'val'} are of different classes: only one has {odd[0]}"
         )
-    return _parts(folder, wnids, _PUBLISHED, _SPLIT_NOTE, request)
+    return _parts(folder, train.names, _PUBLISHED, _SPLIT_NOTE, request, train, test)
 
 
 def _load_200(request: Request) -> Parts:
     """200 classes of ImageNet. The paper's review says that 200 were sampled, not which. Here they are those of Tiny
     ImageNet if that is on this machine, or else every fifth, by WordNet id."""
     folder = _find()
-    there = list_folders(folder / "train")
+    there = list_classes(folder / "train")
     tiny = find(TINY_IMAGENET_FOLDER)
     if tiny is None:
-        wnids, which = there[::5], "every fifth class of ImageNet, by WordNet id"
+        wnids, which = there.names[::5], "every fifth class of ImageNet, by WordNet id"
     else:
         wnids, which = tiny_wnids(tiny), f"the classes of Tiny ImageNet, {tiny / 'wnids.txt'}"
     # Folders that are missing are found, and named, as their images are listed.
     note = f"{len(wnids)} classes: {which}; those of the paper are not known; {_SPLIT_NOTE}"
-    return _parts(folder, wnids, None, note, request)
+    return _parts(folder, wnids, None, note, request, there)
 
 
 IMAGENET = DataSet("imagenet", "ImageNet", "image", _load)

@@ -12,6 +12,7 @@ from lerac_fast.experiments.data.images_in_memory import DIGITS, FASHION_MNIST
 from lerac_fast.experiments.data.source import DataSet
 from lerac_fast.experiments.data.spoken_digits import SPOKEN_DIGITS
 from lerac_fast.experiments.data.tiny_imagenet import TINY_IMAGENET
+from lerac_fast.experiments.data.trec import TREC
 from lerac_fast.experiments.data.utkface import UTKFACE
 
 _DATA_SETS = (
@@ -30,6 +31,7 @@ _DATA_SETS = (
     BOOLQ,
     QNLI,
     RTE,
+    TREC,
     ESC50,
     CREMA_D,
     SPOKEN_DIGITS,

@@ -1,7 +1,8 @@
 """What a data set of the experiments is: how it is asked for, and what it gives."""
 
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -60,6 +61,8 @@ class Request:
     """Height and width of images that come in various sizes; None, the usual one of the data set."""
     encoding: TextEncoding | None = None
     """Of text."""
+    by_speaker: bool = False
+    """Whether those who speak in one part speak in no other, in data sets that have no official split."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,16 @@ class DataSet:
     """As in tables."""
     kind: Kind
     load: Callable[[Request], Parts]
+    regression: bool = False
+    """Whether values are predicted: its `Parts.task`, known before it is loaded."""
+    by_speaker: bool = False
+    """Whether it can be divided so."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training batches are mixed where the data is augmented, by its `Parts.mix`: speech is, as in the
+        LeRaC paper."""
+        return self.kind == "audio"
 
 
 def data_folder() -> Path:
@@ -127,14 +140,37 @@ def cache_folder() -> Path:
     return folder if not folder.exists() or os.access(folder, os.W_OK) else _at_home(_USUAL_FOLDER)
 
 
-def draw(count: int, request: Request) -> tuple[torch.Tensor, torch.Tensor]:
-    """The numbers of the examples to train with and to validate with, of `count` training examples: int64, disjoint."""
+def draw(count: int, request: Request, groups: Sequence[Hashable] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The numbers of the examples to train with and to validate with, of `count` training examples: int64, disjoint.
+
+    Args:
+        groups: what each example was made from, where some are of one source: those to validate with are of others than
+            those to train with, so that there may be some more.
+    """
     generator = torch.Generator().manual_seed(request.split_seed)
     drawn = torch.randperm(count, generator=generator)[: request.train_examples]
     held_out = max(1, round(VALIDATION_SHARE * len(drawn)))
+    of = ""
+    if groups is not None:
+        own = [groups[index] for index in drawn.tolist()]
+        drawn, held_out = _grouped(drawn, own, held_out)
+        of = f" of {len(set(own))} sources"
     if len(drawn) <= held_out:
-        raise ExperimentError(f"{count} training examples, of which {len(drawn)} are drawn, are too few to split")
+        raise ExperimentError(f"{count} training examples{of}, of which {len(drawn)} are drawn, are too few to split")
     return drawn[held_out:], drawn[:held_out]
+
+
+def _grouped(drawn: torch.Tensor, groups: Sequence[Hashable], wanted: int) -> tuple[torch.Tensor, int]:
+    """The examples with the first whole groups in front, in their order, and how many these are: `wanted` at least."""
+    sizes = Counter(groups)
+    first, size = set(), 0
+    for group in sizes:  # in the order of their first examples
+        if size >= wanted:
+            break
+        first.add(group)
+        size += sizes[group]
+    is_first = torch.tensor([group in first for group in groups])
+    return torch.cat([drawn[is_first], drawn[~is_first]]), size
 
 
 def draw_test(count: int, request: Request) -> torch.Tensor:

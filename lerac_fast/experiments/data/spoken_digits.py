@@ -13,6 +13,8 @@ from torch import Tensor
 from lerac_fast.experiments.data.audio import Recordings, SoundExamples
 from lerac_fast.experiments.data.audio_augmentation import mix_up
 from lerac_fast.experiments.data.examples import TensorExamples
+from lerac_fast.experiments.data.media import SOUNDS, left_out_note
+from lerac_fast.experiments.data.notes import join_notes
 from lerac_fast.experiments.data.source import DataSet, Parts, Request, draw, draw_test
 from lerac_fast.experiments.data.spectrograms import MelSpectrogram
 from lerac_fast.experiments.data.stored import Stored, download_archive, find_stored
@@ -29,14 +31,15 @@ _PLACES = (
 _URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip"
 _ADVICE = "put it as fsdd.zip, or unpacked, into the folder that LERAC_FAST_DATA names"
 _PUBLISHED = 3000
-_NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
+_NAME = re.compile(r"(\d)_([a-z]+)_(\d+)")
 _TEST_NUMBERS = range(5)  # the official ones of each digit and speaker
 
 
 def _load(request: Request) -> Parts:
     # GitHub packs the archive when it is asked for; no checksum of it is published.
     files = find_stored(*_PLACES) or download_archive(_URL, f"{_RELEASE}.zip", None, _ADVICE)
-    names = files.in_folder("recordings", ".wav")
+    listing = files.listing.under("recordings").only(SOUNDS)
+    names = listing.names
     digits, is_test = _read_names(files, names)
     training, test = (~is_test).nonzero().flatten(), is_test.nonzero().flatten()
     if len(test) == 0:
@@ -44,6 +47,7 @@ def _load(request: Request) -> Parts:
     train, validation = (training[drawn] for drawn in draw(len(training), request))
     test = test[draw_test(len(test), request)]
 
+    counted = None if len(names) == _PUBLISHED else f"{len(names):,} recordings, where {_PUBLISHED:,} were published"
     recordings = Recordings(files, names, SAMPLE_RATE, SAMPLES)
     spectrogram = MelSpectrogram(SAMPLE_RATE, HOP)
     waveforms = recordings.read(train.tolist())
@@ -54,7 +58,7 @@ def _load(request: Request) -> Parts:
         _still(recordings, validation, digits[validation], spectrogram),
         _still(recordings, test, digits[test], spectrogram),
         source=str(files.place),
-        note=None if len(names) == _PUBLISHED else f"{len(names):,} recordings, where {_PUBLISHED:,} were published",
+        note=join_notes(counted, left_out_note(listing)),
         mix=partial(mix_up, classes=10),
     )
 
@@ -68,7 +72,7 @@ def _read_names(files: Stored, names: list[str]) -> tuple[Tensor, Tensor]:
     """The digits, int64 [N], and which are to test with, bool [N]."""
     matches = []
     for name in names:
-        match = _NAME.fullmatch(PurePosixPath(name).name)
+        match = _NAME.fullmatch(PurePosixPath(name).stem)
         if match is None:
             raise ExperimentError(f"{files.place / name} is not named as {{digit}}_{{speaker}}_{{number}}.wav")
         matches.append(match)

@@ -2,19 +2,19 @@
 
 import os
 import zipfile
-import zlib
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pooch
 
 from lerac_fast.experiments.data.download import find
+from lerac_fast.experiments.data.media import Listing, list_folder
+from lerac_fast.experiments.data.reading import FILE_LIMIT, ZIP_DAMAGE, as_text, read_file, read_zipped, require_file
 from lerac_fast.experiments.data.source import Unavailable, cache_folder
 from lerac_fast.experiments.errors import ExperimentError
 
 _TIMEOUT = 20.0  # seconds without an answer
-# zipfile raises RuntimeError for passwords, and NotImplementedError for unknown methods of compression.
-_DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 
 
 class Stored:
@@ -22,20 +22,16 @@ class Stored:
 
     Attributes:
         place: the folder or archive.
-        names: of the files, with `/`, sorted.
+        listing: its files.
 
     Raises:
-        ExperimentError: the folder or archive cannot be read.
+        ExperimentError: the folder or archive cannot be read, or a name is in the archive twice.
     """
 
     def __init__(self, place: Path) -> None:
         self.place = place
         self._opened: tuple[int, zipfile.ZipFile] | None = None
-        try:
-            names = self._names_in_folder() if place.is_dir() else self._archive().namelist()
-        except _DAMAGE as error:
-            raise ExperimentError(f"cannot read {place}: {error}") from error
-        self.names = sorted(name for name in names if not name.endswith("/") and not _made_by_macos(name))
+        self.listing = list_folder(place) if place.is_dir() else self._list_archive()
 
     def find(self, name: str) -> str | None:
         """The name of the file that is called so, in whatever folder; None, there is none.
@@ -43,46 +39,40 @@ class Stored:
         Raises:
             ExperimentError: there are several.
         """
-        found = [other for other in self.names if other == name or other.endswith(f"/{name}")]
+        found = [other for other in self.listing.names if other == name or other.endswith(f"/{name}")]
         if len(found) > 1:
             raise ExperimentError(f"{self.place} holds {len(found)} files called {name}: {', '.join(found[:3])}")
         return found[0] if found else None
 
-    def in_folder(self, folder: str, suffix: str) -> list[str]:
-        """The names of the files with this suffix that lie in a folder called so, wherever that is."""
-        return [name for name in self.names if name.endswith(suffix) and PurePosixPath(name).parent.name == folder]
+    def read(self, name: str, limit: int = FILE_LIMIT) -> bytes:
+        """What a file holds. Raises ExperimentError naming it if it cannot be read, or holds more bytes than that."""
+        path = self.place / name
+        return read_file(path, limit) if self.place.is_dir() else read_zipped(self._archive(), name, path, limit)
 
-    def read(self, name: str) -> bytes:
-        """What a file holds. Raises ExperimentError naming it if it cannot be read."""
-        try:
-            return (self.place / name).read_bytes() if self.place.is_dir() else self._archive().read(name)
-        except _DAMAGE as error:
-            raise ExperimentError(f"cannot read {self.place / name}: {error}") from error
-        except KeyError:
-            raise ExperimentError(f"cannot read {self.place / name}: it is not in the archive") from None
+    def text(self, name: str, otherwise: str | None = None) -> str:
+        """What a text file in UTF-8 holds, or in the encoding `otherwise`. Raises ExperimentError naming it if it
+        cannot be read.
+        """
+        return as_text(self.read(name), self.place / name, otherwise)
 
-    def text(self, name: str) -> str:
-        """What a text file holds. Raises ExperimentError naming it if it cannot be read."""
-        try:
-            return self.read(name).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ExperimentError(f"{self.place / name} is damaged, or no text: {error}") from error
-
-    def _names_in_folder(self) -> list[str]:
-        return [path.relative_to(self.place).as_posix() for path in self.place.rglob("*") if path.is_file()]
+    def _list_archive(self) -> Listing:
+        names = self._archive().namelist()
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ExperimentError(f"{self.place} is refused: it holds {twice[0]!r} twice")
+        return Listing.of(names)
 
     def _archive(self) -> zipfile.ZipFile:
         # A worker process that was forked must not share the position in the file with its parent.
         if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), zipfile.ZipFile(self.place))
+            try:
+                self._opened = (os.getpid(), zipfile.ZipFile(require_file(self.place)))
+            except ZIP_DAMAGE as error:
+                raise ExperimentError(f"cannot read {self.place}: {error}") from error
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
-
-
-def _made_by_macos(name: str) -> bool:
-    return name.startswith("__MACOSX/") or PurePosixPath(name).name.startswith("._")
 
 
 def find_stored(*names: str) -> Stored | None:

@@ -6,7 +6,8 @@ import torch
 
 from lerac_fast.experiments.data.archives import Files, unpack
 from lerac_fast.experiments.data.download import find, find_or_download
-from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, image_parts, list_files, list_images
+from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, image_parts, list_images
+from lerac_fast.experiments.data.media import IMAGES, left_out_note, list_media
 from lerac_fast.experiments.data.notes import join_notes, size_note
 from lerac_fast.experiments.data.source import DataSet, Parts, Request, cache_folder
 from lerac_fast.experiments.errors import ExperimentError
@@ -33,10 +34,10 @@ def _load(request: Request) -> Parts:
     """Reads the folder, which is unpacked from the archive if there is none."""
     folder = find(FOLDER) or unpack([find_or_download(_URL, _MD5)], FOLDER, cache_folder(), _ARCHIVE_LIMIT)
     wnids = tiny_wnids(folder)
-    names, labels = list_images(folder / "train", wnids, within="images")
-    train = ImageFiles(folder / "train", names, labels, Framing.whole(_SIDE))
+    images, labels = list_images(folder / "train", wnids, within="images")
+    train = ImageFiles(folder / "train", images.names, labels, Framing.whole(_SIDE))
     test = _test_images(folder, wnids)
-    note = join_notes(_SPLIT_NOTE, size_note(_PUBLISHED, len(train), len(test)))
+    note = join_notes(_SPLIT_NOTE, size_note(_PUBLISHED, len(train), len(test)), left_out_note(images))
     return image_parts(train, test, len(wnids), request, str(folder), note)
 
 
@@ -44,7 +45,7 @@ def _test_images(folder: Path, wnids: list[str]) -> ImageFiles:
     """The official validation part, whose classes stand in a file."""
     annotations, images = "val/val_annotations.txt", folder / "val" / "images"
     classes = {wnid: number for number, wnid in enumerate(wnids)}
-    there = set(list_files(images))
+    there = set(list_media(images, IMAGES).names)
     names, labels = [], []
     for line in Files(folder).lines(annotations):
         name, wnid, *_ = [*line.split("\t"), ""]
@@ -55,6 +56,8 @@ def _test_images(folder: Path, wnids: list[str]) -> ImageFiles:
             )
         names.append(name)
         labels.append(classes[wnid])
+    if len(set(names)) < len(names):
+        raise ExperimentError(f"{folder / annotations} is damaged: it names an image twice")
     return ImageFiles(images, names, torch.tensor(labels, dtype=torch.int64), Framing.whole(_SIDE))
 
 

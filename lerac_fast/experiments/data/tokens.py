@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lerac_fast.experiments.data.reading import as_text, read_file
 from lerac_fast.experiments.errors import ExperimentError
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 class Encoded(NamedTuple):
-    """A pair of texts."""
+    """A text, or a pair of texts."""
 
     tokens: list[int]
     second: int
-    """Where the second text starts."""
+    """Where the second text starts; without one, where the first ends."""
 
 
 def words(text: str) -> list[str]:
@@ -34,12 +35,12 @@ def words(text: str) -> list[str]:
 
 
 class Words:
-    """Whole words: 0 is padding, 1 an unknown word, 2 stands between the two texts; then come words by their frequency.
+    """Whole words: 0 is padding, 1 an unknown word, 2 stands between two texts; then come words by their frequency.
 
     Args:
         texts: all of whose words make up the vocabulary.
-        max_length: of a pair with its separator, in tokens. Of longer pairs the longer text is cut first, as for BERT,
-            so that a short question or hypothesis is not lost behind a long passage.
+        max_length: of a text, or of a pair with its separator, in tokens. Of longer pairs the longer text is cut first,
+            as for BERT, so that a short question or hypothesis is not lost behind a long passage.
 
     Attributes:
         vocabulary: the number of tokens that there are.
@@ -52,11 +53,20 @@ class Words:
         self._max_length = max_length
         self.vocabulary = _FIRST_WORD + len(self._numbers)
 
-    def __call__(self, first: list[str], second: list[str]) -> list[Encoded]:
+    def __call__(self, first: list[str], second: list[str] | None) -> list[Encoded]:
+        if second is None:
+            return [self._single(text) for text in first]
         return [self._pair(*pair) for pair in zip(first, second, strict=True)]
 
+    def _numbered(self, text: str) -> list[int]:
+        return [self._numbers.get(word, _UNKNOWN) for word in words(text)]
+
+    def _single(self, text: str) -> Encoded:
+        tokens = self._numbered(text)[: self._max_length] or [_UNKNOWN]  # a batch has no empty text
+        return Encoded(tokens, second=len(tokens))
+
     def _pair(self, first: str, second: str) -> Encoded:
-        before, after = ([self._numbers.get(word, _UNKNOWN) for word in words(text)] for text in (first, second))
+        before, after = self._numbered(first), self._numbered(second)
         room = self._max_length - 1
         kept = max(room // 2, room - len(after))  # of the first, if it is too long
         before = before[:kept]
@@ -65,8 +75,8 @@ class Words:
 
 
 class WordPieces:
-    """[CLS] first [SEP] second [SEP], in lower-cased word pieces as BERT's; of pairs that are longer than `max_length`
-    with these, the longer text is cut first.
+    """[CLS] first [SEP] second [SEP], or [CLS] text [SEP], in lower-cased word pieces as BERT's; of pairs that are
+    longer than `max_length` with these, the longer text is cut first.
 
     Args:
         numbers: the pieces of the vocabulary, and the number of each.
@@ -94,10 +104,7 @@ class WordPieces:
     def read(cls, folder: Path, max_length: int) -> "WordPieces":
         """Those of the vocabulary in `folder`/vocab.txt, one a line. Raises ExperimentError naming a damaged file."""
         path = folder / "vocab.txt"
-        try:
-            lines = path.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ExperimentError(f"cannot read {path}: {error}") from error
+        lines = as_text(read_file(path), path).split("\n")
         if lines[-1] == "":
             lines.pop()
         return cls({line.rstrip("\r"): number for number, line in enumerate(lines)}, max_length, str(path))
@@ -115,12 +122,13 @@ class WordPieces:
         learner.train_from_iterator(iter(texts), vocab_size=PIECES, show_progress=False, special_tokens=special_tokens)
         return cls(learner.get_vocab(), max_length, "the vocabulary learned from the training part")
 
-    def __call__(self, first: list[str], second: list[str]) -> list[Encoded]:
-        pairs = list(zip(first, second, strict=True))
-        return list(chain.from_iterable(self._encode(pairs[at : at + 1000]) for at in range(0, len(pairs), 1000)))
+    def __call__(self, first: list[str], second: list[str] | None) -> list[Encoded]:
+        texts: list[Any] = first if second is None else list(zip(first, second, strict=True))
+        return list(chain.from_iterable(self._encode(texts[at : at + 1000]) for at in range(0, len(texts), 1000)))
 
-    def _encode(self, pairs: list[tuple[str, str]]) -> list[Encoded]:
-        return [Encoded(pair.ids, second=pair.type_ids.index(1)) for pair in self._tokenizer.encode_batch(pairs)]
+    def _encode(self, texts: list[Any]) -> list[Encoded]:
+        # The second text, and its [SEP], are of type 1.
+        return [Encoded(one.ids, second=one.type_ids.count(0)) for one in self._tokenizer.encode_batch(texts)]
 
 
 def _inner_characters(tokenizer: "BertWordPieceTokenizer", texts: list[str]) -> list[str]:

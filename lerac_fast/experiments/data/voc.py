@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lerac_fast.experiments.data.archives import Files
 from lerac_fast.experiments.data.examples import Batch, Examples
-from lerac_fast.experiments.data.image_folders import as_tensor, decode
+from lerac_fast.experiments.data.media import decode_image, image_tensor, read_each
 from lerac_fast.experiments.data.source import Parts, Request, draw, draw_test
 from lerac_fast.experiments.errors import ExperimentError
 
@@ -56,15 +56,15 @@ class BoxedImages(Examples):
         return len(self.annotations)
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        images = [self._image(self.annotations[index]) for index in indices]
+        images = read_each(self._image, [self.annotations[index] for index in indices])
         return Batch(images, [self._target(index) for index in indices], torch.tensor(indices))
 
     def _image(self, annotation: Annotation) -> Tensor:
         path = self.files.folder / annotation.image
-        image = decode(self.files.read(annotation.image), path)
+        image = decode_image(self.files.read(annotation.image), path)
         if image.size != annotation.size:
             raise ExperimentError(f"{path} is of {image.size} pixels, and its annotation says {annotation.size}")
-        return as_tensor(image)
+        return image_tensor(image)
 
     def _target(self, index: int) -> dict[str, Tensor]:
         annotation, first = self.annotations[index], self.first_box[index]
@@ -89,6 +89,9 @@ def load_voc(
         ExperimentError: a list, an annotation or an image is missing or damaged. The message names the file.
     """
     to_train, to_test = _read_list(files, train), _read_list(files, test)
+    if both := set(to_train) & set(to_test):
+        path = files.folder / _list_file(test)
+        raise ExperimentError(f"{path} is damaged: it names {min(both)}, which is in {train}.txt, too")
     chosen, held_out = draw(len(to_train), request)
 
     def part(names: list[str], indices: Tensor) -> BoxedImages:
@@ -106,11 +109,15 @@ def load_voc(
 
 
 def _read_list(files: Files, name: str) -> list[str]:
-    file = f"ImageSets/Main/{name}.txt"
+    file = _list_file(name)
     names = [line.split()[0] for line in files.lines(file)]
     if len(set(names)) != len(names) or not names:
         raise ExperimentError(f"{files.folder / file} is damaged: it names no image, or one of them twice")
     return names
+
+
+def _list_file(name: str) -> str:
+    return f"ImageSets/Main/{name}.txt"
 
 
 def _read_annotation(files: Files, name: str, classes: Sequence[str]) -> Annotation:
@@ -149,7 +156,7 @@ def parse_annotation(content: bytes, path: Path, image: str, classes: Sequence[s
 
 def _parse_xml(content: bytes) -> ElementTree.Element:
     # Entities, which can make a small file a huge one, need a document type; annotations have none.
-    if b"<!DOCTYPE" in content:
+    if b"<!DOCTYPE" in content.replace(b"\0", b""):  # also in UTF-16
         raise ValueError("it has a document type")
     try:
         return ElementTree.fromstring(content)

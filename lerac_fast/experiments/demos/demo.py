@@ -23,9 +23,10 @@ from lerac_fast.experiments.demos.runner import Run, steps_per_epoch, train
 from lerac_fast.experiments.demos.timing import interleaved_medians
 from lerac_fast.experiments.files import write_json
 from lerac_fast.experiments.models import resnet_for
-from lerac_fast.experiments.options import require_at_least
+from lerac_fast.experiments.options import POSITIVE, require_at_least, require_in
 from lerac_fast.experiments.pictures import save
 from lerac_fast.experiments.progress import progress_bar
+from lerac_fast.experiments.terminal import say
 from lerac_fast.optim import SGD
 
 TIMED_OPTIMIZER_STEPS = 300
@@ -81,14 +82,17 @@ class Demo:
 
     def __post_init__(self) -> None:
         require_at_least(self, train_images=10, epochs=1, batch_size=1, seed=0, threads=1)
-        if not 0.0 < self.min_lr <= self.lr:
-            raise ValueError(f"min_lr must be above 0 and at most lr, got min_lr={self.min_lr:g} and lr={self.lr:g}")
-        for name in ("lerac_epochs", "cbs_epochs"):
-            value = getattr(self, name)
-            if not 0.0 < value <= self.epochs:
-                raise ValueError(
-                    f"{name} must be above 0 and at most epochs, got {name}={value:g} and epochs={self.epochs}"
-                )
+        require_in(self, lr=POSITIVE, min_lr=POSITIVE, lerac_epochs=POSITIVE, cbs_epochs=POSITIVE)
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr must be at most lr, got min_lr={self.min_lr:g} and lr={self.lr:g}")
+        if self.cbs_epochs > self.epochs:
+            raise ValueError(
+                f"cbs_epochs must be at most epochs, got cbs_epochs={self.cbs_epochs:g} and epochs={self.epochs}"
+            )
+        if self.lerac_epochs >= self.epochs:  # it would show nothing of what comes after LeRaC
+            raise ValueError(
+                f"lerac_epochs must be below epochs, got lerac_epochs={self.lerac_epochs:g} and epochs={self.epochs}"
+            )
 
     def run(self) -> None:
         """Trains, measures, prints the table, and writes it and two pictures to the output folder.
@@ -119,7 +123,7 @@ class Demo:
         remarks = self._remarks(images, splits, schedule, runs)
         console.print(results.results_table(rows, title=f"A small ResNet on {images.name}", remarks=remarks))
         self._write(images, splits, schedule, runs, rows)
-        console.print(f"Table and pictures are in {self.output}/", highlight=False)
+        say(console, f"Table and pictures are in {self.output}/")
 
     def _schedule(self, splits: Splits) -> Schedule:
         steps = steps_per_epoch(splits.train, self.batch_size)

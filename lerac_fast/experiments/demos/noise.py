@@ -38,9 +38,10 @@ from lerac_fast.experiments.demos.results import Row
 from lerac_fast.experiments.demos.runner import Run, steps_per_epoch, train
 from lerac_fast.experiments.files import write_json
 from lerac_fast.experiments.models import resnet_for
-from lerac_fast.experiments.options import require_at_least
+from lerac_fast.experiments.options import POSITIVE, Range, require_at_least, require_in
 from lerac_fast.experiments.pictures import save
 from lerac_fast.experiments.progress import progress_bar
+from lerac_fast.experiments.terminal import say
 
 BLOCKS = 1  # residual blocks per stage of the network
 SIGMA_BOUNDS = (1 / 20, 20.0)  # as in the authors' code
@@ -95,12 +96,8 @@ class Noise:
         require_at_least(
             self, train_images=10, epochs=1, batch_size=2, random_images=2, random_epochs=1, seed=0, threads=1
         )
-        if not 0.0 < self.noise < 1.0:
-            raise ValueError(f"noise must be above 0 and below 1, got {self.noise:g}")
-        for name in ("lr", "class_lr", "instance_lr", "joint_instance_lr", "random_class_lr"):
-            value = getattr(self, name)
-            if not value > 0.0:
-                raise ValueError(f"{name} must be above 0, got {value:g}")
+        require_in(self, noise=Range(0, 1, above=True, below=True), lr=POSITIVE, class_lr=POSITIVE)
+        require_in(self, instance_lr=POSITIVE, joint_instance_lr=POSITIVE, random_class_lr=POSITIVE)
 
     def run(self) -> None:
         """Trains, measures, prints the table, and writes it and the pictures to the output folder.
@@ -145,7 +142,7 @@ class Noise:
         remarks = self._remarks(images, splits, corrupt, memorised)
         console.print(results.results_table(rows, title=f"Wrong labels on {images.name}", remarks=remarks))
         self._write(images, splits, runs, random_runs, observer, rows)
-        console.print(f"Table and pictures are in {self.output}/", highlight=False)
+        say(console, f"Table and pictures are in {self.output}/")
 
     def _total_iters(self, train_data: Labelled, epochs: int) -> int:
         return epochs * steps_per_epoch(train_data, self.batch_size)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rich.table import Table
+from rich.text import Text
 
 from lerac_fast.experiments.data.images import ImageData
 from lerac_fast.experiments.demos.data import Splits
@@ -36,7 +37,7 @@ def rows(measure: str, values: Mapping[str, float], unit: Unit, *, ratios: bool 
 
 def results_table(rows: Sequence[Row], *, title: str, remarks: Sequence[str]) -> Table:
     """A table of all rows, with a rule between measures and the remarks below."""
-    table = Table(title=title, caption="\n".join(remarks), caption_justify="left")
+    table = Table(title=title, caption=Text("\n".join(remarks)), caption_justify="left")
     table.add_column("measure")
     table.add_column("of")
     table.add_column("value", justify="right")

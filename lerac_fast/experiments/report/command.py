@@ -1,36 +1,35 @@
 """The command `lerac-fast report`: merges whatever trials have ended into tables and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
-from rich.markdown import Markdown
 
 from lerac_fast.experiments.errors import ExperimentError
 from lerac_fast.experiments.files import replacing
 from lerac_fast.experiments.report.figures import write_figures
-from lerac_fast.experiments.report.records import Cell, Record, cells_of, read_folder, read_lines, write_lines
+from lerac_fast.experiments.report.notes import NOTES
+from lerac_fast.experiments.report.reading import Reading, write_lines
+from lerac_fast.experiments.report.records import Cell, Record, cells_of
 from lerac_fast.experiments.report.tables import (
+    DIFFERENCE,
+    MCNEMAR_P,
+    P_VALUE,
     Table,
     comparison_table,
     score_table,
     settings_table,
     wrong_labels_table,
 )
+from lerac_fast.experiments.terminal import say
+
+MOST_NAMED = 5
+"""Of what cannot be read, on the terminal; the report names all."""
 
 _AGAINST = "Against conventional training"
-
-_NOTES = """\
-Means and standard deviations (N - 1) over the runs, of the weights of the epoch with the best validation. The best of
-each model and data set is bold. "Against conventional" is the mean of the differences between runs of the same seed.
-McNemar's test is between such runs, on the same test examples; printed is twice the median of its p-values over the
-seeds, which is a p-value however these depend on each other, and in how many seeds the regime is better and worse with
-p < 0.05. Overhead is the median ratio of the times per epoch of runs of the same seed. These runs were not interleaved,
-so that times hold for an idle machine only; `make bench` measures overheads in interleaved pairs.
-"""
 
 
 @dataclass(frozen=True)
@@ -48,46 +47,47 @@ class Report:
         """Reads, writes report.md, report.tex, records.jsonl and the figures, and prints the tables.
 
         Raises:
-            ExperimentError: there is no manifest, a record is damaged, or no trial has ended.
+            ExperimentError: no trial has ended; or, at the end, that manifests or records could not be read.
             OSError: the output cannot be written.
         """
         if not self.folders:
             raise ExperimentError("give the folder of an experiment")
-        planned, records, name = 0, [], self.folders[0].stem
-        for place in self.folders:
-            if place.is_file():
-                found = read_lines(place)
-                planned += len(found)
-            else:
-                manifest, found = read_folder(place)
-                planned += len(manifest)
-                name = manifest.name if place == self.folders[0] else name
-            records += found
-        records = _one_each(records)
-        cells = cells_of(records)
+        first, reading = self.folders[0], Reading(self.folders)
+        records = reading.records
+        if not records and reading.unreadable:
+            raise ExperimentError("; ".join(reading.unreadable[:MOST_NAMED]))
         if not records:
-            raise ExperimentError(f"none of the {planned} trials has ended yet: `lerac-fast run {self.folders[0]}`")
-        first = self.folders[0]
+            raise ExperimentError(f"none of the {reading.planned} trials has ended yet: `lerac-fast run {first}`")
+        cells = cells_of(records)
         output = self.output or (first.parent if first.is_file() else first) / "report"
         output.mkdir(parents=True, exist_ok=True)
         tables = _tables(cells)
         figures = write_figures(cells, output)
-        text = _markdown(self.title or name, planned, records, tables, figures)
+        text = _markdown(self.title or reading.name, reading, cells, tables, figures)
         for file, content in (("report.md", text), ("report.tex", "\n\n".join(t.latex() for t in tables) + "\n")):
             with replacing(output / file) as temporary:
-                temporary.write_text(content, encoding="utf-8")
+                # A path that is no UTF-8 may be part of a name.
+                temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
         write_lines(output / "records.jsonl", records)
         console = Console()
         for table in tables:
             if table.title.startswith("Test "):  # the others are too wide for a terminal
-                console.print(Markdown(f"**{table.title}**\n\n{table.markdown()}"))
+                console.print(table.rich())
             elif table.title == _AGAINST:
                 for line in _in_words(table):
-                    console.print(line, highlight=False, markup=False)
+                    say(console, line)
+        lines = [f"Did not end: {line}" for line in _unended(cells)]
         for reason, names in _not_done(records).items():
-            text = f"Not done: {len(names)} trials, {names[0]} the first: {reason}"
-            console.print(text, highlight=False, markup=False)
-        console.print(f"{len(records)} of {planned} trials have ended. The report is in {output}/", highlight=False)
+            lines.append(f"Not done: {len(names)} trials, {names[0]} the first: {reason}")
+        lines += _repeated(reading)
+        lines.append(f"{len(records)} of {reading.planned} trials have ended. The report is in {output}/")
+        for line in lines:
+            say(console, line)
+        if reading.unreadable:
+            raise ExperimentError(
+                f"the report goes without {len(reading.unreadable)} that could not be read: "
+                f"{'; '.join(reading.unreadable[:MOST_NAMED])}"
+            )
 
 
 def _tables(cells: Sequence[Cell]) -> list[Table]:
@@ -95,8 +95,8 @@ def _tables(cells: Sequence[Cell]) -> list[Table]:
         return []
     tables = [
         *(
-            score_table(f"Test {metric}", [cell for cell in cells if cell.metric == metric])
-            for metric in dict.fromkeys(cell.metric for cell in cells)
+            score_table(f"Test {metric}", [cell for cell in cells if cell.metric + cell.direction == metric])
+            for metric in dict.fromkeys(cell.metric + cell.direction for cell in cells)
         ),
         comparison_table(_AGAINST, cells),
         wrong_labels_table("Wrong labels among the highest temperatures", cells),
@@ -110,35 +110,62 @@ def _in_words(comparison: Table) -> list[str]:
     lines = []
     for row in comparison.rows:
         of = dict(zip(comparison.columns, row, strict=True))
-        if of["against conventional"]:
-            p_value = of["McNemar p (better, worse)"]
-            tested = f", McNemar p {p_value.replace('(', '(seeds better, worse: ')}" if p_value else ""
-            time = f", time per epoch {of['overhead']}" if of["overhead"] else ""
-            lines.append(
-                f"{of['model']} on {of['data']}, {of['regime']}: {of['against conventional']} against conventional"
-                f"{tested}{time}"
-            )
+        if of[DIFFERENCE]:
+            said = [f"{of[DIFFERENCE]} against conventional"]
+            said += [f"p {of[P_VALUE] or 'unknown'}"]
+            if "(" in of[MCNEMAR_P]:
+                said += [f"McNemar's alone {of[MCNEMAR_P].replace('(', '(seeds better, worse: ')}"]
+            said += [f"time per epoch {of['overhead']}"] if of["overhead"] else []
+            lines.append(f"{of['model']} on {of['data']}, {of['regime']}: {', '.join(said)}")
     return lines
 
 
 def _markdown(
-    title: str, planned: int, records: Sequence[Record], tables: Sequence[Table], figures: dict[str, str]
+    title: str, reading: Reading, cells: Sequence[Cell], tables: Sequence[Table], figures: dict[str, str]
 ) -> str:
-    done = [record for record in records if record.done]
-    lines = [f"# {title}", "", f"{len(done)} of {planned} trials are done.", "", _NOTES]
+    done = [record for record in reading.records if record.done]
+    lines = [f"# {title}", "", f"{len(done)} of {reading.planned} trials are done.", *_repeated(reading), "", NOTES]
     for table in tables:
         lines += [f"## {table.title}", "", table.markdown(), ""]
     lines += ["## Figures", ""] if figures else []
     for file, caption in figures.items():
         lines += [f"![{caption}]({file})", "", f"{caption}.", ""]
-    notes = dict.fromkeys(_data_note(record) for record in done)
-    lines += ["## Data", "", *(f"- {note}" for note in notes), ""] if notes else []
-    not_done = _not_done(records)
+    lines += _section("Did not end", _unended(cells))
+    lines += _section("Data", dict.fromkeys(_data_note(record) for record in done))
+    not_done = _not_done(reading.records)
     lines += ["## Not done", ""] if not_done else []
     for reason, names in not_done.items():
         lines += [f"{reason}", "", *(f"- {name}" for name in names), ""]
-    lines += ["## Machines", "", *(f"- {machine}" for machine in dict.fromkeys(record.machine for record in done)), ""]
+    lines += _section("Not readable, and left out", reading.unreadable)
+    lines += _section("Machines", dict.fromkeys(record.machine for record in done))
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _section(title: str, items: Iterable[str]) -> list[str]:
+    """A list under a title, if there is anything in it."""
+    lines = [f"- {item}" for item in items]
+    return [f"## {title}", "", *lines, ""] if lines else []
+
+
+def _unended(cells: Sequence[Cell]) -> list[str]:
+    """The regimes that had not had their course when the training ended."""
+    lines = []
+    for cell in cells:
+        for phase in dict.fromkeys(phase for record in cell.records for phase in record.unended):
+            within = [record for record in cell.records if phase in record.unended]
+            verdict = "says nothing of it" if phase.must_end else "was tested under it"
+            lines.append(
+                f"{cell.model_title} on {cell.data_title}, {cell.regime_title}: {phase.title} lasts "
+                f"{phase.epochs(within[0].trial):g} epochs, by {phase.option}; the training ended before, and "
+                f"{verdict}, in {len(within)} of {len(cell.records)} runs"
+            )
+    return lines
+
+
+def _repeated(reading: Reading) -> list[str]:
+    if not reading.repeated:
+        return []
+    return [f"{reading.repeated} records are of trials of which there is another one, and do not count."]
 
 
 def _not_done(records: Sequence[Record]) -> dict[str, list[str]]:
@@ -149,16 +176,6 @@ def _not_done(records: Sequence[Record]) -> dict[str, list[str]]:
             reason = f"{record.content['status']}: {record.content['error']}"
             reasons.setdefault(reason, []).append(record.trial.name)
     return reasons
-
-
-def _one_each(records: Sequence[Record]) -> list[Record]:
-    """One record of each trial: one that is done, if any is."""
-    found: dict[str, Record] = {}
-    for record in records:
-        before = found.get(record.trial.id)
-        if before is None or not before.done:
-            found[record.trial.id] = record
-    return list(found.values())
 
 
 def _data_note(record: Record) -> str:

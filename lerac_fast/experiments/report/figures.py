@@ -90,9 +90,7 @@ def _training_losses(ax: Axes, cells: Sequence[Cell], regimes: dict[str, int]) -
 def _rates(ax: Axes, cells: Sequence[Cell], regimes: dict[str, int]) -> None:
     """Of the first seed: plateaus come at other steps in every run."""
     for cell in cells:
-        trace = cell.records[0].content["rates"]
-        epochs = np.array(trace["steps"]) / cell.records[0].content["steps_per_epoch"]
-        rates = np.array(trace["first_middle_last"])
+        epochs, rates = cell.records[0].rates
         ax.plot(epochs, rates[:, -1], label=cell.regime_title, **_style(regimes, cell))
         colour = STYLES[regimes[cell.regime_title] % len(STYLES)][0]
         ax.fill_between(epochs, rates[:, -1], rates[:, 0], color=colour, alpha=0.12, linewidth=0)
@@ -117,13 +115,12 @@ def _band(ax: Axes, cell: Cell, values: np.ndarray, regimes: dict[str, int]) -> 
 
 
 def _metric(cell: Cell) -> np.ndarray:
-    scale = 100.0 if cell.records[0].content["result"]["higher_is_better"] else 1.0
+    scale = 100.0 if cell.higher_is_better else 1.0
     return scale * _series(cell, "validation_metric")
 
 
 def _metric_label(cell: Cell) -> str:
-    result = cell.records[0].content["result"]
-    return f"validation {result['metric']}" + (" in %" if result["higher_is_better"] else "")
+    return f"validation {cell.metric}" + (" in %" if cell.higher_is_better else cell.direction)
 
 
 def _always(_: Cell) -> bool:

@@ -1,22 +1,19 @@
 """The records of trials, and what in them is compared with what."""
 
-import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lerac_fast.experiments.data.registry import DATA
 from lerac_fast.experiments.errors import ExperimentError
-from lerac_fast.experiments.files import replacing
 from lerac_fast.experiments.models import MODELS
 from lerac_fast.experiments.options import find
+from lerac_fast.experiments.phases import Phase
 from lerac_fast.experiments.regimes import REGIMES
 from lerac_fast.experiments.results import unpack_bits
-from lerac_fast.experiments.trials.manifest import Manifest
-from lerac_fast.experiments.trials.store import DONE, FAILED, TrialFolder
+from lerac_fast.experiments.trials.record import DONE
 from lerac_fast.experiments.trials.trial import Protocol, Trial, canonical_json
 
 CONVENTIONAL = "conventional"
@@ -58,6 +55,24 @@ class Record:
         return float(np.mean([epoch["seconds"] for epoch in self.epochs[:epochs]]))
 
     @property
+    def higher_is_better(self) -> bool:
+        """Of the metric."""
+        return bool(self.content["result"]["higher_is_better"])
+
+    @property
+    def unended(self) -> list[Phase]:
+        """The parts of its regime that the training did not get to the end of."""
+        phases = find(REGIMES, self.trial.regime, "regime").phases
+        return [phase for phase in phases if phase.outlasts(self.trial, len(self.epochs))]
+
+    @property
+    def rates(self) -> tuple[np.ndarray, np.ndarray]:
+        """The epochs [N] at which learning rates were noted, and those of the first, a middle and the last layer
+        [N, 3]."""
+        trace = self.content["rates"]
+        return np.array(trace["steps"], dtype=float) / self.steps, np.array(trace["first_middle_last"], dtype=float)
+
+    @property
     def machine(self) -> str:
         """On what it was run, for people."""
         environment = self.content["environment"]
@@ -74,47 +89,27 @@ class Record:
         data = self.content["data"]
         return self.content["sizes"]["test"], data["source"], data["note"], self.trial.protocol.test_examples
 
+    def check(self) -> None:
+        """Looks for what is of the right kind (`check_record`), and makes no sense.
 
-def read_folder(folder: Path) -> tuple[Manifest, list[Record]]:
-    """The manifest of an experiment, and the records that there are so far.
-
-    Raises:
-        ExperimentError: there is no manifest. Damaged records count as failed.
-    """
-    manifest = Manifest.read(folder)
-    records = ((trial, _record(folder, trial)) for trial in manifest)
-    return manifest, [Record(trial, content) for trial, content in records if content is not None]
-
-
-def _record(folder: Path, trial: Trial) -> dict[str, Any] | None:
-    try:
-        return TrialFolder(folder, trial).record()
-    except ExperimentError as error:
-        return {"trial": trial.to_json(), "status": FAILED, "error": str(error)}
-
-
-def read_lines(path: Path) -> list[Record]:
-    """The records of a file of JSON lines, as a report writes it.
-
-    Raises:
-        ExperimentError: a line is damaged. The message has its number.
-    """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [_read_line(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
-
-
-def _read_line(line: str, place: str) -> Record:
-    try:
-        content = json.loads(line)
-        return Record(Trial.from_json(content["trial"]), content)
-    except (ValueError, KeyError, TypeError, ExperimentError) as error:
-        raise ExperimentError(f"{place}: {error}") from error
-
-
-def write_lines(path: Path, records: Iterable[Record]) -> None:
-    """The raw records, a line each."""
-    with replacing(path) as temporary:
-        temporary.write_text("".join(canonical_json(record.content) + "\n" for record in records), encoding="utf-8")
+        Raises:
+            ExperimentError: something does not. It is named.
+        """
+        trial = self.trial
+        find(MODELS, trial.model, "model")
+        find(DATA, trial.data, "data")
+        find(REGIMES, trial.regime, "regime")
+        if not self.done:
+            return
+        first, steps = self.epochs[0].keys(), self.steps
+        if any(epoch.keys() != first for epoch in self.epochs):
+            raise ExperimentError("epochs do not have the same values noted")
+        if not np.isfinite([self.score, *(value for epoch in self.epochs for value in epoch.values())]).all():
+            raise ExperimentError("a number is not finite")
+        if steps < 1:
+            raise ExperimentError(f"steps_per_epoch is {steps}")
+        if (correct := self.correct) is not None and not np.isclose(correct.mean(), self.score):
+            raise ExperimentError(f"result.test is {self.score:g}, and {correct.mean():g} of the examples are correct")
 
 
 OF_REGIMES = frozenset(
@@ -182,6 +177,25 @@ class Cell:
         return str(self.records[0].content["result"]["metric"])
 
     @property
+    def higher_is_better(self) -> bool:
+        """Of the metric; shares, which are printed in percent."""
+        return self.records[0].higher_is_better
+
+    @property
+    def is_classification(self) -> bool:
+        return self.records[0].correct is not None
+
+    @property
+    def direction(self) -> str:
+        """What is to be said of a metric where it is not what a reader takes for granted."""
+        return "" if self.higher_is_better else " (lower is better)"
+
+    @property
+    def ended(self) -> bool:
+        """Whether its regime had its course in every run."""
+        return not any(phase.must_end for record in self.records for phase in record.unended)
+
+    @property
     def is_baseline(self) -> bool:
         """Whether others are compared with it."""
         return self.regime == CONVENTIONAL and not self.is_oracle
@@ -240,9 +254,15 @@ def _condition(protocol: Protocol) -> str:
 
 
 def _values(trial: Trial, names: Collection[str]) -> dict[str, Any]:
-    return {
-        name: value for name, value in (*vars(trial.settings).items(), *vars(trial.protocol).items()) if name in names
-    }
+    values = {**vars(trial.settings), **vars(trial.protocol), "mix_up": _is_mixed(trial)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _is_mixed(trial: Trial) -> bool:
+    """Not what was asked for: of regimes that cannot mix some were planned beside others that did."""
+    protocol = trial.protocol
+    mixes = find(DATA, trial.data, "data").mixes and find(REGIMES, trial.regime, "regime").mixes
+    return mixes and protocol.augment and protocol.mix_up
 
 
 def _shared(trial: Trial) -> frozenset[str]:

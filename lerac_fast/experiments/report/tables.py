@@ -4,9 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import rich.table
+from rich.text import Text
 
+from lerac_fast.experiments import terminal
 from lerac_fast.experiments.report.records import Cell, baselines, comparison_key
-from lerac_fast.experiments.report.statistics import compare, mean_and_deviation
+from lerac_fast.experiments.report.statistics import Comparison, Overhead, compare, mean_and_deviation
+
+DIFFERENCE, P_VALUE = "against conventional", "p"
+SEEDS_P, MCNEMAR_P = "p over seeds", "McNemar p (better, worse)"
+"""Columns of the comparison."""
 
 BOLD = "\0"
 """Marks a text that is to be bold, at its start."""
@@ -27,6 +34,13 @@ class Table:
         align = ["---"] * self.left + ["---:"] * (len(self.columns) - self.left)
         lines = [self.columns, align, *([_markdown(text) for text in row] for row in self.rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    def rich(self) -> rich.table.Table:
+        """As rich prints it."""
+        made = terminal.table(*self.columns, title=self.title)
+        for row in self.rows:
+            made.add_row(*(Text(text.lstrip(BOLD), style="bold" if text.startswith(BOLD) else "") for text in row))
+        return made
 
     def latex(self) -> str:
         """As a LaTeX table; needs the package booktabs."""
@@ -56,7 +70,7 @@ def score_table(title: str, cells: Sequence[Cell]) -> Table:
     """
     data = list(dict.fromkeys(cell.data_title for cell in cells))
     rows: dict[tuple[str, str], dict[str, str]] = {}
-    texts = {id(cell): _score(cell) for cell in cells}
+    texts = {id(cell): _score(cell) + _mark(cell) for cell in cells}
     for cell in cells:
         place = (cell.model_title, cell.data_title)
         rivals = [c for c in cells if (c.model_title, c.data_title) == place and not c.is_oracle]
@@ -75,44 +89,50 @@ def comparison_table(title: str, cells: Sequence[Cell]) -> Table:
     for cell in cells:
         baseline = conventional.get(comparison_key(cell))
         compared = None if baseline is None or baseline is cell else compare(cell, baseline)
-        scale, unit = _scale(cell)
+        _, unit = _scale(cell)
         epochs, _ = mean_and_deviation(_epochs(cell))
         seconds = min(record.seconds_per_epoch() for record in cell.records)
-        difference = p_value = overhead = ""
-        if compared is not None:
-            difference = f"{scale * compared.difference:+.2f}"
-            if compared.difference_deviation is not None:
-                difference += f" ± {scale * compared.difference_deviation:.2f}"
-            if compared.p_value is not None:
-                p_value = f"{_p(compared.p_value)} ({compared.better}, {compared.worse})"
-            overhead = "" if compared.overhead is None else f"{100 * compared.overhead:+.1f}%"
         rows.append(
             (
                 cell.model_title,
                 cell.data_title,
-                cell.regime_title,
-                _score(cell) + unit,
-                difference,
-                p_value,
+                cell.regime_title + _mark(cell),
+                _score(cell) + unit + cell.direction,
+                *(("", "", "", "") if compared is None else _differences(cell, compared)),
                 f"{epochs:.0f}",
                 f"{seconds:.2f}",
-                overhead,
+                "" if compared is None or compared.overhead is None else _overhead(compared.overhead),
                 str(len(cell.records)),
             )
         )
     columns = (
-        "model",
-        "data",
-        "regime",
-        "test",
-        "against conventional",
-        "McNemar p (better, worse)",
-        "epochs",
-        "s/epoch, least",
-        "overhead",
-        "runs",
+        *("model", "data", "regime", "test"),
+        *(DIFFERENCE, P_VALUE, SEEDS_P, MCNEMAR_P),
+        *("epochs", "s/epoch, least", "overhead", "runs"),
     )
     return Table(title, columns, tuple(rows), left=3)
+
+
+def _differences(cell: Cell, compared: Comparison) -> tuple[str, str, str, str]:
+    """The difference, and its p-values: altogether, over seeds, and over test examples."""
+    scale, _ = _scale(cell)
+    difference = f"{scale * compared.difference:+.2f}"
+    if compared.difference_deviation is not None:
+        difference += f" ± {scale * compared.difference_deviation:.2f}"
+    if compared.mcnemar_p is not None:
+        over_examples = f"{_p(compared.mcnemar_p)} ({compared.better}, {compared.worse})"
+    else:
+        over_examples = "" if cell.is_classification else "not applicable"
+    return difference + cell.direction, _p(compared.p_value), _p(compared.seeds_p), over_examples
+
+
+def _overhead(measured: Overhead) -> str:
+    interval = f"{100 * measured.low:+.1f} to {100 * measured.high:+.1f}%"
+    return f"within noise ({interval})" if measured.is_noise else f"{100 * measured.estimate:+.1f}% ({interval})"
+
+
+def _mark(cell: Cell) -> str:
+    return "" if cell.ended else " (did not end)"
 
 
 def wrong_labels_table(title: str, cells: Sequence[Cell]) -> Table:
@@ -168,8 +188,7 @@ def _epochs(cell: Cell) -> np.ndarray:
 
 def _scale(cell: Cell) -> tuple[float, str]:
     """Shares are printed in percent."""
-    percent = cell.records[0].content["result"]["higher_is_better"]
-    return (100.0, "%") if percent else (1.0, "")
+    return (100.0, "%") if cell.higher_is_better else (1.0, "")
 
 
 def _score(cell: Cell) -> str:
@@ -179,11 +198,13 @@ def _score(cell: Cell) -> str:
 
 
 def _best(cells: Sequence[Cell]) -> Cell:
-    sign = 1.0 if cells[0].records[0].content["result"]["higher_is_better"] else -1.0
+    sign = 1.0 if cells[0].higher_is_better else -1.0
     return max(cells, key=lambda cell: sign * float(cell.scores.mean()))
 
 
-def _p(value: float) -> str:
+def _p(value: float | None) -> str:
+    if value is None:
+        return ""
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 

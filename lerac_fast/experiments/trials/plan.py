@@ -1,20 +1,23 @@
 """The command `lerac-fast plan`: writes the manifest of an experiment."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lerac_fast.experiments.data.registry import DATA
-from lerac_fast.experiments.errors import ExperimentError
 from lerac_fast.experiments.given import given
 from lerac_fast.experiments.models import MODELS
 from lerac_fast.experiments.models.spec import Settings
 from lerac_fast.experiments.options import find
 from lerac_fast.experiments.regimes import REGIMES
+from lerac_fast.experiments.terminal import say, table
+from lerac_fast.experiments.trials.check import check
 from lerac_fast.experiments.trials.manifest import Manifest
 from lerac_fast.experiments.trials.presets import PRESETS, RUNS, trials_of
 from lerac_fast.experiments.trials.trial import Protocol, Trial
@@ -68,13 +71,17 @@ class Plan:
             ExperimentError: a name is unknown, a model does not take the data, or the folder holds another manifest.
         """
         trials = self._trials()
+        if "mix_up" not in self.protocol:
+            trials = mixed_alike(trials)
         for trial in trials:
             check(trial)
         manifest = Manifest(self.preset or self.folder.name, tuple(trials))
         manifest.write(self.folder)
         console = Console()
         console.print(_summary(manifest))
-        console.print(f"`lerac-fast run {self.folder}` runs them.", highlight=False)
+        for remark in _remarks(manifest):
+            say(console, remark)
+        say(console, f"`lerac-fast run {self.folder}` runs them.")
 
     def _trials(self) -> list[Trial]:
         if self.preset is None:
@@ -102,76 +109,56 @@ class Plan:
         ]
 
 
-def check(trial: Trial) -> None:
-    """Finds what can be found wrong with a trial before it is run.
+def mixed_alike(trials: Sequence[Trial]) -> list[Trial]:
+    """Without mix-up on data where one of the regimes cannot have it: what is compared is augmented alike."""
+    unmixed = _with_temperatures_where_mixed(trials)
+    return [
+        replace(trial, protocol=replace(trial.protocol, mix_up=False)) if trial.data in unmixed else trial
+        for trial in trials
+    ]
 
-    Raises:
-        ExperimentError: a name is unknown, a value makes no sense, or the model does not take the data.
-    """
-    spec, data = find(MODELS, trial.model, "model"), find(DATA, trial.data, "data")
-    find(REGIMES, trial.regime, "regime")
-    spec.check_takes(data)
-    if data.kind == "detection" and trial.regime == "lerac-snr":
-        raise ExperimentError(f"{trial.data}: images of various sizes make no batch to measure {trial.regime} with")
-    settings, protocol = trial.settings, trial.protocol
-    for name, value, lowest in (
-        ("epochs", settings.epochs, 1),
-        ("batch_size", settings.batch_size, 1),
-        ("lerac_epochs", settings.lerac_epochs, 0),
-        ("weight_decay", settings.weight_decay, 0),
-        ("sigma", settings.sigma, 0),
-        ("plateau_patience", protocol.plateau_patience, 0),
-        ("stop_patience", protocol.stop_patience, 1),
-        ("train_examples", protocol.train_examples, 10),
-        ("test_examples", protocol.test_examples, 1),
-    ):
-        if value is not None and not value >= lowest:
-            raise ExperimentError(f"{name} must be at least {lowest}, got {value:g}")
-    if not 0.0 < settings.min_lr <= settings.lr:
-        raise ExperimentError(
-            f"min_lr must be above 0 and at most lr, got min_lr={settings.min_lr:g} and lr={settings.lr:g}"
-        )
-    if not 0.0 < settings.decay <= 1.0:
-        raise ExperimentError(f"decay must be above 0 and at most 1, got {settings.decay:g}")
-    if not settings.cbs_every > 0.0:
-        raise ExperimentError(f"cbs_every must be above 0, got {settings.cbs_every:g}")
-    if not all(0.0 < share < 1.0 for share in protocol.milestones):
-        raise ExperimentError(
-            f"milestones must be above 0 and below 1, as shares of the epochs, got {protocol.milestones}"
-        )
-    steps, usual = (protocol.milestones, protocol.step_factor), Protocol()
-    if protocol.schedule != "steps" and steps != (usual.milestones, usual.step_factor):
-        raise ExperimentError(f"milestones and step_factor are for schedule=steps, and it is {protocol.schedule}")
-    if not 0.0 < protocol.step_factor <= 1.0:
-        raise ExperimentError(f"step_factor must be above 0 and at most 1, got {protocol.step_factor:g}")
-    if protocol.augment_images and data.kind != "image":
-        raise ExperimentError(f"augment_images is for images, and {trial.data} is {data.kind}")
-    if protocol.nesterov and (settings.optimizer != "SGD" or settings.momentum == 0.0):
-        raise ExperimentError(
-            f"nesterov is for SGD with momentum, and {trial.model} is trained by {settings.optimizer} with "
-            f"momentum {settings.momentum:g}"
-        )
-    if protocol.label_noise and data.kind == "detection":
-        raise ExperimentError(f"label_noise is for classification, and {trial.data} is detection")
-    if not 0.0 <= protocol.label_noise < 1.0:
-        raise ExperimentError(f"label_noise must be 0 or more and below 1, got {protocol.label_noise:g}")
-    if protocol.noise_free and protocol.label_noise == 0.0:
-        raise ExperimentError("noise_free is for trials with label_noise")
+
+def _with_temperatures_where_mixed(trials: Iterable[Trial]) -> list[str]:
+    """The data that would be mixed but for a regime."""
+    names = (
+        trial.data
+        for trial in trials
+        if find(DATA, trial.data, "data").mixes
+        and trial.protocol.augment
+        and find(REGIMES, trial.regime, "regime").temperatures
+    )
+    return list(dict.fromkeys(names))
+
+
+def _remarks(manifest: Manifest) -> list[str]:
+    """What is to be known of a plan that does what was asked for."""
+    remarks = [
+        f"{name}: mix-up is off for every regime, as mixed examples have no temperatures of their own."
+        for name in _with_temperatures_where_mixed(manifest)
+    ]
+    outlasting = dict.fromkeys(
+        f"{trial.model}, {trial.regime}: {phase.title} lasts {phase.epochs(trial):g} of at most "
+        f"{trial.settings.epochs} epochs, by {phase.option}={getattr(trial.settings, phase.option):g}: what is tested "
+        "is still under it."
+        for trial in manifest
+        for phase in REGIMES[trial.regime].phases
+        if not phase.must_end and phase.outlasts(trial, trial.settings.epochs)
+    )
+    return [*remarks, *outlasting]
 
 
 def _summary(manifest: Manifest) -> Table:
-    table = Table(title=f"{manifest.name}: {len(manifest)} trials")
-    for column in ("model", "data", "regimes", "seeds", "epochs at most"):
-        table.add_column(column)
+    title = f"{escape(manifest.name)}: {len(manifest)} trials"
+    made = table("model", "data", "regimes", "seeds", "epochs at most", title=title, whole=2)
     rows: dict[tuple[str, str], list[Trial]] = {}
     for trial in manifest:
         rows.setdefault((trial.model, trial.data), []).append(trial)
     for (model, data), trials in rows.items():
         regimes = ", ".join(dict.fromkeys(trial.regime for trial in trials))
         seeds = len({trial.seed for trial in trials})
-        table.add_row(model, data, regimes, str(seeds), str(max(trial.settings.epochs for trial in trials)))
-    table.caption = _unusual(manifest) or None
-    return table
+        made.add_row(model, data, regimes, str(seeds), str(max(trial.settings.epochs for trial in trials)))
+    made.caption = _unusual(manifest) or None
+    return made
 
 
 def _unusual(manifest: Manifest) -> str:

@@ -295,6 +295,7 @@ def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
         test_examples=protocol.test_examples,
         image_size=protocol.image_size,
         encoding=None if spec.encoding is None else replace(spec.encoding, folder=weights),
+        by_speaker=protocol.by_speaker,
     )
 
 

@@ -34,8 +34,12 @@ class Protocol:
         sigma_bounds: What temperatures are kept within; 0.05 and 20 in the authors' code.
         warm_up_epochs: Of the regime warm-up+cosine; None, as many as LeRaC would take.
         augment: Whether data that the paper augments (speech) is.
+        mix_up: Whether batches are mixed where data is augmented so (speech). A plan in which a regime learns
+            temperatures, which mixed examples have none of, has it off for all that it is compared with.
         augment_images: Crop and mirror training images at random, which Croitoru et al. do not. Images in files are cut
             as is usual for ImageNet, those in memory shifted as is usual for CIFAR.
+        by_speaker: Divide recordings of speech so that those who speak in one part speak in no other (crema-d). Not
+            given, clips are divided, whoever speaks.
         nesterov: Nesterov's momentum, of SGD.
         precision: bfloat16: forward passes under torch.autocast.
     """
@@ -55,7 +59,9 @@ class Protocol:
     sigma_bounds: tuple[float, float] | None = None
     warm_up_epochs: float | None = None
     augment: bool = True
+    mix_up: bool = True
     augment_images: bool = False
+    by_speaker: bool = False
     nesterov: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
 

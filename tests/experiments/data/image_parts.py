@@ -30,10 +30,10 @@ def load_all(parts: Parts) -> dict[str, list[Batch]]:
 
 
 def write_image(path: Path, size: tuple[int, int] = (64, 64), value: int = 128, mode: str = "RGB") -> None:
-    """An image of one shade; in the format that the name says, or JPEG."""
+    """An image of one shade, in the format that the name says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((size[1], size[0], 3), value, np.uint8)
-    Image.fromarray(pixels).convert(mode).save(path, "PNG" if path.suffix == ".png" else "JPEG")
+    Image.fromarray(pixels).convert(mode).save(path)
 
 
 def cut(path: Path, keep: float = 0.5) -> None:

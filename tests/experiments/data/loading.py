@@ -1,7 +1,9 @@
 """What the tests of text and audio share: batches as the runner loads them, and archives."""
 
+import tracemalloc
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +34,14 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
     for name, content in contents.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(content)
+
+
+@contextmanager
+def peak_below(limit: int) -> Iterator[None]:
+    """Fails if so many bytes are allocated at once."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()

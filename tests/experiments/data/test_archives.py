@@ -1,6 +1,8 @@
 """Archives that hold data, and those that should not be unpacked."""
 
+import gzip
 import io
+import os
 import stat
 import tarfile
 import zipfile
@@ -8,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from lerac_fast.experiments.data import reading, tars
 from lerac_fast.experiments.data.archives import Files, read_archive, unpack
+from lerac_fast.experiments.data.stored import Stored
 from lerac_fast.experiments.errors import ExperimentError
+from tests.experiments.data.loading import peak_below
 
 CONTENTS = {"set/a.txt": b"a", "set/deep/b.txt": b"b" * 1000, "other/c.txt": b"c"}
 LIMIT = 10_000
@@ -165,6 +170,145 @@ def test_a_changed_byte_in_a_zip_is_named(tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "data.zip", CONTENTS)
     archive.write_bytes(archive.read_bytes().replace(b"b" * 1000, b"b" * 999 + b"c"))
     refused(archive, "Bad CRC-32")
+
+
+def header(kind: bytes, content: bytes, size: int | None = None) -> bytes:
+    """A header of a tar archive with what belongs to it."""
+    info = tarfile.TarInfo("set/a")
+    info.type, info.size = kind, len(content) if size is None else size
+    return info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+
+
+def records(content: dict[str, str]) -> bytes:
+    """Of a PAX header."""
+    lines = [f"{key}={value}\n" for key, value in content.items()]
+    return "".join(f"{len(line) + 11:010} {line}" for line in lines).encode()
+
+
+MANY = 3 << 20
+A_FILE = header(tarfile.REGTYPE, b"a")
+HOSTILE = {
+    "long name": header(tarfile.GNUTYPE_LONGNAME, b"x" * MANY),
+    "long link": header(tarfile.GNUTYPE_LONGLINK, b"x" * MANY),
+    "pax": header(tarfile.XHDTYPE, records({"comment": "x" * MANY})),
+    "pax of all files": header(tarfile.XGLTYPE, records({"comment": "x" * MANY})),
+    "pax of Solaris": header(tarfile.SOLARIS_XHDTYPE, records({"comment": "x" * MANY})),
+    "long names": header(tarfile.GNUTYPE_LONGNAME, b"x" * (MANY // 20)) * 20,
+    "sparse": header(tarfile.GNUTYPE_SPARSE, b"")[:482] + b"\1" + bytes(29) + (b"\1" * 512) * (MANY // 512),
+    "sparse by pax": header(
+        tarfile.XHDTYPE,
+        records({"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1", "path": "set/b"}),
+    )
+    + header(tarfile.REGTYPE, b"9" * 500_000 + b"\n" + b"0\n" * MANY),
+}
+
+
+@pytest.mark.parametrize("before", [b"", A_FILE], ids=["first", "later"])
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_headers_of_tar_archives_are_bounded(tmp_path: Path, suffix: str, kind: str, before: bytes) -> None:
+    """Their sizes count for nothing that is unpacked, so that a few compressed bytes take any memory."""
+    content = before + HOSTILE[kind] + A_FILE + bytes(1024)
+    archive = tmp_path / f"data{suffix}"
+    archive.write_bytes(gzip.compress(content) if suffix == ".tar.gz" else content)
+    with peak_below(2 * MANY if kind.startswith("sparse") else MANY):
+        refused(archive, "cannot read", limit=100_000_000)
+
+
+def test_all_headers_together_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / "data.tar"
+    with tarfile.open(archive, "w") as file:
+        for number in range(1000):
+            file.addfile(tarfile.TarInfo(f"set/{number}"))
+    contents = read_archive(archive, "set", LIMIT).contents
+    assert contents is not None
+    assert len(contents) == 1000
+    monkeypatch.setattr(tars, "_HEADERS_LIMIT", 999 * 512)
+    refused(archive, "headers are too large")
+
+
+def test_long_names_that_are_names(tmp_path: Path) -> None:
+    name = "/".join(["deep" * 10] * 20)
+    for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        with tarfile.open(tmp_path / "data.tar", "w", format=kind) as file:
+            info = tarfile.TarInfo(f"set/{name}")
+            info.size = 3
+            file.addfile(info, io.BytesIO(b"abc"))
+        assert read_archive(tmp_path / "data.tar", "set", LIMIT).contents == {name: b"abc"}
+
+
+def test_a_header_with_less_than_nothing(tmp_path: Path) -> None:
+    """It would make room for others."""
+    info = tarfile.TarInfo("set/a")
+    info.size = 0
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    block[124:136] = b"\xff" * 11 + b"\xfe"
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    (tmp_path / "data.tar").write_bytes(bytes(block) + bytes(1024))
+    refused(tmp_path / "data.tar", "cannot read.* -2 bytes")
+
+
+def shorten(archive: Path, size: int) -> None:
+    """Has the only member of a zip archive claim this size."""
+    content = bytearray(archive.read_bytes())
+    for mark, at in ((b"PK\1\2", 24), (b"PK\3\4", 22)):
+        start = content.index(mark) + at
+        content[start : start + 4] = size.to_bytes(4, "little")
+    archive.write_bytes(content)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_expands_to_no_more_than_it_states(tmp_path: Path, method: int) -> None:
+    archive = tmp_path / "data.zip"
+    with zipfile.ZipFile(archive, "w", method) as file:
+        file.writestr("set/a", bytes(1 << 25))
+    shorten(archive, 10)
+    with peak_below(MANY):
+        refused(archive, "Bad CRC-32" if method == zipfile.ZIP_DEFLATED else "compressed by the method")
+        with pytest.raises(ExperimentError, match=r"cannot read .*data\.zip/set/a"):
+            Stored(archive).read("set/a")
+
+
+def test_a_zipped_file_is_bounded(tmp_path: Path) -> None:
+    archive = write_archive(tmp_path / "data.zip", CONTENTS)
+    assert Stored(archive).read("set/deep/b.txt", limit=1000) == b"b" * 1000
+    with pytest.raises(ExperimentError, match=r"b\.txt is refused: it holds 1,000 bytes, and at most 999"):
+        Stored(archive).read("set/deep/b.txt", limit=999)
+
+
+def test_a_file_is_bounded(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as file:
+        file.truncate(reading.FILE_LIMIT + 1)  # which takes no room
+    for read in (Files(tmp_path).read, Stored(tmp_path).read):
+        with pytest.raises(ExperimentError, match=rf"{tmp_path}/a is refused: it holds 1,000,000,001 bytes"):
+            read("a")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_same_name_twice_is_refused(tmp_path: Path, suffix: str) -> None:
+    archive = tmp_path / f"data{suffix}"
+    if suffix == ".zip":
+        with zipfile.ZipFile(archive, "w") as zipped:
+            zipped.writestr("set/a", b"1")
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                zipped.writestr("set/a", b"2")
+        with pytest.raises(ExperimentError, match=rf"{archive} is refused: it holds 'set/a' twice"):
+            Stored(archive)
+    else:
+        with tarfile.open(archive, "w:gz" if suffix == ".tar.gz" else "w") as tarred:
+            tarred.addfile(tarfile.TarInfo("set/a"))
+            tarred.addfile(tarfile.TarInfo("set/a"))
+    refused(archive, "holds 'set/a' twice")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_pipe_is_not_waited_for(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"data{suffix}")
+    refused(tmp_path / f"data{suffix}", "it is no file")
+    for read in (Files(tmp_path).read, Stored(tmp_path).read):
+        with pytest.raises(ExperimentError, match="it is no file"):
+            read(f"data{suffix}")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

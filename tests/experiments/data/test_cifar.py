@@ -5,6 +5,7 @@ import os
 import pickle
 import struct
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lerac_fast.experiments.data.cifar import CIFAR10, CIFAR10_SUBSET, CIFAR100
 from lerac_fast.experiments.data.source import Request, Unavailable
 from lerac_fast.experiments.errors import ExperimentError
 from tests.experiments.data.image_parts import cut, load_all
+from tests.experiments.data.loading import peak_below
 
 TRAIN_BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
 
@@ -175,6 +177,72 @@ def test_damaged_batches_are_named(folder: Path, content: bytes | None, message:
     assert not Path("harm").exists()
 
 
+class Raw:
+    """A call, as a pickle states it."""
+
+    def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
+        self.call = (function, arguments) if state is None else (function, arguments, state)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+RECONSTRUCT = np.empty(0).__reduce__()[0]
+POINTER = Raw(np.ndarray, (1,), np.dtype("O"), b"A" * 8)
+"""An object at the address 0x4141414141414141."""
+
+
+def array(kind: Any, shape: Any, content: Any) -> Raw:
+    """An array as NumPy pickles it."""
+    return Raw(RECONSTRUCT, np.ndarray, (0,), b"b", state=(1, shape, kind, False, content))
+
+
+BYTES = np.dtype("u1")
+FIELDS = Raw(np.dtype, "u1", False, True, state=(3, "|", None, ("a",), {"a": (np.dtype("O"), 0)}, 8, 8, 63))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({b"labels": [POINTER, 0]}, "one label for each of its 2 images"),
+        ({b"labels": POINTER}, "one label for each of its 2 images"),
+        ({b"labels": [True, False]}, "one label for each of its 2 images"),
+        ({b"labels": [[0], [1]]}, "one label for each of its 2 images"),
+        ({b"labels": (0, 1)}, "one label for each of its 2 images"),
+        ({b"labels": np.zeros(2, np.uint8)}, "one label for each of its 2 images"),
+        ({b"labels": [0, np.int64(1)]}, "it asks for numpy.*scalar"),
+        ({b"labels": [0, 1 << 80]}, "labels are not all between 0 and 9"),
+        ({b"data": Raw(np.ndarray, (2, 3072), BYTES, b"A" * 8)}, "not images of 3 x 32 x 32 bytes"),
+        ({b"data": POINTER}, "not images of 3 x 32 x 32 bytes"),
+        ({b"data": np.array([[None]], object)}, "not images of 3 x 32 x 32 bytes"),
+        ({b"data": np.zeros(2, [("a", "u1", 3072)])}, "not images of 3 x 32 x 32 bytes"),
+        ({b"data": array(np.dtype("O"), (2, 3072), b"A" * 8 * 2 * 3072)}, "not images of 3 x 32 x 32 bytes"),
+        ({b"data": array(FIELDS, (2, 3072), b"A" * 2 * 3072)}, "not images of 3 x 32 x 32 bytes"),
+        ({b"data": array(BYTES, (2, 3072), b"A" * 3072)}, "not images of 3 x 32 x 32 bytes"),
+        ({b"data": array(BYTES, (-2, -3072), b"A" * 2 * 3072)}, "not images of 3 x 32 x 32 bytes"),
+        ({b"data": array(BYTES, (2, 3072), [POINTER] * 2)}, "not images of 3 x 32 x 32 bytes"),
+        ({b"data": array("u1", (2, 3072), b"A" * 2 * 3072)}, "not images of 3 x 32 x 32 bytes"),
+        ({b"data": Raw(RECONSTRUCT, np.ndarray, (2, 3072), "O")}, "not images of 3 x 32 x 32 bytes"),
+        ({b"more": Raw(RECONSTRUCT, bytearray, (1 << 60,), "O")}, "it asks for builtins.bytearray"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [3, 4])
+def test_hostile_batches_are_refused(folder: Path, change: dict[bytes, Any], message: str, protocol: int) -> None:
+    """None of what a file says of types reaches NumPy: not an address, not an object."""
+    file = write_cifar10(folder) / "data_batch_3"
+    file.write_bytes(pickle.dumps({**GOOD, **change}, protocol))
+    with pytest.raises(ExperimentError, match=message) as caught:
+        CIFAR10.load(Request())
+    assert str(file) in str(caught.value)
+
+
+def test_an_index_in_a_pickle_claims_no_memory(folder: Path) -> None:
+    file = write_cifar10(folder) / "data_batch_1"
+    file.write_bytes(b"\x80\x02}r" + struct.pack("<I", 1 << 23) + b".")
+    with peak_below(10_000_000), pytest.raises(ExperimentError, match="lacks 'data'"):
+        CIFAR10.load(Request())
+
+
 def subset() -> dict[str, np.ndarray[Any, Any]]:
     random = np.random.default_rng(0)
     arrays: dict[str, np.ndarray[Any, Any]] = {"class_names": np.array(["airplane"])}
@@ -204,14 +272,60 @@ def test_subset(folder: Path) -> None:
         ({"test_labels": np.zeros(19, np.uint8)}, "one label for each of its 20 images"),
         ({"train_labels": np.full(50, 10, np.uint8)}, "between 0 and 9"),
         ({"train_images": np.array([Path()] * 50, object)}, "cannot read"),
+        ({"train_images": np.zeros(50, [("a", "u1", (32, 32, 3))])}, "cannot read .*train_images: it holds .*'a'"),
+        ({"train_labels": np.array(["0"] * 50)}, "cannot read .*train_labels: it holds <U1, and not numbers"),
+        ({"train_labels": np.zeros(50)}, "one label for each of its 50 images"),
+        ({"train_labels": np.zeros((50, 1), np.uint8)}, "one label for each of its 50 images"),
     ],
-    ids=["channels first", "floats", "few labels", "class 10", "objects"],
+    ids=["channels first", "floats", "few labels", "class 10", "objects", "fields", "texts", "halves", "columns"],
 )
 def test_damaged_subset_is_named(folder: Path, change: dict[str, Any], message: str) -> None:
     np.savez(folder / "cifar10-subset.npz", **{**subset(), **change})
     with pytest.raises(ExperimentError, match=message) as caught:
         CIFAR10_SUBSET.load(Request())
     assert str(folder / "cifar10-subset.npz") in str(caught.value)
+
+
+def npy(shape: object, kind: str = "|u1", content: bytes = b"") -> bytes:
+    """A file of NumPy whose header claims what it likes."""
+    header = repr({"descr": kind, "fortran_order": False, "shape": shape}).encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "train_images.npy",
+            npy((1 << 40, 32, 32, 3)),
+            r"announces \(1099511627776, .* of uint8, and 0 bytes follow",
+        ),
+        ("train_images.npy", npy((-1, -32, 32, 3), content=bytes(3072)), "its header announces"),
+        ("train_images.npy", npy((-1, -1, 32, 3), content=bytes(96)), "its header announces"),
+        ("train_images.npy", npy((1,), "|O", bytes(8)), "it holds object, and not numbers"),
+        ("train_images.npy", npy("(1,)"), "cannot read"),
+        ("train_images.npy", b"\x93NUMPY\x09\x00", "cannot read"),
+        ("train_images.npy", b"", "cannot read"),
+        ("train_images", b"no array", "it is not in the archive"),
+    ],
+    ids=["claims", "negative", "both negative", "objects", "shape", "version", "empty", "no array"],
+)
+def test_a_hostile_subset_is_named(folder: Path, name: str, content: bytes, message: str) -> None:
+    arrays = subset()
+    del arrays["train_images"]
+    np.savez(folder / "cifar10-subset.npz", **arrays)
+    with zipfile.ZipFile(folder / "cifar10-subset.npz", "a") as archive:
+        archive.writestr(name, content)
+    with peak_below(10_000_000), pytest.raises(ExperimentError, match=message) as caught:
+        CIFAR10_SUBSET.load(Request())
+    assert str(folder / "cifar10-subset.npz" / "train_images") in str(caught.value)
+
+
+def test_a_subset_that_expands_to_more_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cifar, "_LIMIT", 100_000)
+    np.savez_compressed(folder / "cifar10-subset.npz", **subset())
+    with pytest.raises(ExperimentError, match=r"train_images is refused: it holds 153,728 bytes, and at most 100,000"):
+        CIFAR10_SUBSET.load(Request())
 
 
 def test_subset_cut_or_missing(folder: Path) -> None:

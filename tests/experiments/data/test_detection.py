@@ -112,6 +112,16 @@ def test_voc_2007_from_its_archives(data: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["VOC2007"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lists_that_were_saved_on_windows(data: Path, encoding: str, end: str) -> None:
+    folder = write_2007(data)
+    expected = [each.image for each in VOC.load(Request()).train.annotations]
+    for path in (folder / "ImageSets" / "Main").iterdir():
+        path.write_bytes(path.read_text().replace("\n", end).encode(encoding))
+    assert [each.image for each in VOC.load(Request()).train.annotations] == expected
+
+
 def test_voc_2012(data: Path) -> None:
     write_voc(data / "VOCdevkit" / "VOC2012", {"train": 20, "val": 6}, ("dog", "cat"))
     parts = VOC.load(Request())
@@ -170,6 +180,7 @@ def test_bccd_unavailable(data: Path) -> None:
         ("ImageSets/Main/test.txt", None, "cannot read"),
         ("ImageSets/Main/test.txt", "", "names no image"),
         ("ImageSets/Main/test.txt", "test_000020\ntest_000020\n", "one of them twice"),
+        ("ImageSets/Main/test.txt", "trainval_000000\n", r"it names trainval_000000, which is in trainval\.txt, too"),
         ("Annotations/test_000020.xml", None, "cannot read"),
         ("Annotations/test_000020.xml", "<annotation>", "no element found"),
         ("JPEGImages/test_000020.jpg", None, r"is missing, which Annotations/test_000020\.xml describes"),
@@ -210,6 +221,7 @@ def test_boxes_reach_the_edges_and_not_beyond() -> None:
         ("\0", "unclosed token"),
         (annotation_xml()[:-20], "no element found"),
         ('<!DOCTYPE a [<!ENTITY b "c">]>' + annotation_xml(), "document type"),
+        ('<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "c">]>' + annotation_xml(), "document type"),
         ("<annotation/>", "<annotation> lacks size/width"),
         (annotation_xml().replace("60", "wide"), "'wide'"),
         (annotation_xml("<object/>"), "<object> lacks name"),
@@ -221,6 +233,7 @@ def test_boxes_reach_the_edges_and_not_beyond() -> None:
     ],
 )
 def test_damaged_annotations_are_named(xml: str, message: str) -> None:
+    content = xml.encode("utf-16" if "utf-16" in xml else "utf-8")
     with pytest.raises(ExperimentError, match=message) as caught:
-        parse_annotation(xml.encode(), Path("folder/a.xml"), "a.jpg", ["cat", "dog"])
+        parse_annotation(content, Path("folder/a.xml"), "a.jpg", ["cat", "dog"])
     assert str(caught.value).startswith("folder/a.xml is damaged: ")

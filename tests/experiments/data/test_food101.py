@@ -76,8 +76,14 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"apple_pie": 1}, r"meta/train\.json is damaged"),
         ({"apple_pie": ["apple_pie/1"]}, r"train\.json and test\.json are not of the same classes"),
         ({"apple_pie": ["apple_pie/99"], "baby_back_ribs": []}, r"apple_pie/99\.jpg is missing, which meta/train"),
+        (
+            {"apple_pie": ["apple_pie/1"] * 2, "baby_back_ribs": []},
+            r"train\.json and test\.json name apple_pie/1 twice",
+        ),
+        ({"apple_pie": ["apple_pie/11"], "baby_back_ribs": []}, r"train\.json and test\.json name apple_pie/11 twice"),
+        ("[" * 200_000, r"meta/train\.json is damaged"),
     ],
-    ids=["no JSON", "list", "number", "classes", "missing image"],
+    ids=["no JSON", "list", "number", "classes", "missing image", "twice", "in both parts", "brackets"],
 )
 def test_damage_is_named(folder: Path, listed: Any, message: str) -> None:
     (folder / "meta" / "train.json").write_text(listed if isinstance(listed, str) else json.dumps(listed))

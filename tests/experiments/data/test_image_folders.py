@@ -8,15 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from lerac_fast.experiments.data.image_folders import (
-    Framing,
-    ImageFiles,
-    as_tensor,
-    decode,
-    list_files,
-    list_folders,
-    list_images,
-)
+from lerac_fast.experiments.data.image_folders import Framing, ImageFiles, list_classes, list_images
+from lerac_fast.experiments.data.media import IMAGES, decode_image, image_tensor, list_media
 from lerac_fast.experiments.errors import ExperimentError
 from tests.experiments.data.image_parts import batches, cut, write_image
 
@@ -28,17 +21,42 @@ def test_lists(tmp_path: Path) -> None:
     for name in ("b/in/2.JPEG", "b/in/1.jpg", "a/in/3.png"):
         write_image(tmp_path / name)
     (tmp_path / "b" / "in" / "boxes.txt").write_text("no image")
-    assert list_folders(tmp_path) == ["a", "b"]
-    names, labels = list_images(tmp_path, ["b", "a"], within="in")
-    assert names == ["b/in/1.jpg", "b/in/2.JPEG", "a/in/3.png"]
+    assert list_classes(tmp_path).names == ["a", "b"]
+    images, labels = list_images(tmp_path, ["b", "a"], within="in")
+    assert images.names == ["b/in/1.jpg", "b/in/2.JPEG", "a/in/3.png"]
+    assert images.left_out == {"b/in/boxes.txt": ".txt"}
     assert labels.tolist() == [0, 0, 1]
-    with pytest.raises(ExperimentError, match=rf"no images in {tmp_path}"):
-        list_files(tmp_path)
+    (tmp_path / "c").mkdir()
+    with pytest.raises(ExperimentError, match=rf"no images in {tmp_path}/c"):
+        list_images(tmp_path, ["a", "c"])
     with pytest.raises(ExperimentError, match=r"no folders in .*in, where"):
-        list_folders(tmp_path / "a" / "in")
-    for listing in (list_files, list_folders):
-        with pytest.raises(ExperimentError, match=r"cannot read .*missing"):
-            listing(tmp_path / "missing")
+        list_classes(tmp_path / "a" / "in")
+    with pytest.raises(ExperimentError, match=r"cannot read .*missing"):
+        list_media(tmp_path / "missing", IMAGES)
+    with pytest.raises(ExperimentError, match=r"cannot read .*missing"):
+        list_classes(tmp_path / "missing")
+
+
+def test_classes_are_no_hidden_folders(tmp_path: Path) -> None:
+    for name in ("b/1.jpg", "a/2.webp", ".ipynb_checkpoints/1.jpg", "loose.jpg"):
+        write_image(tmp_path / name)
+    classes = list_classes(tmp_path)
+    assert classes.names == ["a", "b"]
+    assert classes.left_out == {
+        ".ipynb_checkpoints": "hidden files or folders",
+        "loose.jpg": "files beside the folders of classes",
+    }
+
+
+def test_several_damaged_images_are_counted(tmp_path: Path) -> None:
+    names = [f"{number}.jpg" for number in range(5)]
+    for name in names:
+        write_image(tmp_path / name)
+    images = ImageFiles(tmp_path, names, torch.arange(5), Framing.whole(8))
+    cut(tmp_path / "1.jpg")
+    (tmp_path / "3.jpg").unlink()
+    with pytest.raises(ExperimentError, match=rf"^{tmp_path}/1\.jpg is damaged.*; of 5 files 2 cannot be read$"):
+        images.__getitems__([*range(5)])
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "CMYK", "RGBA"])
@@ -115,11 +133,11 @@ def test_a_damaged_png_is_named(tmp_path: Path) -> None:
     content = path.read_bytes()
     for damaged in (content[:2000], content[:60] + b"xxxx" + content[64:], content[:20] + b"\xff\xff" + content[22:]):
         with pytest.raises(ExperimentError, match="is damaged, or no image"):
-            decode(damaged, path)
+            decode_image(damaged, path)
 
 
-def test_as_tensor() -> None:
+def test_image_tensor() -> None:
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    image = as_tensor(Image.fromarray(pixels))
+    image = image_tensor(Image.fromarray(pixels))
     assert image.shape == (3, 2, 4)
     torch.testing.assert_close(image[1] * 255, torch.from_numpy(pixels[:, :, 1]).float())

@@ -78,6 +78,31 @@ def test_the_classes_of_tiny_imagenet(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["imagenet"], indirect=True)
+def test_what_lies_beside_does_not_matter_and_is_noted(folder: Path) -> None:
+    expected = IMAGENET.load(Request(image_size=28))
+    for name in ("train/.ipynb_checkpoints/a.jpg", f"train/{WNIDS[0]}/.ipynb_checkpoints/a.jpg", "val/loose.jpg"):
+        write_image(folder / name)
+    write_image(folder / "val" / WNIDS[0] / "._a.jpg")
+    (folder / "val" / WNIDS[0] / "list.txt").write_text("a")
+    parts = IMAGENET.load(Request(image_size=28))
+    for before, after in ((expected.train, parts.train), (expected.test, parts.test)):
+        assert [*map(before.path, range(len(before)))] == [*map(after.path, range(len(after)))]
+    left_out = "left out: hidden files or folders (3), .txt (1), files beside the folders of classes (1)"
+    assert parts.note == f"{expected.note}; {left_out}"
+
+
+@pytest.mark.parametrize("folder", ["imagenet"], indirect=True)
+def test_images_of_other_formats_and_in_folders_are_read(folder: Path) -> None:
+    for position, name in enumerate(("a.webp", "b.bmp", "c.tif", "d.gif", "e.PNG", "deep/f.jpeg")):
+        write_image(folder / "val" / WNIDS[0] / name, (30, 60), value=40 * position)
+    parts = IMAGENET.load(Request(image_size=28))
+    assert len(parts.test) == 12
+    assert parts.test.labels is not None
+    assert parts.test.labels.tolist() == [0] * 7 + [1, 2, 3, 4, 5]
+    load_all(parts)
+
+
+@pytest.mark.parametrize("folder", ["imagenet"], indirect=True)
 def test_damage_is_named(folder: Path) -> None:
     shutil.rmtree(folder / "val" / WNIDS[2])
     with pytest.raises(ExperimentError, match=f"of different classes: only one has {WNIDS[2]}"):

@@ -72,9 +72,9 @@ def inputs_of(examples: Examples) -> dict[str, torch.Tensor]:
     return inputs
 
 
-def check_parts(parts: Parts, train: int, validation: int, test: int) -> None:
+def check_parts(parts: Parts, train: int, validation: int, test: int, classes: int = 2) -> None:
     """Loads all batches of all parts."""
-    assert (parts.task, parts.classes) == ("classification", 2)
+    assert (parts.task, parts.classes) == ("classification", classes)
     for part, count in ((parts.train, train), (parts.validation, validation), (parts.test, test)):
         assert len(part) == count
         loaded = batches(part)
@@ -135,6 +135,34 @@ def test_boolq_of_the_development_part_alone(data_folder: Path) -> None:
     assert first.test.labels is not None
     assert other.test.labels is not None
     assert first.test.labels.tolist() == other.test.labels.tolist(), "tested on the same for all seeds"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+def test_marks_and_ends_of_lines_do_not_matter(data_folder: Path, start: bytes, end: bytes) -> None:
+    """Of what was saved on Windows."""
+    lines = jsonl(range(20), "label")
+    write_zip(data_folder / "RTE.zip", rte())
+    write_zip(data_folder / "BoolQ.zip", {f"BoolQ/{part}.jsonl": lines for part in ("train", "val")})
+    expected = load(RTE), load(BOOLQ)
+    write_zip(data_folder / "RTE.zip", {n: start + content.replace(b"\n", end) for n, content in rte().items()})
+    lines = start + lines.replace(b"\n", end)
+    write_zip(data_folder / "BoolQ.zip", {f"BoolQ/{part}.jsonl": lines for part in ("train", "val")})
+    for before, after in zip(expected, (load(RTE), load(BOOLQ)), strict=True):
+        assert torch.equal(inputs_of(before.train)["input_ids"], inputs_of(after.train)["input_ids"])
+        assert before.vocabulary == after.vocabulary
+
+
+def test_a_vocabulary_with_a_mark(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\nsand", encoding="utf-8-sig")
+    assert WordPieces.read(tmp_path, 512)(["sand"], None)[0].tokens == [2, 4, 3]
+
+
+def test_text_in_another_encoding_is_named(data_folder: Path) -> None:
+    files = rte(dev=tsv("sentence1\tsentence2", range(6)).replace(b"sand", "Sänd".encode("latin-1")))
+    write_zip(data_folder / "RTE.zip", files)
+    with pytest.raises(ExperimentError, match=r"dev\.tsv is damaged, or no text in UTF-8 .*0xe4.*: save it in UTF-8"):
+        load(RTE)
 
 
 def test_an_encoding_is_needed(data_folder: Path) -> None:
@@ -200,7 +228,7 @@ def test_learned_pieces_are_the_same_each_time() -> None:
     [
         (b"[UNK]\n[PAD]\n[CLS]\n[SEP]\n", r"\[PAD\] has the number 1"),
         (b"[PAD]\n[UNK]\nthe\n", r"has no \[CLS\], \[SEP\]"),
-        (b"\xff\xfe", "cannot read"),
+        (b"\xff\xfe", "is damaged, or no text in UTF-8"),
         (None, "cannot read"),
     ],
     ids=["padding", "special", "no text", "missing"],
@@ -250,8 +278,9 @@ def test_missing_and_damaged_archives_are_named(data_folder: Path) -> None:
         (b'{"question": "is it", "passage": "It is.", "answer": "yes"}', "line 1 must have"),
         (b"[]", "line 1 must have"),
         (b"\n", "holds no examples"),
+        (b"[" * 200_000, "line 1 is no JSON"),
     ],
-    ids=["json", "field", "answer", "list", "empty"],
+    ids=["json", "field", "answer", "list", "empty", "brackets"],
 )
 def test_damaged_questions_are_named(data_folder: Path, content: bytes, message: str) -> None:
     write_zip(data_folder / "boolq-dev.zip", {"dev.jsonl": content})

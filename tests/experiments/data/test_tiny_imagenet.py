@@ -56,6 +56,18 @@ def test_tiny_imagenet(folder: Path) -> None:
             torch.testing.assert_close(red, expected, atol=2, rtol=0)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lists_that_were_saved_on_windows(folder: Path, encoding: str, end: str) -> None:
+    expected = TINY_IMAGENET.load(Request())
+    for name in ("wnids.txt", "val/val_annotations.txt"):
+        (folder / name).write_bytes((folder / name).read_text().replace("\n", end).encode(encoding))
+    parts = TINY_IMAGENET.load(Request())
+    for before, after in ((expected.train, parts.train), (expected.test, parts.test)):
+        assert [*map(before.path, range(len(before)))] == [*map(after.path, range(len(after)))]
+        assert torch.equal(before.labels, after.labels)
+
+
 def test_unpacked_from_its_archive(folder: Path) -> None:
     with zipfile.ZipFile(folder.with_suffix(".zip"), "w") as archive:
         for path in sorted(folder.rglob("*")):
@@ -100,6 +112,7 @@ def test_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("file", "content", "message"),
     [
         ("wnids.txt", None, "cannot read"),
+        ("val/val_annotations.txt", "val_0.JPEG\tn01443537\n" * 2, "names an image twice"),
         ("wnids.txt", "", "names no class"),
         ("wnids.txt", "n01443537\nn01443537\n", "one of them twice"),
         ("wnids.txt", "n01443537\nn99999999\n", r"cannot read .*train/n99999999/images"),

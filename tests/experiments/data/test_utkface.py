@@ -61,6 +61,23 @@ def test_a_strange_name_is_named(folder: Path) -> None:
         UTKFACE.load(Request())
 
 
+def test_what_is_left_out_is_noted(folder: Path) -> None:
+    assert "left out: hidden files or folders (1)" in str(UTKFACE.load(Request()).note)
+    write_image(folder / "._1_0_3_20170100000000000.jpg.chip.jpg")
+    write_image(folder / "part2" / "7_0_3_20170100000000099.jpg.chip.JPG")
+    (folder / "landmarks.txt").write_text("1 2")
+    parts = UTKFACE.load(Request())
+    assert len(parts.train) + len(parts.validation) + len(parts.test) == 51
+    assert str(parts.note).endswith("; left out: hidden files or folders (2), .txt (1)")
+
+
+def test_a_face_twice_is_named(folder: Path) -> None:
+    name = "1_0_3_20170100000000000.jpg.chip.jpg"
+    write_image(folder / "crop" / name)
+    with pytest.raises(ExperimentError, match=rf"{folder} holds a face twice, as {name} and as crop/{name}"):
+        UTKFACE.load(Request())
+
+
 def test_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path))
     with pytest.raises(Unavailable, match=rf"{tmp_path}/UTKFace, named as there: age_gender_race_date\.jpg"):

@@ -19,7 +19,7 @@ def test_write_json(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [path]
 
 
-@pytest.mark.parametrize("value", [float("nan"), object()], ids=["NaN", "no JSON"])
+@pytest.mark.parametrize("value", [object(), {1}], ids=["an object", "a set"])
 def test_what_cannot_be_written_leaves_the_old_file(tmp_path: Path, value: object) -> None:
     path = tmp_path / "results.json"
     path.write_text("old")

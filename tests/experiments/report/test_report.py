@@ -1,45 +1,26 @@
-"""Reports: what is computed from records, and what is written of them."""
+"""Reports: what is written of records."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from lerac_fast.experiments.cli import main
-from lerac_fast.experiments.environment import environment
-from lerac_fast.experiments.report.records import Record, cells_of, read_lines
-from lerac_fast.experiments.report.statistics import compare, mcnemar_p
-from lerac_fast.experiments.report.tables import BOLD, Table, comparison_table, score_table
+from lerac_fast.experiments.report.reading import Reading, write_lines
+from lerac_fast.experiments.report.records import Record, cells_of
+from lerac_fast.experiments.report.tables import (
+    BOLD,
+    DIFFERENCE,
+    MCNEMAR_P,
+    P_VALUE,
+    Table,
+    comparison_table,
+    score_table,
+)
 from lerac_fast.experiments.results import pack_bits, unpack_bits
 from lerac_fast.experiments.trials.trial import Trial
+from tests.experiments.report.samples import record
 from tests.experiments.trials.helpers import digits_trial, planned, run
-
-
-def record(trial: Trial, correct: list[int], seconds: float = 1.0) -> Record:
-    """Of a trial that classified these examples correctly."""
-    hits = torch.tensor(correct, dtype=torch.bool)
-    epoch = {"train_loss": 1.0, "validation_loss": 1.0, "validation_metric": 0.5, "seconds": seconds}
-    content: dict[str, Any] = {
-        "trial": trial.to_json(),
-        "status": "done",
-        "result": {
-            "metric": "accuracy",
-            "higher_is_better": True,
-            "test": hits.double().mean().item(),
-            "correct": pack_bits(hits),
-        },
-        "sizes": {"train": 90, "validation": 10, "test": len(correct)},
-        "epochs": [epoch, epoch],
-        "data": {"source": "the test", "note": None},
-        "device": "cpu",
-        "steps_per_epoch": 5,
-        "ranks": 1,
-        "environment": environment(),
-    }
-    return Record(trial, content)
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 100])
@@ -48,61 +29,70 @@ def test_bits_survive(count: int) -> None:
     assert unpack_bits(pack_bits(values), count).tolist() == values.tolist()
 
 
-@pytest.mark.parametrize(
-    ("ours_only", "theirs_only", "expected"),
-    [
-        (0, 0, 1.0),
-        (5, 0, 2 * 0.5**5),  # exact
-        (3, 3, 1.0),
-        (40, 20, 0.014171),  # chi-square with continuity correction: (|40 - 20| - 1)^2 / 60 = 6.0167
-    ],
-)
-def test_mcnemar(ours_only: int, theirs_only: int, expected: float) -> None:
-    ours = np.array([True] * ours_only + [False] * theirs_only + [True] * 9 + [False] * 4)
-    theirs = np.array([False] * ours_only + [True] * theirs_only + [True] * 9 + [False] * 4)
-    assert mcnemar_p(ours, theirs) == pytest.approx(expected, rel=1e-3)
+def regression(trial: Trial, error: float) -> Record:
+    made = record(trial, [1])
+    result = made.content["result"]
+    del result["correct"]
+    result |= {"metric": "mean absolute error", "higher_is_better": False, "test": error}
+    return made
 
 
-def test_regimes_are_compared_seed_by_seed() -> None:
-    conventional = [
-        record(digits_trial(seed=0), [1, 0, 0, 0], 1.0),
-        record(digits_trial(seed=1), [1, 1, 0, 0], 2.0),
-        record(digits_trial(seed=2), [1, 1, 1, 1], 1.0),  # without a counterpart
+@pytest.mark.usefixtures("no_figures")
+def test_the_direction_of_an_error_is_said(tmp_path: Path) -> None:
+    errors = {"conventional": (6.0, 6.2), "lerac": (5.0, 5.4)}
+    records = [
+        regression(digits_trial(regime, seed), error)
+        for regime, found in errors.items()
+        for seed, error in enumerate(found)
     ]
-    lerac = [record(digits_trial("lerac", 1), [1, 1, 1, 0], 2.2), record(digits_trial("lerac", 0), [1, 1, 0, 0], 1.2)]
-    baseline, cell = cells_of([*conventional, *lerac])
-    assert [r.trial.seed for r in cell.records] == [0, 1]
-    compared = compare(cell, baseline)
-    assert compared is not None
-    assert compared.difference == pytest.approx(0.25)
-    assert compared.difference_deviation == pytest.approx(0.0)
-    assert compared.overhead == pytest.approx(0.15)
-    assert compared.p_values == (1.0, 1.0)
-    assert (compared.better, compared.worse) == (0, 0)
-    other = cells_of([record(digits_trial("lerac", 9), [1])])[0]
-    assert compare(other, baseline) is None
+    cells = cells_of(records)
+    row = dict(zip(comparison_table("", cells).columns, comparison_table("", cells).rows[1], strict=True))
+    assert row["test"] == "5.20 ± 0.28 (lower is better)"
+    assert row[DIFFERENCE] == "-0.90 ± 0.14 (lower is better)"
+    assert row[MCNEMAR_P] == "not applicable"
+    assert row[P_VALUE] == "0.070"
+    assert [row[2].startswith(BOLD) for row in score_table("", cells).rows] == [False, True]
+    write_lines(tmp_path / "records.jsonl", records)
+    assert main(["report", str(tmp_path / "records.jsonl")]) == 0
+    assert "## Test mean absolute error (lower is better)" in (tmp_path / "report" / "report.md").read_text()
 
 
-def test_directions_are_counted() -> None:
-    """Where seeds contradict each other, a small p-value is no gain."""
-    worse, better = [0] * 20 + [1] * 20, [1] * 40
-    conventional = [record(digits_trial(seed=seed), worse if seed else better) for seed in range(3)]
-    lerac = [record(digits_trial("lerac", seed), better if seed else worse) for seed in range(3)]
-    baseline, cell = cells_of([*conventional, *lerac])
-    compared = compare(cell, baseline)
-    assert compared is not None
-    assert (compared.better, compared.worse) == (2, 1)
-    assert compared.p_value == pytest.approx(4 * 0.5**20)
+@pytest.mark.usefixtures("no_figures")
+def test_what_had_not_its_course_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Records of before such plans were refused, and trainings that were stopped early."""
+    records = [
+        record(digits_trial(), [1, 1]),
+        record(digits_trial("lerac", lerac_epochs=3.0), [1, 0], epochs=3),
+        record(digits_trial("lerac", lerac_epochs=2.0), [1, 0], epochs=3),
+        record(digits_trial("cbs", cbs_every=1.0), [1, 0], epochs=3),
+    ]
+    write_lines(tmp_path / "records.jsonl", records)
+    assert main(["report", str(tmp_path / "records.jsonl")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    text = (tmp_path / "report" / "report.md").read_text()
+    for said in (
+        "LeRaC (lerac_epochs=3): LeRaC lasts 3 epochs, by lerac_epochs; the training ended before, and says nothing of "
+        "it, in 1 of 1 runs",
+        "CBS: CBS lasts 17 epochs, by cbs_every; the training ended before, and was tested under it, in 1 of 1 runs",
+    ):
+        assert said in printed
+        assert f"- ResNet, small on Digits, {said}" in text
+    assert "LeRaC (lerac_epochs=3) (did not end)" in text
+    assert text.count("(did not end)") == 2, "its score, and its row of the comparison"
+    assert "lerac_epochs=2) (did" not in text
 
 
-def test_other_test_examples_and_machines_are_not_compared() -> None:
-    ours, theirs = record(digits_trial("lerac"), [1, 0, 1]), record(digits_trial(), [1, 1])
-    ours.content["environment"]["machine"]["threads"] += 1
-    baseline, cell = cells_of([theirs, ours])
-    compared = compare(cell, baseline)
-    assert compared is not None
-    assert compared.p_value is None
-    assert compared.overhead is None
+def test_what_was_mixed_is_not_compared_with_what_was_not() -> None:
+    """Before plans had mix-up off for all of a comparison, regimes with temperatures went without."""
+    trials = [
+        Trial("lenet", "esc50", regime, 0, digits_trial().settings) for regime in ("conventional", "lerac", "dp-class")
+    ]
+    rows = comparison_table("", cells_of([record(trial, [1]) for trial in trials])).rows
+    assert [(row[0], bool(row[4])) for row in rows] == [
+        ("LeNet-5 (mix_up=True)", False),
+        ("LeNet-5 (mix_up=True)", True),
+        ("LeNet-5 (mix_up=False)", False),
+    ]
 
 
 def test_conventional_training_counts_once_a_seed() -> None:
@@ -186,16 +176,9 @@ def test_a_report_of_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "failed: the training loss of epoch 1 is" in text
     assert text.count("**") == 2, "one best"
     assert len((report / "records.jsonl").read_text().splitlines()) == 7
-    assert [r.trial for r in read_lines(report / "records.jsonl") if r.done] == trials
+    assert [r.trial for r in Reading([report / "records.jsonl"]).records if r.done] == trials
     # The same again from the lines alone, without the folder.
     assert main(["report", str(report / "records.jsonl"), "--output", str(tmp_path / "again")]) == 0
     again = (tmp_path / "again" / "report.md").read_text()
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert [line for line in again.splitlines() if line.startswith("|")] == tables
-
-
-def test_damaged_lines_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "records.jsonl"
-    path.write_text(json.dumps(record(digits_trial(), [1]).content) + "\n{}\n")
-    assert main(["report", str(path)]) == 1
-    assert f"{path}, line 2" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import torch
 from lerac_fast.experiments.cli import main
 from lerac_fast.experiments.errors import ExperimentError
 from lerac_fast.experiments.files import read_json, write_json
-from lerac_fast.experiments.report.records import read_folder
+from lerac_fast.experiments.report.reading import Reading
 from lerac_fast.experiments.runner import Runner
 from lerac_fast.experiments.tasks import Classification, Outcome
 from lerac_fast.experiments.trials.manifest import FILE
@@ -128,7 +128,7 @@ def test_a_record_that_lacks_something_counts_as_failed(
     folder.record_path.write_text(json.dumps(content))
     with pytest.raises(ExperimentError, match="give --retry-failed, to run the trial again"):
         folder.record()
-    assert [record.content["status"] for record in read_folder(tmp_path)[1]] == ["failed"]
+    assert len(Reading([tmp_path]).unreadable) == 1
 
 
 @pytest.mark.parametrize("content", CONTENTS, ids=range(len(CONTENTS)))
@@ -146,7 +146,9 @@ def test_a_damaged_record_leaves_the_others_alone(
     assert "removeit" in printed
     assert record_of(folder, other)["status"] == "done"
     assert path.read_text() == content
-    assert [record.done for record in read_folder(folder)[1]] == [False, True]
+    reading = Reading([folder])
+    assert [record.trial for record in reading.records] == [other]
+    assert len(reading.unreadable) == 1
     assert run(folder, "--retry-failed") == 0
     assert record_of(folder, trial)["result"] == done["result"]
     assert path.with_name("record.aside.json").read_text() == content
@@ -161,7 +163,9 @@ def test_a_record_that_is_no_file_keeps_nobody_waiting(tmp_path: Path, make: Cal
     make(path)
     assert run(folder) == 1
     assert record_of(folder, other)["status"] == "done"
-    assert [record.done for record in read_folder(folder)[1]] == [False, True]
+    reading = Reading([folder])
+    assert [record.trial for record in reading.records] == [other]
+    assert len(reading.unreadable) == 1
     assert run(folder, "--retry-failed") == 0
     assert record_of(folder, trial)["status"] == "done"
 

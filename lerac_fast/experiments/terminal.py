@@ -1,0 +1,21 @@
+"""What commands print."""
+
+from rich.console import Console
+from rich.table import Table
+
+
+def say(console: Console, line: str) -> None:
+    """Prints a line as it is: what a user has named may look like markup, and is to be copied in one piece."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def table(*columns: str, title: str | None = None, whole: int = 0) -> Table:
+    """A table that cuts nothing off, however narrow the terminal is: texts go on in the next line.
+
+    Args:
+        whole: how many of the first columns are names to be copied, which are never broken.
+    """
+    made = Table(title=title)
+    for number, column in enumerate(columns):
+        made.add_column(column, overflow="fold", no_wrap=number < whole)
+    return made
