@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
-_HEADER_LIMIT = 1 << 20
+_HEADER_LIMIT = 1 << 18
 """Bytes from the end of a file to the content of the next: a header, and what belongs to it."""
 _HEADERS_LIMIT = 1 << 28
 """Bytes of all headers: half a million files with usual ones. Compressed, a header takes a few bytes."""

@@ -204,6 +204,7 @@ FIELDS = Raw(np.dtype, "u1", False, True, state=(3, "|", None, ("a",), {"a": (np
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({b"labels": [POINTER, POINTER]}, "one label for each of its 2 images"),
         ({b"labels": [POINTER, 0]}, "one label for each of its 2 images"),
         ({b"labels": POINTER}, "one label for each of its 2 images"),
         ({b"labels": [True, False]}, "one label for each of its 2 images"),
