@@ -26,7 +26,8 @@ enum class GroupField : size_t {
   kFused,
 };
 
-// A param group and its place. Errors name the group and the value.
+// A param group and its place. Errors name the group and the value. Reading a value may run Python code: `__float__` of
+// a number, `__bool__` of a flag, the dispatch of a tensor subclass.
 struct Group {
   PyObject* dict;
   Py_ssize_t index;
@@ -39,6 +40,8 @@ struct Group {
   double number(GroupField field) const;
   // A number that is at least zero; ValueError otherwise, for NaN, too.
   double non_negative(GroupField field) const;
+  // `value`, which was read of a field, if it is one.
+  double non_negative(GroupField field, double value) const;
   bool flag(GroupField field) const;
   // A flag of torch's that not every optimizer has.
   bool flag_or_false(GroupField field) const;

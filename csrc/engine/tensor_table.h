@@ -50,7 +50,11 @@ bool same_shape(const at::Tensor& a, const at::Tensor& b);
 // Whether two tensors of equal shape place their elements in the same dense order.
 bool share_dense_layout(const at::Tensor& a, const at::Tensor& b);
 
-// Why the kernels cannot read or write this tensor through a raw pointer, or nullptr where they can.
+// Why the numbers of a tensor cannot be reached through a raw pointer, or nullptr where they can. To be asked of every
+// operand, and of a tensor subclass before all else: its sizes, too, may take Python code.
+const char* why_unreachable(const at::Tensor& tensor);
+
+// Why the kernels do not serve a parameter or gradient, or nullptr where they do.
 const char* why_unserved(const at::Tensor& tensor);
 
 } // namespace lerac_fast::engine
