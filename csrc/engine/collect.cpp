@@ -33,14 +33,13 @@ void Step::read_groups(PyObject* param_groups) {
     footprint.note_dict(dict.ptr());
     footprint.note(params.ptr());
 
-    const at::Tensor* rate = group.tensor(GroupField::kLr);
-    if (rate != nullptr && !is_device_number(*rate, rate->device())) rate = nullptr;
-    groups_.push_back({group, std::move(dict), std::move(params), {}, {}, rate == nullptr, false, false});
-    ReadGroup& read = groups_.back();
-    if (rate != nullptr) read.rate = *rate;
-    read.h = read_hyperparameters(optimizer_, group, read.rate_in_h);
+    ReadGroup& read = groups_.emplace_back();
+    read.group = group;
+    read.dict = std::move(dict);
+    read.params = std::move(params);
+    read.h = read_hyperparameters(optimizer_, group, &read.rate);
+    read.rate_in_h = !read.rate.defined();
     read.capturable = optimizer_ != Optimizer::kSgd && group.flag_or_false(GroupField::kCapturable);
-    read.fused = optimizer_ == Optimizer::kAdam && group.flag_or_false(GroupField::kFused);
   }
 }
 
@@ -99,7 +98,7 @@ void Step::collect(ReadGroup& read, Py_ssize_t index, PyObject* object) {
   const DeviceNumber rate = read_rate(read, device);
   shared_memory_.note(param);
   if (!state && !state_fields(rule).empty()) {
-    pending_.stateless.push_back({borrow(object), dict != nullptr, rule, count.by_device});
+    pending_.stateless.push_back({borrow(object), dict != nullptr, read.group, read.dict, rule, count.by_device});
     return;
   }
   if (count.is_to_move) {
@@ -179,8 +178,7 @@ Step::Count Step::read_count(ReadGroup& read, at::Device device, const std::opti
   } else {
     count.value = before != nullptr ? step_count(*before) + 1 : 1;
     // By torch's own rule, and where the device alone knows whether a step counts.
-    count.by_device = is_asynchronous(device.type()) &&
-                      (scaling_.is_read_by(device) || read.capturable || (before == nullptr && read.fused));
+    count.by_device = is_asynchronous(device.type()) && (scaling_.is_read_by(device) || read.capturable);
     count.is_to_move = count.by_device && before != nullptr;
   }
   if (count.by_device)
@@ -214,10 +212,10 @@ void Step::check_capture(const Parameter& parameter, Rule rule, const std::optio
 
 // As was asked before this walk. A device that is met for the first time is to be asked, and the walk to be repeated.
 bool Step::is_capturing(at::Device device) {
-  if (!is_asynchronous(device.type())) return false;
   for (const auto& [known, capturing] : capturing_) {
     if (known == device) return capturing;
   }
+  if (!is_asynchronous(device.type())) return false;
   pending_.devices.push_back(device);
   return false;
 }

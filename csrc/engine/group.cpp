@@ -68,8 +68,9 @@ PyObject* Group::at(GroupField field) const {
   return value;
 }
 
-double Group::number(GroupField field) const {
-  PyObject* value = at(field);
+double Group::number(GroupField field) const { return number(field, at(field)); }
+
+double Group::number(GroupField field, PyObject* value) const {
   if (PyFloat_CheckExact(value)) return PyFloat_AS_DOUBLE(value);
   return to_number(*this, field, value);
 }
@@ -86,11 +87,6 @@ bool Group::flag(GroupField field) const { return is_true(at(field)); }
 bool Group::flag_or_false(GroupField field) const {
   PyObject* const value = keys().find(dict, field);
   return value != nullptr && is_true(value);
-}
-
-const at::Tensor* Group::tensor(GroupField field) const {
-  PyObject* const value = at(field);
-  return !PyFloat_CheckExact(value) && is_tensor(value) ? &THPVariable_Unpack(value) : nullptr;
 }
 
 std::pair<double, double> Group::betas() const {

@@ -38,6 +38,7 @@ struct Group {
   PyObject* at(GroupField field) const;
   // A number: a float, an int, or a tensor of one element; TypeError or ValueError otherwise.
   double number(GroupField field) const;
+  double number(GroupField field, PyObject* value) const; // whose value is at hand
   // A number that is at least zero; ValueError otherwise, for NaN, too.
   double non_negative(GroupField field) const;
   // `value`, which was read of a field, if it is one.
@@ -45,8 +46,6 @@ struct Group {
   bool flag(GroupField field) const;
   // A flag of torch's that not every optimizer has.
   bool flag_or_false(GroupField field) const;
-  // A tensor, borrowed, or nullptr where the field holds something else.
-  const at::Tensor* tensor(GroupField field) const;
   // The pair of Adam's decay rates, each in [0, 1).
   std::pair<double, double> betas() const;
 };

@@ -83,11 +83,10 @@ void Step::ask_what_captures() {
 
 // Once a step and device.
 void Step::ask_whether_captures(at::Device device) {
-  if (!is_asynchronous(device.type())) return;
   for (const auto& [known, capturing] : capturing_) {
     if (known == device) return;
   }
-  const bool capturing = find_backend(device.type())->is_capturing(device);
+  const bool capturing = is_asynchronous(device.type()) && find_backend(device.type())->is_capturing(device);
   capturing_.emplace_back(device, capturing);
 }
 
@@ -104,8 +103,10 @@ void Step::create_state(const Stateless& stateless, PyObject* state) {
   const at::Tensor& param = THPVariable_Unpack(stateless.param.ptr());
   py::dict first;
   if (counts_steps(stateless.rule)) {
-    const at::Device device = stateless.step_on_device ? param.device() : at::Device(at::kCPU);
-    state_keys().set(first.ptr(), StateField::kStep, new_count(0, device).ptr());
+    const bool on_device = stateless.step_on_device || (is_asynchronous(param.device().type()) &&
+                                                        stateless.group.flag_or_false(GroupField::kFused));
+    const py::object count = new_count(0, on_device ? param.device() : at::Device(at::kCPU));
+    state_keys().set(first.ptr(), StateField::kStep, count.ptr());
   }
   for (const StateField field : state_fields(stateless.rule)) {
     const py::object tensor = to_python(at::zeros_like(param, at::MemoryFormat::Preserve));

@@ -50,7 +50,7 @@ class Step {
     pybind11::object dict, params;
     math::Hyperparameters h;
     at::Tensor rate; // a number on a device, where kernels read it; undefined: it is among the hyperparameters
-    bool rate_in_h, capturable, fused;
+    bool rate_in_h, capturable;
   };
   // An operand whose elements do not lie in the row's order: it is updated through a dense copy.
   struct Scattered {
@@ -80,6 +80,8 @@ class Step {
   struct Stateless {
     pybind11::object param;
     bool has_dict; // in the optimizer's state, with nothing of the rule's in it
+    Group group;
+    pybind11::object group_dict;
     Rule rule;
     bool step_on_device;
   };

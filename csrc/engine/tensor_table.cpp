@@ -63,22 +63,11 @@ bool share_dense_layout(const at::Tensor& a, const at::Tensor& b) {
   return true;
 }
 
-namespace {
-
-// What a tensor of numbers in memory has, on any device. Whatever else torch has or will have, is something special.
-const uint64_t kPlainKeys =
-    c10::full_backend_mask | (c10::DispatchKeySet({c10::DispatchKey::Dense, c10::DispatchKey::ADInplaceOrView,
-                                                   c10::DispatchKey::AutogradFunctionality}) |
-                              c10::autocast_dispatch_keyset)
-                                 .raw_repr();
-
-} // namespace
-
-const char* why_unreachable(const at::Tensor& tensor) {
+const char* describe_special(const at::Tensor& tensor) {
   using c10::DispatchKey;
   const auto keys = tensor.key_set();
-  if ((keys.raw_repr() & ~kPlainKeys) == 0) return tensor.is_inference() ? "an inference tensor" : nullptr;
   if (keys.has(DispatchKey::Python)) return "a tensor subclass with its own dispatch";
+  if (tensor.is_inference()) return "an inference tensor";
   if (keys.has_any(c10::DispatchKeySet(
           {DispatchKey::FuncTorchBatched, DispatchKey::FuncTorchGradWrapper, DispatchKey::Functionalize}))) {
     return "a tensor inside a function transform";
