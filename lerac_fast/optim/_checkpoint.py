@@ -26,8 +26,8 @@ def _check_name(where: str, saved: Any, name: Any) -> None:
     if saved is None or name is None or _unwrapped(saved) == _unwrapped(name):
         return
     raise ValueError(
-        f"{where} is {name!r} here and {saved!r} in the state dict, whose states would go to other parameters. Build the "
-        "param groups in the order of the state dict; or, to load by position all the same, delete 'name' and "
+        f"{where} is {name!r} here and {saved!r} in the state dict, whose states would go to other parameters. Build "
+        "the param groups in the order of the state dict; or, to load by position all the same, delete 'name' and "
         "'param_names' from its param groups"
     )
 

@@ -32,8 +32,8 @@ _INTERNAL = (os.path.dirname(torch.__file__) + os.sep, __file__)  # code that no
 class FusedStep(Parent):
     """Replaces the step of the ``torch.optim`` class that stands behind it in the class's bases.
 
-    One native call updates every parameter of every group. Constructor, state and checkpoints remain the parent's. Where
-    something is to see every operation of a step, such as a mode or a tracer, the parent's step runs.
+    One native call updates every parameter of every group. Constructor, state and checkpoints remain the parent's.
+    Where something is to see every operation of a step, such as a mode or a tracer, the parent's step runs.
     """
 
     _kind: ClassVar["OptimizerKind"]
@@ -68,6 +68,7 @@ class FusedStep(Parent):
         Raises:
             ValueError, TypeError, KeyError: a hyperparameter, gradient or state is not valid. The message names it, and
                 no parameter, state or step count has changed.
+            AssertionError: ``capturable=True`` and a parameter on a CPU, as torch has it. Nothing has changed.
         """
         loss = None
         if closure is not None:

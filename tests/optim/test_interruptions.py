@@ -20,8 +20,8 @@ from tests.kernels import KERNELS
 from tests.optim.cases import Case, assert_equal, groups, typical_cases
 
 
-@pytest.fixture
-def alarm() -> Iterator[Callable[[], None]]:
+@pytest.fixture(name="alarm")
+def _alarm() -> Iterator[Callable[[], None]]:
     """As Ctrl-C: what it returns, called, has the interpreter raise at the next chance."""
 
     def stop(*_: Any) -> None:
@@ -79,7 +79,8 @@ def test_ctrl_c_in_a_first_step_leaves_all_or_nothing(case: Case, at: int, alarm
 
 
 @pytest.mark.skipif(KERNELS != "cpu", reason="kernels in Python are themselves interrupted")
-def test_ctrl_c_while_the_kernels_run_comes_after_the_step(alarm: Callable[[], None]) -> None:
+@pytest.mark.usefixtures("alarm")
+def test_ctrl_c_while_the_kernels_run_comes_after_the_step() -> None:
     param = nn.Parameter(torch.zeros(2_000_000))
     param.grad = torch.ones_like(param)
     optimizer = lerac_fast.optim.Adam([param])
@@ -112,7 +113,7 @@ def test_a_state_that_keeps_nothing() -> None:
     param.grad = torch.ones(3)
     optimizer = lerac_fast.optim.Adam([param])
     optimizer.state = Dropping(dict)
-    with pytest.raises(RuntimeError, match="parameter 0, float32 .*optimizer.state keeps nothing for it"):
+    with pytest.raises(RuntimeError, match=r"parameter 0, float32 .*optimizer\.state keeps nothing for it"):
         optimizer.step()
     assert_equal(param.detach(), torch.ones(3))
 
@@ -320,7 +321,7 @@ def test_groups_replaced_while_the_kernels_run() -> None:
     params = large()
     optimizer = lerac_fast.optim.SGD(params, lr=1.0)
 
-    def update(table: Any) -> None:
+    def update(_: Any) -> None:
         del params[:]
         optimizer.param_groups[:] = []
         optimizer.state.clear()
@@ -371,7 +372,7 @@ def test_a_warning_that_is_an_error_stops_every_step(case: Case) -> None:
     for _ in range(3):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            with pytest.raises(UserWarning, match="torch.optim's own step"):
+            with pytest.raises(UserWarning, match=r"torch\.optim's own step"):
                 optimizer.step()
         assert not any(optimizer.state.values())
         assert all(torch.equal(param.detach(), torch.ones_like(param)) for param in params)
