@@ -29,7 +29,7 @@ void Step::read_groups(PyObject* param_groups) {
     const Group group{dict.ptr(), g};
     auto params = borrow(group.at(GroupField::kParams));
     if (!PyList_Check(params.ptr())) throw py::type_error(group.describe() + ": params must be a list of tensors");
-    Footprint& footprint = group_footprints_.next();
+    auto& footprint = group_footprints_.next();
     footprint.note_dict(dict.ptr());
     footprint.note(params.ptr());
 
@@ -64,7 +64,7 @@ void Step::collect(ReadGroup& read, Py_ssize_t index, PyObject* object) {
                          std::string(py::repr(object)));
   }
   PyObject* const dict = state_dict_of(object);
-  Footprint& footprint = footprints_.next();
+  auto& footprint = footprints_.next();
   footprint.note_python_tensor(object);
   footprint.note_dict(dict);
   const Parameter parameter{read.group, index, THPVariable_Unpack(object)};

@@ -13,7 +13,7 @@ namespace lerac_fast::engine {
 // A step streams the model through the caches, so the next one finds its objects in main memory: some dozens a
 // parameter, most of them behind a pointer in another. Addresses that one step notes, the next one prefetches a few
 // parameters ahead. They are hints and never followed: one that is out of date does no harm.
-class Footprint {
+template <size_t N> class Footprint {
  public:
   void clear() { count_ = 0; }
 
@@ -43,28 +43,28 @@ class Footprint {
   }
 
  private:
-  std::array<const void*, 17> addresses_; // enough for Adam
   size_t count_ = 0;
+  std::array<const void*, N> addresses_;
 };
 
 // The footprints of a walk, in its order.
-class Footprints {
+template <size_t N> class Footprints {
  public:
   void begin() { next_ = 0; }
 
   // The footprint to be noted next. Prefetches that of one a little ahead: far enough for memory to answer, near enough
   // for the caches' queues.
-  Footprint& next() {
+  Footprint<N>& next() {
     constexpr size_t kAhead = 3;
     if (next_ + kAhead < footprints_.size()) footprints_[next_ + kAhead].prefetch();
     if (next_ == footprints_.size()) footprints_.emplace_back();
-    Footprint& footprint = footprints_[next_++];
+    Footprint<N>& footprint = footprints_[next_++];
     footprint.clear();
     return footprint;
   }
 
  private:
-  std::vector<Footprint> footprints_;
+  std::vector<Footprint<N>> footprints_;
   size_t next_ = 0;
 };
 

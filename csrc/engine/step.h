@@ -141,7 +141,8 @@ class Step {
   size_t walked_ = 0;
   uint64_t walk_generation_ = 0;   // of the state index that the walk's dictionaries are from
   bool no_parameter_twice_ = true; // checked for the walk as it stands
-  Footprints group_footprints_, footprints_;
+  Footprints<3> group_footprints_;
+  Footprints<17> footprints_; // enough for Adam
   SharedMemory shared_memory_;
 
   // Of the step under way.
