@@ -8,6 +8,7 @@
 #include "engine/launches.h"
 #include "engine/python_backend.h"
 #include "engine/step.h"
+#include "engine/tracing.h"
 #include "ops/gaussian_smooth.h"
 #include "ops/sweeps.h"
 #include "ops/tempered_cross_entropy.h"
@@ -36,6 +37,7 @@ void bind_engine(py::module_& m) {
           py::arg("param_groups"), py::arg("state"), py::arg("grad_scale"), py::arg("found_inf"),
           py::arg("step_unserved"));
 
+  m.def("why_traced", [] { return engine::why_traced(); });
   m.def(
       "check_param_group",
       [](Optimizer optimizer, const py::dict& param_group, Py_ssize_t index) {

@@ -1,5 +1,4 @@
 // gaussian_smooth on the CPU: shares the planes of a tensor among threads.
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/core/impl/alloc_cpu.h>
 #include <torch/library.h>
@@ -9,6 +8,7 @@
 
 #include "cpu/capability.h"
 #include "cpu/gaussian_smooth_kernels.h"
+#include "cpu/parallel.h"
 #include "ops/gaussian_smooth.h"
 #include "ops/sweeps.h"
 
@@ -65,7 +65,7 @@ void run(const ops::Sweep& sweep, const Tensor& x, const Tensor& y, const Gaussi
     const int64_t at_once = std::max<int64_t>(1, kBlock / plane_size);
     const int64_t blocks = (sweep.planes + at_once - 1) / at_once;
     const int64_t grain = std::max<int64_t>(1, kElementsPerThread / (at_once * plane_size));
-    at::parallel_for(0, blocks, grain, [&](int64_t begin, int64_t end) {
+    parallel_for(0, blocks, grain, [&](int64_t begin, int64_t end) {
       const int64_t first = begin * at_once, count = std::min(end * at_once, sweep.planes) - first;
       const int64_t offset = first * plane_size * item;
       with_scratch(scratch_of_planes(plane, gaussian, std::min(at_once, count)), computed, [&](void* scratch) {
@@ -80,7 +80,7 @@ void run(const ops::Sweep& sweep, const Tensor& x, const Tensor& y, const Gaussi
   const int64_t rows = in_place ? plane.rows : 1;
   const int64_t units_per_plane = plane.rows / rows;
   const int64_t grain = std::max<int64_t>(1, kElementsPerThread / (rows * plane.row_size() / pieces));
-  at::parallel_for(0, sweep.planes * pieces * units_per_plane, grain, [&](int64_t begin, int64_t end) {
+  parallel_for(0, sweep.planes * pieces * units_per_plane, grain, [&](int64_t begin, int64_t end) {
     Plane piece = plane;
     if (pieces > 1) piece.inner = kPiece;
     with_scratch(scratch_of_rows(piece, gaussian), computed, [&](void* scratch) {

@@ -1,9 +1,9 @@
 // The optimizer step on the CPU: threads share the table's elements evenly, whatever the tensor boundaries.
-#include <ATen/Parallel.h>
 #include <algorithm>
 
 #include "cpu/capability.h"
 #include "cpu/optimizer_step_kernels.h"
+#include "cpu/parallel.h"
 #include "engine/backend.h"
 
 namespace lerac_fast::cpu {
@@ -32,7 +32,7 @@ void update_elements(const engine::TensorTable& table, UpdateRange update, int64
 void update_table(const engine::TensorTable& table) {
   const UpdateRange update = kernels().update[static_cast<size_t>(table.rule)][static_cast<size_t>(table.elements)];
   const int64_t numel = table.numel();
-  at::parallel_for(0, (numel + kUnit - 1) / kUnit, kElementsPerThread / kUnit, [&](int64_t first, int64_t last) {
+  parallel_for(0, (numel + kUnit - 1) / kUnit, kElementsPerThread / kUnit, [&](int64_t first, int64_t last) {
     update_elements(table, update, first * kUnit, std::min(last * kUnit, numel));
   });
 }

@@ -1,9 +1,9 @@
 // tempered_cross_entropy on the CPU: lays logits out in rows of classes, and shares the rows among threads.
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/library.h>
 
 #include "cpu/capability.h"
+#include "cpu/parallel.h"
 #include "cpu/tempered_cross_entropy_kernels.h"
 #include "ops/tempered_cross_entropy.h"
 #include "ops/tempered_operands.h"
@@ -88,8 +88,8 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits, const Tensor& targets, 
     check_values(operands.rows, operands.count());
     T* loss = losses.mutable_data_ptr<T>();
     auto* statistic = reinterpret_cast<TemperedStatistics<T>*>(statistics.mutable_data_ptr<T>());
-    at::parallel_for(0, operands.count(), operands.grain(),
-                     [&](int64_t begin, int64_t end) { kernel.forward(operands.rows, loss, statistic, begin, end); });
+    parallel_for(0, operands.count(), operands.grain(),
+                 [&](int64_t begin, int64_t end) { kernel.forward(operands.rows, loss, statistic, begin, end); });
     result = reduce<T>(operands.rows, losses, statistic, how);
   });
   return {ops::dense(result, at::promote_types(logits.scalar_type(), sigma.scalar_type())), statistics};
@@ -111,7 +111,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& gradient, const Tensor& logits
     T* by_loss = by_losses.mutable_data_ptr<T>();
     T* sigma_gradient = by_sigma.mutable_data_ptr<T>();
     void* out = by_logits.rows.mutable_data_ptr();
-    at::parallel_for(0, operands.count(), operands.grain(), [&](int64_t begin, int64_t end) {
+    parallel_for(0, operands.count(), operands.grain(), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         by_loss[r] = of_result[r * stride] * statistic[r].share;
         sigma_gradient[r] = by_loss[r] * statistic[r].loss_by_sigma;

@@ -1,17 +1,19 @@
-// Where the objects of one parameter lie in memory, so that the next step can ask for them ahead of time.
+// Where the objects of one parameter or param group lie in memory, so that the next step can ask for them ahead of
+// time.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 #include <array>
 #include <pybind11/pybind11.h>
 #include <torch/csrc/autograd/python_variable.h>
+#include <vector>
 
 namespace lerac_fast::engine {
 
 // A step streams the model through the caches, so the next one finds its objects in main memory: some dozens a
 // parameter, most of them behind a pointer in another. Addresses that one step notes, the next one prefetches a few
 // parameters ahead. They are hints and never followed: one that is out of date does no harm.
-class Footprint {
+template <size_t N> class Footprint {
  public:
   void clear() { count_ = 0; }
 
@@ -41,8 +43,29 @@ class Footprint {
   }
 
  private:
-  std::array<const void*, 19> addresses_; // enough for Adam
   size_t count_ = 0;
+  std::array<const void*, N> addresses_;
+};
+
+// The footprints of a walk, in its order.
+template <size_t N> class Footprints {
+ public:
+  void begin() { next_ = 0; }
+
+  // The footprint to be noted next. Prefetches that of one a little ahead: far enough for memory to answer, near enough
+  // for the caches' queues.
+  Footprint<N>& next() {
+    constexpr size_t kAhead = 3;
+    if (next_ + kAhead < footprints_.size()) footprints_[next_ + kAhead].prefetch();
+    if (next_ == footprints_.size()) footprints_.emplace_back();
+    Footprint<N>& footprint = footprints_[next_++];
+    footprint.clear();
+    return footprint;
+  }
+
+ private:
+  std::vector<Footprint<N>> footprints_;
+  size_t next_ = 0;
 };
 
 } // namespace lerac_fast::engine

@@ -26,7 +26,8 @@ enum class GroupField : size_t {
   kFused,
 };
 
-// A param group and its place. Errors name the group and the value.
+// A param group and its place. Errors name the group and the value. Reading a value may run Python code: `__float__` of
+// a number, `__bool__` of a flag, the dispatch of a tensor subclass.
 struct Group {
   PyObject* dict;
   Py_ssize_t index;
@@ -37,13 +38,14 @@ struct Group {
   PyObject* at(GroupField field) const;
   // A number: a float, an int, or a tensor of one element; TypeError or ValueError otherwise.
   double number(GroupField field) const;
+  double number(GroupField field, PyObject* value) const; // whose value is at hand
   // A number that is at least zero; ValueError otherwise, for NaN, too.
   double non_negative(GroupField field) const;
+  // `value`, which was read of a field, if it is one.
+  double non_negative(GroupField field, double value) const;
   bool flag(GroupField field) const;
   // A flag of torch's that not every optimizer has.
   bool flag_or_false(GroupField field) const;
-  // A tensor, borrowed, or nullptr where the field holds something else.
-  const at::Tensor* tensor(GroupField field) const;
   // The pair of Adam's decay rates, each in [0, 1).
   std::pair<double, double> betas() const;
 };

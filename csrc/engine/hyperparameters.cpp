@@ -2,16 +2,31 @@
 
 #include <tuple>
 
+#include "engine/parameter.h"
+#include "engine/python_tensor.h"
 #include "math/bias_correction.h"
 
 namespace lerac_fast::engine {
 
 namespace py = pybind11;
 
-math::Hyperparameters read_hyperparameters(Optimizer optimizer, const Group& group, bool read_rate) {
+namespace {
+
+// Whether kernels read this object where it lies.
+bool is_device_number(PyObject* object) {
+  return is_tensor(object) && engine::is_device_number(THPVariable_Unpack(object), THPVariable_Unpack(object).device());
+}
+
+} // namespace
+
+math::Hyperparameters read_hyperparameters(Optimizer optimizer, const Group& group, at::Tensor* rate) {
   using Field = GroupField;
   math::Hyperparameters h;
-  if (read_rate) h.lr = group.non_negative(Field::kLr);
+  PyObject* const lr = group.at(Field::kLr);
+  if (rate != nullptr && !PyFloat_CheckExact(lr) && is_device_number(lr))
+    *rate = THPVariable_Unpack(lr);
+  else
+    h.lr = group.non_negative(Field::kLr, group.number(Field::kLr, lr));
   h.weight_decay = group.non_negative(Field::kWeightDecay);
   h.maximize = group.flag(Field::kMaximize);
   if (group.flag(Field::kDifferentiable)) {

@@ -11,8 +11,8 @@ namespace lerac_fast::engine {
 enum class Optimizer { kSgd, kAdam, kAdamax };
 
 // The group's hyperparameters; ValueError, TypeError or KeyError naming the group and the value where they are not
-// valid. Without its lr, which stays 0, if that is not to be read.
-math::Hyperparameters read_hyperparameters(Optimizer optimizer, const Group& group, bool read_rate = true);
+// valid. A rate that is a number on a device, for its kernels to read, goes to `rate`, and lr stays 0.
+math::Hyperparameters read_hyperparameters(Optimizer optimizer, const Group& group, at::Tensor* rate = nullptr);
 
 // The update rule that these hyperparameters ask for.
 Rule rule_of(Optimizer optimizer, const math::Hyperparameters& h);

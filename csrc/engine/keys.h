@@ -9,9 +9,10 @@ namespace lerac_fast::engine {
 // The keys that an enumeration names. Never freed: they live as long as the process.
 //
 // Hundreds of param groups, and of states, hold the same keys in the same order. So each key remembers the offset of
-// its last find and looks there first: that is cheaper than a look-up, and an offset that is wrong costs a look-up
+// its last find and looks there first: that is cheaper than a look-up, and an offset that is wrong costs a search
 // and nothing else, as the key found there is compared. It is compared by address, with the interned key and with the
-// one last found: keys that come from a file are not interned.
+// one last found: keys that come from a file are not interned. Nothing here runs Python code, as `__eq__` of a key
+// would.
 template <typename Field, size_t N> class Keys {
  public:
   explicit Keys(const std::array<const char*, N>& names) {
@@ -29,10 +30,7 @@ template <typename Field, size_t N> class Keys {
     PyObject *key, *value;
     Py_ssize_t offset = offsets_[i];
     if (PyDict_Next(dict, &offset, &key, &value) && (key == found_[i] || key == interned_[i])) return value;
-    value = PyDict_GetItemWithError(dict, interned_[i]);
-    if (value == nullptr && PyErr_Occurred()) throw pybind11::error_already_set();
-    if (value != nullptr) remember(dict, i, value);
-    return value;
+    return search(dict, i);
   }
 
   void set(PyObject* dict, Field field, PyObject* value) const {
@@ -40,18 +38,24 @@ template <typename Field, size_t N> class Keys {
   }
 
  private:
-  void remember(PyObject* dict, size_t i, PyObject* found_value) {
+  PyObject* search(PyObject* dict, size_t i) {
     PyObject *key, *value;
     Py_ssize_t next = 0, offset = 0;
     while (PyDict_Next(dict, &next, &key, &value)) {
-      if (value == found_value && PyUnicode_Check(key) && PyUnicode_Compare(key, interned_[i]) == 0) {
+      if (is_text_of(key, interned_[i])) {
         offsets_[i] = offset;
         Py_INCREF(key); // owned, so that its address is not given to another key
         Py_SETREF(found_[i], key);
-        return;
+        return value;
       }
       offset = next;
     }
+    return nullptr;
+  }
+
+  static bool is_text_of(PyObject* key, PyObject* name) {
+    return key == name || (PyUnicode_Check(key) && PyUnicode_GET_LENGTH(key) == PyUnicode_GET_LENGTH(name) &&
+                           PyUnicode_Compare(key, name) == 0);
   }
 
   std::array<PyObject*, N> interned_, found_;

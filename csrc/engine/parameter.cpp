@@ -4,9 +4,9 @@
 #include <sstream>
 #include <torch/csrc/Dtype.h>
 #include <torch/csrc/DynamicTypes.h>
-#include <torch/csrc/autograd/python_variable.h>
 
 #include "engine/backend.h"
+#include "engine/python_tensor.h"
 
 namespace lerac_fast::engine {
 
@@ -32,7 +32,7 @@ const char* name_of(StateField field) { return kStateNames[static_cast<size_t>(f
 PyObject* find_tensor(const Parameter& parameter, PyObject* dict, StateField field) {
   PyObject* object = state_keys().find(dict, field);
   if (object == nullptr || object == Py_None) return nullptr;
-  if (THPVariable_Check(object)) return object;
+  if (is_tensor(object)) return object;
   throw py::type_error(parameter.describe() + ": state '" + name_of(field) + "' must be a tensor, got " +
                        std::string(py::repr(object)));
 }
@@ -124,22 +124,31 @@ std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject*
     throw py::value_error(parameter.describe() + ": its state has no '" + name_of(field) +
                           "'. Delete optimizer.state[parameter] to start anew");
   };
+  const auto is_reachable = [&](PyObject* tensor, StateField field) {
+    check_present(tensor, field);
+    state.unreachable_reason = why_unreachable(THPVariable_Unpack(tensor));
+    state.unreachable = field;
+    return state.unreachable_reason == nullptr;
+  };
   for (size_t i = 0; i < fields.size(); ++i) {
-    check_present(state.tensors[i], fields[i]);
+    if (!is_reachable(state.tensors[i], fields[i])) return state;
     const auto dtype = THPVariable_Unpack(state.tensors[0]).scalar_type();
     check_state(parameter, fields[i], THPVariable_Unpack(state.tensors[i]), dtype);
   }
   if (counts_steps(rule)) {
-    check_present(state.step, StateField::kStep);
+    if (!is_reachable(state.step, StateField::kStep)) return state;
     check_step(parameter, THPVariable_Unpack(state.step));
   }
   return state;
 }
 
+std::string describe_unreachable(const State& state) {
+  return std::string("its state '") + name_of(state.unreachable) + "': " + state.unreachable_reason;
+}
+
 bool is_device_number(const at::Tensor& number, at::Device device) {
-  if (number.device() != device || number.numel() != 1) return false;
-  if (number.scalar_type() != at::kFloat && number.scalar_type() != at::kDouble) return false;
-  return is_asynchronous(device.type());
+  if (number.device() != device || !is_asynchronous(device.type()) || why_unreachable(number) != nullptr) return false;
+  return number.numel() == 1 && (number.scalar_type() == at::kFloat || number.scalar_type() == at::kDouble);
 }
 
 DeviceNumber device_number(const at::Tensor& number) {

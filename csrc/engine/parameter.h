@@ -37,6 +37,9 @@ inline bool counts_steps(Rule rule) { return rule != Rule::kSgd && rule != Rule:
 struct State {
   std::array<PyObject*, kMaxStates> tensors{};
   PyObject* step = nullptr;
+  // The first that why_unreachable has a reason for, and the reason: nothing behind it was checked.
+  const char* unreachable_reason = nullptr;
+  StateField unreachable{};
 };
 
 // ValueError where the gradient's shape, dtype or device is not the parameter's.
@@ -46,11 +49,14 @@ void check_gradient(const Parameter& parameter, const at::Tensor& gradient);
 void check_writable(const Parameter& parameter, const at::Tensor& tensor, const char* what);
 
 // The state that `rule` needs, from a state dictionary (perhaps nullptr); nothing where it holds none of it yet.
-// ValueError where it is incomplete or does not fit the parameter.
+// ValueError where it is incomplete or does not fit the parameter. Runs no Python code.
 std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject* dict);
 
-// Whether the kernels of a device read this number where it lies: one float32 or float64 number there, and kernels that
-// run when the host has gone on.
+// "its state 'exp_avg': a tensor subclass with its own dispatch".
+std::string describe_unreachable(const State& state);
+
+// Whether the kernels of a device read this number where it lies: one plain float32 or float64 number there, and
+// kernels that run when the host has gone on.
 bool is_device_number(const at::Tensor& number, at::Device device);
 DeviceNumber device_number(const at::Tensor& number);
 

@@ -18,15 +18,16 @@ class Scaling {
   // Each is None, a number or a tensor of one number.
   Scaling(pybind11::handle grad_scale, pybind11::handle found_inf);
 
-  // Whether a device has the numbers, so that the host would have to wait for them.
-  bool lies_on_device() const;
   // Whether the kernels of this device read them where they lie.
   bool is_read_by(at::Device device) const;
   bool has_scale() const { return has_scale_; }
 
-  // As the host reads them, once: it waits for a device that has them.
-  double inverse_scale();
-  bool overflown();
+  // Whether the host knows them; `read` makes it so. It waits for a device that has them, without the GIL.
+  bool is_known() const { return scale_.value && found_inf_.value; }
+  void read();
+  // Of numbers that the host knows.
+  double inverse_scale() const { return 1 / *scale_.value; }
+  bool overflown() const { return *found_inf_.value != 0; }
 
   // Where they lie for the kernels of this device that read them. Valid as long as this object.
   DeviceScaling on(at::Device device);
@@ -34,8 +35,8 @@ class Scaling {
  private:
   struct Number {
     std::optional<double> value;
-    at::Tensor tensor; // undefined: the host knows the number
-    double read();
+    at::Tensor tensor; // where it lies for the kernels of a device; undefined: the host alone knows the number
+    void read();
   };
   static Number parse(pybind11::handle object, double absent);
   const float* address_on(at::Device device, const Number& number);

@@ -63,19 +63,25 @@ bool share_dense_layout(const at::Tensor& a, const at::Tensor& b) {
   return true;
 }
 
-const char* why_unserved(const at::Tensor& tensor) {
+const char* describe_special(const at::Tensor& tensor) {
   using c10::DispatchKey;
   const auto keys = tensor.key_set();
   if (keys.has(DispatchKey::Python)) return "a tensor subclass with its own dispatch";
+  if (tensor.is_inference()) return "an inference tensor";
   if (keys.has_any(c10::DispatchKeySet(
           {DispatchKey::FuncTorchBatched, DispatchKey::FuncTorchGradWrapper, DispatchKey::Functionalize}))) {
     return "a tensor inside a function transform";
   }
-  if (tensor.layout() != at::kStrided) return "not a strided tensor";
+  if (keys.has_any(c10::DispatchKeySet({DispatchKey::Negative, DispatchKey::Conjugate, DispatchKey::ZeroTensor}))) {
+    return "a lazily negated, conjugated or zero tensor";
+  }
+  return tensor.layout() != at::kStrided ? "not a strided tensor" : "not a plain tensor";
+}
+
+const char* why_unserved(const at::Tensor& tensor) {
+  if (const char* reason = why_unreachable(tensor)) return reason;
   if (find_backend(tensor.device().type()) == nullptr) return "on a device without a lerac_fast backend";
   if (!elements_of(tensor.scalar_type(), tensor.scalar_type())) return "not float32, float64, bfloat16 or float16";
-  if (tensor.is_inference()) return "an inference tensor";
-  if (tensor.is_neg() || tensor._is_zerotensor()) return "a lazily negated or zero tensor";
   return nullptr;
 }
 

@@ -50,7 +50,24 @@ bool same_shape(const at::Tensor& a, const at::Tensor& b);
 // Whether two tensors of equal shape place their elements in the same dense order.
 bool share_dense_layout(const at::Tensor& a, const at::Tensor& b);
 
-// Why the kernels cannot read or write this tensor through a raw pointer, or nullptr where they can.
+// Whether a tensor is nothing but numbers in memory, on any device. Whatever else torch has or will have, is special.
+inline bool is_plain(const at::Tensor& tensor) {
+  using c10::DispatchKey;
+  static constexpr c10::DispatchKeySet keys =
+      c10::DispatchKeySet(c10::DispatchKeySet::RAW, c10::full_backend_mask) |
+      c10::DispatchKeySet({DispatchKey::Dense, DispatchKey::ADInplaceOrView, DispatchKey::AutogradFunctionality}) |
+      c10::autocast_dispatch_keyset;
+  return (tensor.key_set() | keys) == keys && !tensor.is_inference();
+}
+const char* describe_special(const at::Tensor& tensor); // of one that is not plain
+
+// Why the numbers of a tensor cannot be reached through a raw pointer, or nullptr where they can. To be asked of every
+// operand, and of a tensor subclass before all else: its sizes, too, may take Python code.
+inline const char* why_unreachable(const at::Tensor& tensor) {
+  return is_plain(tensor) ? nullptr : describe_special(tensor);
+}
+
+// Why the kernels do not serve a parameter or gradient, or nullptr where they do.
 const char* why_unserved(const at::Tensor& tensor);
 
 } // namespace lerac_fast::engine

@@ -1,5 +1,8 @@
 """The step that all optimizers share: one call into the compiled engine."""
 
+import functools
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +14,7 @@ from torch._compile import _disable_dynamo
 
 from lerac_fast import _gpu_backend as _gpu_backend  # the step on GPUs
 from lerac_fast._extension import extension
+from lerac_fast.optim._checkpoint import check_names, keep_identity, restore_float32_states
 
 if TYPE_CHECKING:
     from lerac_fast._C import Optimizer as OptimizerKind
@@ -22,16 +26,17 @@ else:
 
 
 _NAMED_PLACES = 3  # of each reason, in the warning of what the kernels do not serve
+_INTERNAL = (os.path.dirname(torch.__file__) + os.sep, __file__)  # code that no warning is to name
 
 
 class FusedStep(Parent):
     """Replaces the step of the ``torch.optim`` class that stands behind it in the class's bases.
 
     One native call updates every parameter of every group. Constructor, state and checkpoints remain the parent's.
+    Where something is to see every operation of a step, such as a mode or a tracer, the parent's step runs.
     """
 
     _kind: ClassVar["OptimizerKind"]
-    _step_supports_amp_scaling = True
     grad_scale: Tensor | None
     found_inf: Tensor | None
 
@@ -63,6 +68,7 @@ class FusedStep(Parent):
         Raises:
             ValueError, TypeError, KeyError: a hyperparameter, gradient or state is not valid. The message names it, and
                 no parameter, state or step count has changed.
+            AssertionError: ``capturable=True`` and a parameter on a CPU, as torch has it. Nothing has changed.
         """
         loss = None
         if closure is not None:
@@ -76,13 +82,19 @@ class FusedStep(Parent):
         # Set by torch.amp.GradScaler around the step; without any gradient, found_inf is the number 0.
         found_inf: Tensor | int | None = getattr(self, "found_inf", None)
         grad_scale: Tensor | None = getattr(self, "grad_scale", None)
-        try:
+        traced = extension.why_traced()
+        if traced is None:
             self._native_step(self.param_groups, self.state, grad_scale, found_inf, self._step_unserved)
-        except BaseException:
-            # The scaler will not come to take them off again, and the next step must not be divided by them.
-            self.__dict__.pop("grad_scale", None)
-            self.__dict__.pop("found_inf", None)
-            raise
+        elif not found_inf:
+            with torch.no_grad():
+                self._step_unserved(_places_with_gradient(self.param_groups, traced))
+
+    def _patch_step_function(self) -> None:
+        """Where torch puts its hooks around the step of the class; the loss scale is cleared around these."""
+        super()._patch_step_function()
+        cls = type(self)
+        if not getattr(cls.step, "clears_scaling", False):
+            cls.step = _clearing_scaling(cls.step)  # type: ignore[method-assign]
 
     @property
     def _native_step(self) -> "Step":
@@ -94,11 +106,13 @@ class FusedStep(Parent):
 
     def _step_unserved(self, unserved: list[tuple[int, int, str]]) -> None:
         """Steps the parameters at these (group, index) places with the parent's code."""
-        self._warn_once(unserved)
         groups = self.param_groups
         members: dict[int, list[Tensor]] = {}
         for group, index, _ in unserved:
-            members.setdefault(group, []).append(groups[group]["params"][index])
+            param = groups[group]["params"][index]
+            members.setdefault(group, []).append(param)
+            _check_not_half_sharded(f"param group {group}, parameter {index}", param, self.state.get(param, {}))
+        self._warn_once(unserved)
         parent_step = super().step
         while getattr(parent_step, "hooked", False):  # our own step has run the hooks already
             parent_step = parent_step.__wrapped__.__get__(self)  # type: ignore[attr-defined]
@@ -134,32 +148,48 @@ class FusedStep(Parent):
             self.__dict__.update(scaling)
 
     def _warn_once(self, unserved: list[tuple[int, int, str]]) -> None:
-        named: set[tuple[int, int, str]] = self.__dict__.setdefault("_named_unserved", set())
-        new = [place for place in unserved if place not in named]
-        if not new:
-            return
-        named.update(new)
+        """Once for each reason."""
+        warned: set[str] = self.__dict__.setdefault("_warned_reasons", set())
         places: dict[str, list[str]] = {}
-        for group, index, reason in new:
-            places.setdefault(reason, []).append(f"param group {group}, parameter {index}")
+        for group, index, reason in unserved:
+            if reason not in warned:
+                places.setdefault(reason, []).append(f"param group {group}, parameter {index}")
+        if not places:
+            return
         text = "; ".join(f"{_shorten(some)}: {reason}" for reason, some in places.items())
         warnings.warn(
             f"lerac_fast.optim.{type(self).__name__} leaves to torch.optim's own step what its kernels do not "
             f"serve: {text}",
-            stacklevel=8,  # past this module, torch.compiler.disable and torch's hooks: where step() was called
+            stacklevel=_levels_to_caller(),
         )
+        warned.update(places)  # now that it was delivered: made an error, it stops every step and not the first alone
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads a state, of this class or of the ``torch.optim`` class of the same name.
 
         The parent casts every state tensor to its parameter's dtype; float32 states of 16-bit parameters stay float32
-        here.
+        here. States go to parameters by their position, as torch has it. Where both sides have names, of param groups
+        (``name``) or of parameters (``param_names``), these are compared. A group's own ``name`` and ``depth`` stay.
+
+        Raises:
+            ValueError: a name is another, so that parameters would get the states of others; or sizes differ. Nothing
+                has changed then.
         """
         loaded: dict[str, Any] = {}
+        groups = self.param_groups
+
+        def before(_: Any, final: dict[str, Any]) -> None:
+            check_names(final["param_groups"], groups)
+            loaded.update(final)
+
+        def after(_: Any) -> None:
+            keep_identity(groups, self.param_groups)
+            restore_float32_states(loaded, self.param_groups, self.state)
+
         # The last of the hooks before and the first of the hooks after, so that users' hooks are heeded.
         hooks = [
-            self.register_load_state_dict_pre_hook(lambda _, final: loaded.update(final)),
-            self.register_load_state_dict_post_hook(lambda _: self._restore_float32_states(loaded), prepend=True),
+            self.register_load_state_dict_pre_hook(before),
+            self.register_load_state_dict_post_hook(after, prepend=True),
         ]
         try:
             super().load_state_dict(state_dict)
@@ -167,21 +197,63 @@ class FusedStep(Parent):
             for hook in hooks:
                 hook.remove()
 
-    def _restore_float32_states(self, loaded: dict[str, Any]) -> None:
-        for saved_group, group in zip(loaded["param_groups"], self.param_groups, strict=True):
-            for identifier, param in zip(saved_group["params"], group["params"], strict=True):
-                if param.dtype not in (torch.bfloat16, torch.float16):
-                    continue
-                for key, value in loaded["state"].get(identifier, {}).items():
-                    if isinstance(value, Tensor) and value.dtype == torch.float32 and key != "step":
-                        self.state[param][key] = value.to(param.device)
-
 
 def _check_implementation(name: str, defaults: dict[str, Any]) -> None:
     if defaults.get("foreach"):
         raise ValueError(f"foreach=True contradicts lerac_fast.optim.{name}, which is fused. Leave foreach out")
     if defaults.get("fused") is False:
         raise ValueError(f"fused=False contradicts lerac_fast.optim.{name}, which is fused. Leave fused out")
+
+
+def _clearing_scaling(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step that leaves no loss scale behind when it, its closure or a hook of torch's around it raises.
+
+    The GradScaler will not come to take the scale off again, and the next step must not be divided by it.
+    """
+
+    @functools.wraps(step)
+    def clearing(self: FusedStep, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return step(self, *args, **kwargs)
+        except BaseException:
+            self.__dict__.pop("grad_scale", None)
+            self.__dict__.pop("found_inf", None)
+            raise
+
+    clearing.clears_scaling = True  # type: ignore[attr-defined]
+    return clearing
+
+
+def _places_with_gradient(groups: list[dict[str, Any]], reason: str) -> list[tuple[int, int, str]]:
+    return [
+        (i, j, reason)
+        for i, group in enumerate(groups)
+        for j, param in enumerate(group["params"])
+        if param.grad is not None
+    ]
+
+
+def _check_not_half_sharded(place: str, param: Tensor, state: dict[str, Any]) -> None:
+    """torch's step would raise half-way."""
+    sharded = sys.modules.get("torch.distributed.tensor")  # without it, there are no DTensors
+    if sharded is None:
+        return
+    for key, value in state.items():
+        if key == "step" or not isinstance(value, Tensor):
+            continue
+        if isinstance(value, sharded.DTensor) and not isinstance(param, sharded.DTensor):
+            raise ValueError(
+                f"{place}: its state {key!r} is a DTensor and the parameter is not. Load a full state dict, which "
+                "torch.distributed.checkpoint.state_dict gives with StateDictOptions(full_state_dict=True)"
+            )
+
+
+def _levels_to_caller() -> int:
+    """The `stacklevel` with which this function's caller warns of the line that called torch or this module."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INTERNAL):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _shorten(places: list[str]) -> str:

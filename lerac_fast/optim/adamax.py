@@ -11,6 +11,9 @@ class Adamax(FusedStep, torch.optim.Adamax):
 
     Constructor, hyperparameters, state and checkpoints are those of ``torch.optim.Adamax`` of the installed torch; see
     there for the arguments. ``foreach=True``, ``fused=False`` and ``differentiable=True`` are refused.
+
+    ``torch.distributed.optim.ZeroRedundancyOptimizer`` takes this class, but not with ``overlap_with_ddp=True``: it
+    then needs a functional form, which torch has for its own classes only, and raises ValueError.
     """
 
     _kind = extension.Optimizer.ADAMAX

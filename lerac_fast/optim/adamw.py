@@ -11,6 +11,12 @@ class AdamW(FusedStep, torch.optim.AdamW):
 
     Constructor, hyperparameters, state and checkpoints are those of ``torch.optim.AdamW`` of the installed torch; see
     there for the arguments. ``foreach=True``, ``fused=False`` and ``differentiable=True`` are refused.
+
+    With ``fused=True``, as in torch, a ``torch.amp.GradScaler`` leaves the division by its scale to the step, and
+    nobody waits for a GPU; without, it divides first, so that hooks and clipping see the gradients as they are.
+
+    ``torch.distributed.optim.ZeroRedundancyOptimizer`` takes this class, but not with ``overlap_with_ddp=True``: it
+    then needs a functional form, which torch has for its own classes only, and raises ValueError.
     """
 
     _kind = extension.Optimizer.ADAM

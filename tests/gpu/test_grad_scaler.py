@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.gpu.test_optimizers import DEVICE_COUNTS
 from tests.gpu.twins import Twins, snapshot
-from tests.optim.cases import Case, all_cases, assert_equal, typical_cases
+from tests.optim.cases import Case, all_cases, assert_equal, groups, typical_cases
 
 pytestmark = pytest.mark.gpu
 FLOAT32 = DEVICE_COUNTS[torch.float32]
@@ -38,7 +38,7 @@ def _dampened(case: Case) -> bool:
 @pytest.mark.parametrize("unscale_first", [False, True])
 def test_the_scale_is_divided_out(case: Case, unscale_first: bool, device: torch.device, no_synchronization) -> None:
     twins = Twins(device, torch.float32)
-    there, here = twins.optimizers(case)
+    there, here = case.fused(groups(twins.there)), case.fast(groups(twins.here))
     scaled = Scaled(there, device, no_synchronization)
     for step in range(3):
         twins.new_gradients(scale=1024.0, bucket=step == 1)
@@ -63,7 +63,7 @@ def test_the_scale_is_divided_out(case: Case, unscale_first: bool, device: torch
 def test_overflow_changes_nothing(case: Case, overflow_at: int, value: float, device: torch.device) -> None:
     """On a first step it may leave a state, but one of zeros: the next step is the first."""
     twins = Twins(device, torch.float32)
-    there, here = twins.optimizers(case)
+    there, here = case.fused(groups(twins.there)), case.fast(groups(twins.here))
     scaler = torch.amp.GradScaler(device.type, init_scale=1024.0)
     scaler.scale(torch.ones((), device=device))
     for step in range(4):
@@ -94,7 +94,7 @@ def test_scaled_training_under_autocast(case: Case, device: torch.device) -> Non
     model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 4)).to(device)
     x = torch.randn(256, 20, device=device)
     y = x[:, :4].argmax(1)
-    optimizer = case.fast(model.parameters(), lr=0.05 if case.name == "SGD" else 0.01, weight_decay=0.0)
+    optimizer = case.fused(model.parameters(), lr=0.05 if case.name == "SGD" else 0.01, weight_decay=0.0)
     scaler = torch.amp.GradScaler(device.type, init_scale=2.0**30, growth_interval=20)
     losses = []
     for _ in range(100):

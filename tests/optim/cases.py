@@ -25,6 +25,14 @@ class Case:
     def fast(self, params: Iterable[Any], lr: float = 0.02, **options: Any) -> torch.optim.Optimizer:
         return getattr(lerac_fast.optim, self.name)(params, lr=lr, **(self.options | options))
 
+    def fused(self, params: Iterable[Any], **options: Any) -> torch.optim.Optimizer:
+        """An optimizer to which a GradScaler leaves the division by the loss scale, as to torch's with fused=True."""
+        if self.name != "Adamax":
+            return self.fast(params, fused=True, **options)
+        optimizer = self.fast(params, **options)  # torch's Adamax has no such option
+        optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]
+        return optimizer
+
     def torch(self, params: Iterable[Any], lr: float = 0.02, **options: Any) -> torch.optim.Optimizer:
         """torch's single-tensor implementation."""
         return getattr(torch.optim, self.name)(params, lr=lr, foreach=False, **(self.options | options))

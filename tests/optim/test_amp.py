@@ -1,11 +1,13 @@
-"""Under torch.amp.GradScaler the kernels divide the loss scale out, and an overflow changes nothing."""
+"""Under torch.amp.GradScaler an overflow changes nothing, and with fused=True the kernels divide the loss scale out."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+import lerac_fast.optim
 from tests.optim.cases import Case, all_cases, assert_as_good_as_none, assert_equal, groups, random, typical_cases
 
 
@@ -14,12 +16,20 @@ def parameters() -> list[nn.Parameter]:
     return [nn.Parameter(random(shape, torch.float32, generator)) for shape in [(5000,), (3, 4), ()]]
 
 
+def make(case: Case, params: list[nn.Parameter], fused: bool) -> torch.optim.Optimizer:
+    return case.fused(groups(params)) if fused else case.fast(groups(params))
+
+
+who_divides = pytest.mark.parametrize("fused", [True, False], ids=["the kernels divide", "the scaler divides"])
+
+
 @all_cases
+@who_divides
 @pytest.mark.parametrize("unscale_first", [False, True])
-def test_scaled_gradients_give_the_numbers_of_unscaled_ones(case: Case, unscale_first: bool) -> None:
+def test_scaled_gradients_give_the_numbers_of_unscaled_ones(case: Case, unscale_first: bool, fused: bool) -> None:
     params = parameters()
     twins = copy.deepcopy(params)
-    optimizer, expected = case.fast(groups(params)), case.fast(groups(twins))
+    optimizer, expected = make(case, params, fused), case.fast(groups(twins))
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     for step in range(3):
         for p in params:
@@ -39,11 +49,12 @@ def test_scaled_gradients_give_the_numbers_of_unscaled_ones(case: Case, unscale_
 
 
 @all_cases
+@who_divides
 @pytest.mark.parametrize("overflow_at", [0, 1])
-def test_overflow_changes_nothing(case: Case, overflow_at: int) -> None:
+def test_overflow_changes_nothing(case: Case, overflow_at: int, fused: bool) -> None:
     """On the first step, too: no step count, no momentum buffer."""
     params = parameters()
-    optimizer = case.fast(groups(params))
+    optimizer = make(case, params, fused)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     for step in range(overflow_at + 1):
         for i, param in enumerate(params):
@@ -66,6 +77,46 @@ def test_overflow_changes_nothing(case: Case, overflow_at: int) -> None:
             assert_equal(state[key], value)
     assert after.keys() >= before[1].keys()
     assert scaler.get_scale() == 512.0
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "Adamax"])
+@pytest.mark.parametrize("options", [{}, {"fused": None}, {"fused": True}], ids=str)
+def test_the_scaler_treats_it_as_it_treats_torchs(name: str, options: dict[str, Any]) -> None:
+    """Trainers ask the flag whether they may clip gradients between the division and the step."""
+    if name == "Adamax":
+        options = {}  # torch's has no fused
+    flags = [
+        getattr(getattr(library, name)(parameters(), **options), "_step_supports_amp_scaling", False)
+        for library in (lerac_fast.optim, torch.optim)
+    ]
+    assert flags[0] == flags[1] == bool(options.get("fused"))
+
+
+@typical_cases
+def test_what_hooks_and_clipping_see_is_divided_by_the_scale(case: Case) -> None:
+    """As with torch's own optimizers by default."""
+    params, twins = parameters(), parameters()
+    seen: list[list[float]] = []
+    for optimizer, its_params in ((case.fast(groups(params)), params), (case.torch(groups(twins)), twins)):
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        largest: list[float] = []
+        optimizer.register_step_pre_hook(
+            lambda *_, its=its_params, largest=largest: largest.append(max(p.grad.abs().max().item() for p in its))
+        )
+        for clip in (False, True):
+            optimizer.zero_grad()
+            sum(scaler.scale((p * p).sum()) for p in its_params).backward()
+            if clip:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(its_params, 0.5)
+            scaler.step(optimizer)
+            scaler.update()
+        seen.append(largest)
+    assert seen[0] == pytest.approx(seen[1], rel=1e-4)
+    assert seen[0][0] < 10
+    assert seen[0][1] <= 0.5
+    for param, twin in zip(params, twins, strict=True):
+        torch.testing.assert_close(param, twin, rtol=1e-5, atol=1e-6)
 
 
 @typical_cases
@@ -106,7 +157,7 @@ def test_half_gradients_are_unscaled_before_they_are_rounded(case: Case) -> None
 def test_without_any_gradient(case: Case) -> None:
     """The scaler then hands over the number 0 for found_inf."""
     used, unused = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    with_gradient, without = case.fast([used]), case.fast([unused])
+    with_gradient, without = case.fused([used]), case.fused([unused])
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     scaler.scale((used * used).sum()).backward()
     scaler.step(with_gradient)

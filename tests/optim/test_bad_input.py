@@ -10,7 +10,7 @@ from torch import nn
 
 import lerac_fast.optim
 from lerac_fast._extension import extension
-from tests.kernels import KERNELS
+from tests.kernels import KERNELS, NUMBERS_ON_DEVICE
 from tests.optim.cases import Case, assert_equal, typical_cases
 
 NAN = float("nan")
@@ -217,6 +217,84 @@ def test_parameters_that_share_memory(case: Case) -> None:
     second.data = torch.ones(3)
     optimizer.step()
     assert not torch.equal(second.detach(), torch.ones(3))
+
+
+VIEWS: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]] = {
+    "all and a column": lambda base: (base, base[:, :2]),
+    "columns": lambda base: (base[:, :3], base[:, 2:]),
+    "every second and every third": lambda base: (base.view(-1)[::2], base.view(-1)[::3]),
+    "a row and a column": lambda base: (base[2], base[:, 1]),
+    "transposed": lambda base: (base.t()[1:3], base[1:]),
+    "another type": lambda base: (base.view(torch.float64)[:, 0], base[:, 1:2]),
+}
+APART: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]] = {
+    "columns": lambda base: (base[:, :2], base[:, 2:]),
+    "even and odd": lambda base: (base.view(-1)[::2], base.view(-1)[1::2]),
+    "rows": lambda base: (base[:2], base[2:]),
+    "of another type": lambda base: (base.view(torch.float64)[:, 0], base[:, 2:]),
+    "nothing": lambda base: (base[:, :0], base),
+}
+
+
+def stepped(case: Case, views: tuple[torch.Tensor, ...]) -> list[nn.Parameter]:
+    params = [nn.Parameter(view) for view in views]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    case.fast(params).step()
+    return params
+
+
+@typical_cases
+@pytest.mark.parametrize("views", VIEWS)
+def test_strided_parameters_that_share_memory(case: Case, views: str) -> None:
+    for order in (1, -1):
+        base = torch.ones(4, 6)
+        with pytest.raises(ValueError, match="share memory"):
+            stepped(case, VIEWS[views](base)[::order])
+        assert_equal(base, torch.ones(4, 6))
+
+
+@typical_cases
+@pytest.mark.parametrize("views", APART)
+def test_strided_parameters_that_only_reach_into_one_another(case: Case, views: str) -> None:
+    pieces = APART[views](torch.ones(4, 6))
+    before = [piece.clone() for piece in pieces]
+    for param, old in zip(stepped(case, pieces), before, strict=True):
+        assert not (param.detach() == old).any()
+
+
+@typical_cases
+def test_a_parameter_that_grows_into_another_where_it_lies(case: Case) -> None:
+    """Its address stays what it was."""
+    base = torch.ones(12)
+    first, second = nn.Parameter(base[:4]), nn.Parameter(base[8:])
+    optimizer = case.fast([first, second])
+    for param in (first, second):
+        param.grad = torch.ones(4)
+    optimizer.step()
+    before = base.clone()
+    optimizer.state.clear()
+    for grown in (base[:10], base[::3]):
+        first.data = grown
+        first.grad = torch.ones_like(first)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="share memory"):
+                optimizer.step()
+    assert_equal(base, before)
+
+
+@pytest.mark.skipif(NUMBERS_ON_DEVICE, reason="the CPU stands for a device that has graphs")
+@pytest.mark.parametrize("case", [Case("Adam"), Case("AdamW"), Case("Adamax")], ids=str)
+def test_capturable_on_a_cpu_is_refused_as_by_torch(case: Case) -> None:
+    for make in (case.fast, case.torch):
+        param = nn.Parameter(torch.ones(3))
+        optimizer = make([param], capturable=True)
+        param.grad = torch.ones(3)
+        with pytest.raises(AssertionError, match="capturable=True"):
+            optimizer.step()
+        assert_equal(param.detach(), torch.ones(3))
+        param.grad = None
+        optimizer.step()  # there is nothing to be captured
 
 
 def test_what_torch_says_of_odd_parameter_lists_stands() -> None:

@@ -10,7 +10,7 @@ from tests.determinism import (
     assert_same_on_all_instruction_sets,
     python,
 )
-from tests.optim.cases import CASES, Case, all_cases, all_dtypes, assert_equal, groups, random
+from tests.optim.cases import CASES, Case, all_cases, all_dtypes, assert_equal, groups, random, typical_cases
 
 
 def train(case: Case, dtype: torch.dtype) -> list[torch.Tensor]:
@@ -31,6 +31,29 @@ def train(case: Case, dtype: torch.dtype) -> list[torch.Tensor]:
 @all_dtypes
 def test_thread_count(case: Case, dtype: torch.dtype) -> None:
     assert_same_for_any_number_of_threads(lambda: train(case, dtype))
+
+
+@typical_cases
+@all_dtypes
+def test_thread_count_where_subnormal_numbers_are_flushed(case: Case, dtype: torch.dtype) -> None:
+    """torch.set_flush_denormal sets the calling thread only; its helpers do as it does."""
+    least = torch.finfo(dtype).smallest_normal
+
+    def sample() -> list[torch.Tensor]:
+        params = [nn.Parameter(torch.full((200_000,), least, dtype=dtype)) for _ in range(2)]
+        optimizer = case.fast(params, lr=0.3)
+        for param in params:
+            param.grad = torch.full_like(param, least / 2)
+        optimizer.step()
+        return [param.detach() for param in params] + [v for p in params for v in optimizer.state[p].values()]
+
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormal numbers")
+    try:
+        assert_same_for_any_number_of_threads(sample)
+    finally:
+        torch.set_flush_denormal(False)
+    assert_same_for_any_number_of_threads(sample)  # and no helper goes on flushing
 
 
 def train_all() -> list[torch.Tensor]:

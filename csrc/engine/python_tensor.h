@@ -1,0 +1,20 @@
+// Tensors as Python objects.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <pybind11/pybind11.h>
+#include <torch/csrc/autograd/python_variable.h>
+
+namespace lerac_fast::engine {
+
+// By its type and not by its `__class__`, which may be a property and lie: THPVariable_Check would run it.
+inline bool is_tensor(PyObject* object) {
+  return THPVariable_CheckExact(object) ||
+         PyType_IsSubtype(Py_TYPE(object), reinterpret_cast<PyTypeObject*>(THPVariableClass));
+}
+
+inline pybind11::object to_python(const at::Tensor& tensor) {
+  return pybind11::reinterpret_steal<pybind11::object>(THPVariable_Wrap(tensor));
+}
+
+} // namespace lerac_fast::engine
