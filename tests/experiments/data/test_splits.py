@@ -1,12 +1,15 @@
 """What is drawn to train, to validate and to test with."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerac_fast.experiments.data.source import Request, draw
 
+reproducible = settings(derandomize=True, deadline=None)
 
+
+@reproducible
 @given(
     groups=st.lists(st.integers(0, 30), min_size=40, max_size=80).filter(lambda groups: len(set(groups)) > 10),
     seed=st.integers(0, 5),
@@ -22,6 +25,7 @@ def test_groups_are_not_divided(groups: list[int], seed: int, train_examples: in
     assert len(plain[1]) <= len(validation) < len(plain[1]) + most
 
 
+@reproducible
 @given(count=st.integers(4, 100), seed=st.integers(0, 5))
 def test_groups_of_one_change_nothing(count: int, seed: int) -> None:
     request = Request(split_seed=seed)
