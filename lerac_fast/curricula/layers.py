@@ -207,10 +207,10 @@ def _assign_layers(
         if block is not None:
             return block
         if part in followers and name in uses:
-            # What it follows lies less deep, so this ends.
-            after = min((uses[other] for other in parts[part] if other in uses), key=_position).after
-            if after is not None:
-                return layer_of(after)
+            first = min((uses[other] for other in parts[part] if other in uses), key=_position)
+            # What it follows lies less deep, so this ends. It does not join what was used before, on other data.
+            if first.after is not None and (not first.measured or first.depth == uses[first.after].depth + 1):
+                return layer_of(first.after)
         return titles[part]
 
     return {name: _Membership(layer_of(name), part_of[name] in followers) for name in places}

@@ -551,6 +551,22 @@ def test_a_part_that_runs_from_the_second_chunk_on_leaves_its_block_where_the_fi
     assert layers(model, groups) == [(1, "blocks.0"), (2, "blocks.1"), (3, "blocks.2")]
 
 
+def test_a_norm_does_not_join_a_layer_that_was_used_before_the_layers_that_feed_the_norm():
+    class Blends(nn.Module):  # as the temporal blocks of diffusers
+        def __init__(self):
+            super().__init__()
+            self.mix, self.over_time = nn.Linear(4, 4), nn.Linear(4, 4)
+            self.norm, self.head = nn.LayerNorm(4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.mix(x)
+            return self.head(self.norm(self.mix(self.over_time(x))))
+
+    model = Blends()
+    found = layers(model, layer_groups(model, example_inputs=torch.zeros(1, 4)))
+    assert found == [(1, "mix"), (2, "over_time"), (3, "norm"), (4, "head")]
+
+
 def test_norms_that_contain_modules_follow():
     class BatchNormAct(nn.BatchNorm2d):  # as timm's
         def __init__(self, channels):
