@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lerac_fast.curricula.schedule import depth_ranks, rate_table
+from lerac_fast.curricula.schedule import depth_ranks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,12 +15,12 @@ _MAX_POINTS = 500
 
 
 def plot_lerac(
-    groups: Sequence[dict[str, Any]], base_lrs: Sequence[float], ratios: Sequence[float], total_iters: int, curve: str
+    groups: Sequence[dict[str, Any]], rates_at: Callable[[int], list[float]], total_iters: int, curve: str
 ) -> Figure:
     """Draw the learning rate of every param group over the optimizer steps, to a little beyond k.
 
     One line per group, coloured by its depth, dark at the input; a legend with the groups' `name` keys, or a
-    colour bar if they are many. The arguments are those of `rate_table`.
+    colour bar if they are many. `rates_at` has their rates at a step, `total_iters` is k.
 
     Raises ImportError if matplotlib is missing.
     """
@@ -37,7 +37,7 @@ def plot_lerac(
     k = total_iters
     end = k + max(1, k // 10)
     steps = sorted({end * i // _MAX_POINTS for i in range(_MAX_POINTS + 1)} | {k})
-    rates = rate_table(base_lrs, ratios, steps, k, curve)
+    rates = [rates_at(step) for step in steps]
 
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")  # without pyplot, which would keep it alive
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""LeRaC by itself: its rates, its arrival, its state, its refusals and its picture."""
+"""LeRaC by itself: its rates, its arrival, its refusals and its picture."""
 
 import copy
 import io
@@ -13,40 +13,11 @@ from hypothesis import strategies as st
 
 from lerac_fast.curricula.lerac import LeRaC
 from lerac_fast.curricula.schedule import CURVES, decade_layout, depth_ranks, lerac_factors
+from tests.curricula.rates import groups_at, rates, run, sgd
 from tests.reference import lerac as reference
 
 # No deadline: the first optimizer step of a process imports much of torch.
 reproducible = settings(derandomize=True, deadline=None)
-
-
-def groups_at(depths, **options):
-    """One param group of one parameter per entry of `depths`; None leaves the `depth` key out."""
-    groups = [{"params": [torch.zeros(2, requires_grad=True)], **options} for _ in depths]
-    for group, depth in zip(groups, depths, strict=True):
-        if depth is not None:
-            group["depth"] = depth
-    return groups
-
-
-def sgd(base_lrs, depths=None):
-    groups = groups_at([None] * len(base_lrs) if depths is None else depths)
-    for group, lr in zip(groups, base_lrs, strict=True):
-        group["lr"] = lr
-    return torch.optim.SGD(groups, lr=1.0)
-
-
-def rates(optimizer):
-    return [float(group["lr"]) for group in optimizer.param_groups]
-
-
-def run(optimizer, curriculum, steps):
-    """Step both `steps` times; return the rates used by each optimizer step and those left at the end."""
-    table = [rates(optimizer)]
-    for _ in range(steps):
-        optimizer.step()
-        curriculum.step()
-        table.append(rates(optimizer))
-    return table
 
 
 @pytest.mark.parametrize("curve", ["linear", "cosine"])
@@ -277,69 +248,6 @@ def test_step_with_an_epoch_uses_the_closed_form():
         with pytest.warns(UserWarning, match="epoch parameter"):
             curriculum.step(epoch)
         assert rates(optimizer) == pytest.approx([0.1, reference.eq8(1e-4, 0.1, min(epoch, 4), 4)], rel=1e-12)
-
-
-# Checkpoints
-
-
-def build(tensor_lr):
-    optimizer = torch.optim.SGD(groups_at([1, 2, 3]), lr=torch.tensor(0.1) if tensor_lr else 0.1)
-    return optimizer, LeRaC(optimizer, 6, min_lr=1e-8)
-
-
-@pytest.mark.parametrize("tensor_lr", [False, True])
-@pytest.mark.parametrize("stop", range(9))
-def test_resumes_at_any_step_to_the_bit(stop, tensor_lr):
-    optimizer, curriculum = build(tensor_lr)
-    straight_through = run(optimizer, curriculum, 9)
-
-    optimizer, curriculum = build(tensor_lr)
-    first_part = run(optimizer, curriculum, stop)
-    file = io.BytesIO()
-    torch.save({"optimizer": optimizer.state_dict(), "curriculum": curriculum.state_dict()}, file)
-    file.seek(0)
-    checkpoint = torch.load(file, weights_only=True)
-    optimizer, curriculum = build(tensor_lr)
-    curriculum.load_state_dict(checkpoint["curriculum"])
-    optimizer.load_state_dict(checkpoint["optimizer"])
-    assert first_part[:-1] + run(optimizer, curriculum, 9 - stop) == straight_through
-
-
-@pytest.mark.parametrize("stop", range(1, 9))
-def test_resumes_from_last_epoch_to_the_bit(stop):
-    optimizer, curriculum = build(tensor_lr=False)
-    straight_through = run(optimizer, curriculum, 9)
-
-    optimizer, curriculum = build(tensor_lr=False)
-    run(optimizer, curriculum, stop)
-    state = optimizer.state_dict()
-    optimizer = torch.optim.SGD(groups_at([1, 2, 3]), lr=0.1)
-    optimizer.load_state_dict(state)
-    curriculum = LeRaC(optimizer, 6, min_lr=1e-8, last_epoch=stop - 1)
-    assert run(optimizer, curriculum, 9 - stop) == straight_through[stop:]
-
-
-def test_last_epoch_keeps_what_another_scheduler_did():
-    optimizer, curriculum = build(tensor_lr=False)
-    run(optimizer, curriculum, 2)
-    for group in optimizer.param_groups:
-        group["lr"] *= 0.5
-    curriculum = LeRaC(optimizer, 6, min_lr=1e-8, last_epoch=1)
-    assert run(optimizer, curriculum, 4)[-1] == pytest.approx([0.05] * 3, rel=1e-12)
-
-
-def test_last_epoch_needs_initial_lr():
-    optimizer = sgd([0.1, 0.1])
-    with pytest.raises(KeyError, match="initial_lr"):
-        LeRaC(optimizer, 6, min_lr=1e-8, last_epoch=3)
-
-
-def test_a_state_dict_is_a_snapshot():
-    optimizer, curriculum = build(tensor_lr=False)
-    state = curriculum.state_dict()
-    before = copy.deepcopy(state)
-    run(optimizer, curriculum, 3)
-    assert state == before
 
 
 # Refusals and warnings
