@@ -1,105 +1,36 @@
-"""LeRaC, the learning rate curriculum: pure functions of floats, and a scheduler that sets each group's `lr`.
-
-Source: Croitoru, Ristea, Ionescu and Sebe, "Learning Rate Curriculum", Eqs. 6-8. Throughout, eta_j is the
-base rate of param group j, r_j = eta_j(0) / eta_j its initial ratio, and s_j(l) the factor on its rate at
-step l.
-"""
+"""LeRaC, the learning rate curriculum, as a scheduler that sets each group's `lr`; `schedule` has the formulas."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lerac_fast.curricula.param_groups import as_held, find_groups, of_the_kind, set_lr, unshare_lrs
+from lerac_fast.curricula.plots import plot_lerac
+from lerac_fast.curricula.schedule import (
+    CURVES,
+    depth_ranks,
+    fall_with_ratios,
+    lerac_factors,
+    ratio_of,
+    ratios_between,
+    ratios_of,
+    refuse_another_step,
+    take_up,
+)
+from lerac_fast.curricula.snr import signal_to_noise, snr_ratios
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-# (initial ratio r, progress u = l/k) -> factor s, rising from r at u = 0 to 1 at u = 1.
-_SMOOTH_CURVES: dict[str, Callable[[float, float], float]] = {
-    "exponential": lambda r, u: r ** (1.0 - u),  # Eq. 8, in which the base c cancels
-    "linear": lambda r, u: r + (1.0 - r) * u,
-    "logarithmic": lambda r, u: r + (1.0 - r) * math.log1p((math.e - 1.0) * u),
-    "cosine": lambda r, u: r + (1.0 - r) * (1.0 - math.cos(math.pi * u)) / 2.0,
-}
-CURVES = (*_SMOOTH_CURVES, "decades")
-_CURVES_FROM_ZERO = ("linear", "cosine")
-
-
-def lerac_factors(ratios: Sequence[float], step: int, total_iters: int, curve: str = "exponential") -> list[float]:
-    """Return the factor s_j(`step`) on each group's rate: `ratios` at step 0, 1 from `total_iters` on.
-
-    `step` and `total_iters` (k) count optimizer steps. "exponential" is the paper's rule (Eq. 8), "linear"
-    its ablation (Table 5); "logarithmic" and "cosine" come from its review. "decades" is the authors' code:
-    at each update event all rates are multiplied by 10, up to the base rate. The events divide k evenly and
-    are as many as the lowest ratio needs to reach 1: 7 for 1e-7, so that `total_iters=7 * steps_per_epoch` is
-    one event per epoch.
-    """
-    if step >= total_iters:
-        return [1.0] * len(ratios)
-    if curve == "decades":
-        # The margin keeps 1e-8 / float32(0.1), a hair below 1e-7, from asking for an eighth event.
-        events = math.ceil(-math.log10(min(ratios)) - 1e-6)
-        gain = 10.0 ** (step * events // total_iters)
-        return [min(1.0, ratio * gain) for ratio in ratios]
-    factor = _SMOOTH_CURVES[curve]
-    progress = step / total_iters
-    return [factor(ratio, progress) for ratio in ratios]
-
-
-def rate_table(
-    base_lrs: Sequence[float],
-    ratios: Sequence[float],
-    steps: Iterable[int],
-    total_iters: int,
-    curve: str = "exponential",
-) -> list[list[float]]:
-    """Return the learning rates eta_j(l): one row per step l of `steps`, one column per group j."""
-    rows = (lerac_factors(ratios, step, total_iters, curve) for step in steps)
-    return [[base * factor for base, factor in zip(base_lrs, row, strict=True)] for row in rows]
-
-
-def depth_ranks(param_groups: Sequence[dict[str, Any]]) -> list[int]:
-    """Return each group's rank, from 0 at the input, among the distinct values of the groups' `depth` key.
-
-    Groups of equal depth share a rank. Where no group has the key, they count in their order. Where only some
-    have it, there is no saying where the others stand: ValueError.
-    """
-    missing = [j for j, group in enumerate(param_groups) if "depth" not in group]
-    if len(missing) == len(param_groups):
-        return list(range(len(param_groups)))
-    if missing:
-        raise ValueError(f"param groups {missing} have no 'depth' and the others do: give it to all or none")
-    ranks = {depth: rank for rank, depth in enumerate(sorted({group["depth"] for group in param_groups}))}
-    return [ranks[group["depth"]] for group in param_groups]
-
-
-def geometric_ratios(ranks: Sequence[int], lowest: float, highest: float = 1.0) -> list[float]:
-    """Return initial ratios spaced geometrically in depth: `highest` at rank 0, `lowest` at the last rank.
-
-    The paper gives only the two ends (Table 1); the spacing between them is this library's choice.
-    """
-    last = max(ranks) or 1  # a single layer is the first
-    return [highest ** (1.0 - rank / last) * lowest ** (rank / last) for rank in ranks]
-
-
-def decade_layout(base_lr: float, blocks: int, floor: float, head_lr: float) -> list[float]:
-    """Return the authors' initial rates: one decade less per block, down to a floor; the head apart.
-
-    There is one rate for the stem (`base_lr`), one for each of `blocks` residual (or transformer) blocks and
-    one for the head, to be given as `initial_lrs` to the LeRaC of an optimizer with those groups. For
-    ResNet-18, `blocks` is 8 and `base_lr` 0.1; `(floor, head_lr)` is (1e-6, 1e-4) on CIFAR-10, (1e-7, 1e-6)
-    on CIFAR-100 and (1e-8, 1e-8) on Tiny ImageNet. On the CIFAR sets the head starts above the last block,
-    which goes against Eq. 6, and LeRaC warns of it. Source: the authors' released code.
-    """
-    return [base_lr, *(max(base_lr / 10**block, floor) for block in range(1, blocks + 1)), head_lr]
 
 
 class LeRaC(LRScheduler):
@@ -123,7 +54,8 @@ class LeRaC(LRScheduler):
     Args:
         optimizer: any torch optimizer, with one param group per layer. A group's `depth` says how far it is
             from the input; without that key the groups count in their order (`depth_ranks`). A tensor `lr`
-            that groups share, as in `SGD(groups, lr=tensor)`, is replaced by one for each but the first.
+            that groups share, as in `SGD(groups, lr=tensor)`, is replaced by one for each but the first, and
+            by one for groups to come.
         total_iters: k, in optimizer steps. 0 is conventional training.
         min_lr: the initial rate at the greatest depth. Between the ends, rates are spaced geometrically.
         max_lr: the initial rate at the least depth. Default: the base rate.
@@ -147,13 +79,29 @@ class LeRaC(LRScheduler):
           `eta_min > 0`, ...) can run at the same time if they are stepped within
           `with curriculum.base_rates():`. Create LeRaC last.
         - `ReduceLROnPlateau` would take the curriculum for a plateau: step it `if curriculum.finished`.
+        - A change of `lr` by others, outside of `base_rates()`, is taken for a factor. Groups may have factors
+          of their own, up to ten times apart. What cannot be a factor is refused (`schedule.take_up`).
+
+    Checkpoints:
+        Save and load the states of the optimizer and of LeRaC, both of the same moment. It does not matter in
+        which order the two are built and loaded: each state has the rates of the groups, and the training goes on
+        to the bit. The state of one without the other's is refused by the next `step()`.
+
+    Groups that come and go:
+        A group that is added later (`add_param_group`, progressive unfreezing) keeps the rate that it is given
+        and is none of LeRaC's, which has its groups from the constructor. They go on as if alone, wherever they
+        are in the optimizer's list, and those that are removed are forgotten. Load a state into an optimizer
+        with as many groups as it was taken with.
 
     Raises:
         ValueError: if `total_iters` is not an integer >= 0; if an initial rate is negative, NaN, above the
             base rate, or zero with a curve other than "linear" or "cosine"; if `min_lr` exceeds `max_lr`; if
             not exactly one of `min_lr` and `initial_lrs` is given; if `initial_lrs` is of the wrong length;
             if `curve` is unknown; if only some groups have a `depth`. The optimizer is then as it was before.
-        RuntimeError: by `step()`, if a rate was set to what cannot be a multiple of the rate LeRaC left.
+        RuntimeError: by `step()` and `base_rates()`, or by the constructor with `last_epoch`, which then leave
+            everything as it was: if rates were set to what cannot be multiples of those LeRaC left; if they are
+            those of another step, as of an optimizer whose state was loaded without LeRaC's; if none of its
+            groups is left. By the first `step()`: if it was built in the middle of another curriculum.
 
     Warns with UserWarning if no rate is lowered (a single layer, say), or if `initial_lrs` rise with depth.
     """
@@ -176,9 +124,9 @@ class LeRaC(LRScheduler):
         base_lrs = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
         ranks = depth_ranks(optimizer.param_groups)
         if initial_lrs is None:
-            ratios = _ratios_between(min_lr, max_lr, max(base_lrs), ranks, curve)
+            ratios = ratios_between(min_lr, max_lr, max(base_lrs), ranks, curve)
         elif min_lr is None and max_lr is None:
-            ratios = _ratios_of(initial_lrs, base_lrs, curve)
+            ratios = ratios_of(initial_lrs, base_lrs, curve)
             _warn_if_rising(ratios, ranks)
         else:
             raise ValueError(f"give either initial_lrs or min_lr={min_lr!r} and max_lr={max_lr!r}, not both")
@@ -193,10 +141,15 @@ class LeRaC(LRScheduler):
         self.total_iters = total_iters
         self.curve = curve
         self.ratios = ratios
+        self._lowest_ratio = min(ratios)
         # The rates that the groups would have without LeRaC. Each step computes `lr` from them, in place of
         # multiplying it by s(l) / s(l - 1), so that rounding does not build up and step k restores every bit.
         self._full_lrs = base_lrs
-        _unshare_lrs(optimizer.param_groups)
+        # Its groups as it saw them last, and where: the optimizer's list of groups may change.
+        self._groups = [*optimizer.param_groups]
+        self._positions = [*range(len(self._groups))]
+        self._starts_lowered = False
+        unshare_lrs(optimizer)
         super().__init__(optimizer, last_epoch)
 
     @classmethod
@@ -215,17 +168,15 @@ class LeRaC(LRScheduler):
 
         `snr.signal_to_noise` measures that of `model`, at its initial weights, on a batch of real `inputs`. At depth
         d, the initial rate is the base rate times the ratio at d over that at the first depth, never rising with
-        depth (`snr.snr_ratios`). With `min_lr`, the curve is stretched in the logarithm so that the deepest layers
+        depth (`snr.snr_ratios`). With `min_lr`, the curve is stretched in the logarithm so that the lowest layers
         start there, and the measurement decides the spacing alone.
 
-        Everything else is as in LeRaC with these `initial_lrs`. To resume, load its state: with `last_epoch` the
-        ratios of trained weights would be measured.
+        Everything else is as in LeRaC with these `initial_lrs`. To resume, load its state, which has the ratios, into
+        any LeRaC of the optimizer: with `last_epoch` those of trained weights would be measured.
         """
-        from lerac_fast.curricula.snr import signal_to_noise, snr_ratios
-
         groups = optimizer.param_groups
         base_lrs = [float(group.get("initial_lr", group["lr"])) for group in groups]
-        lowest = None if min_lr is None else _ratio("min_lr", min_lr, max(base_lrs), curve)
+        lowest = None if min_lr is None else ratio_of("min_lr", min_lr, max(base_lrs), curve)
         ratios = snr_ratios(signal_to_noise(model, inputs, groups), groups, lowest)
         initial_lrs = [base * ratio for base, ratio in zip(base_lrs, ratios, strict=True)]
         return cls(optimizer, total_iters, initial_lrs=initial_lrs, curve=curve, last_epoch=last_epoch)
@@ -243,37 +194,60 @@ class LeRaC(LRScheduler):
         if not self._get_lr_called_within_step:
             warnings.warn("To get the rates last set, use `get_last_lr()`.", UserWarning, stacklevel=2)
             return self.get_last_lr()
-        groups = self.optimizer.param_groups
-        if self.last_epoch > self.total_iters:  # after the curriculum, read no tensor back from its device
-            return [group["lr"] for group in groups]
         if self.last_epoch == 0:
-            # A group at its `initial_lr` is taken to be at its base rate, even if those differ: SequentialLR
-            # starts its first scheduler from `initial_lr`, which OneCycleLR's constructor has overwritten.
-            self._full_lrs = [
-                float(base if group["lr"] == group["initial_lr"] else group["lr"])
-                for group, base in zip(groups, self.base_lrs, strict=True)
-            ]
-        elif self._step_count == 1:  # resumed by `last_epoch`: the groups hold the rates of this step already
-            self._left_lrs = [float(group["lr"]) for group in groups]
-            self._full_lrs = [
-                base if math.isclose(lr, base * factor, rel_tol=1e-6) else lr / factor
-                for lr, base, factor in zip(self._left_lrs, self._full_lrs, self._factors(), strict=True)
-            ]
-            return [group["lr"] for group in groups]
-        else:
-            self._take_up_changes()
-        return self._lowered_lrs()
+            self._start()
+            return self._lowered_lrs()
+        try:
+            if self._step_count == 1:
+                self._resume()
+            elif self.last_epoch <= self.total_iters:
+                if self._starts_lowered:
+                    raise RuntimeError(_STARTS_LOWERED)
+                self._take_up_changes()
+                return self._lowered_lrs()
+            else:  # after the curriculum, read no tensor back from its device
+                self._follow_groups()
+        except RuntimeError:  # as if the step had not been asked for
+            self.last_epoch -= 1
+            self._step_count -= 1
+            raise
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def _start(self) -> None:
+        """Take the full rates of step 0 from the groups."""
+        self._follow_groups(any_lr=True)
+        # A group at its `initial_lr` is taken to be at its base rate, even if those differ: SequentialLR
+        # starts its first scheduler from `initial_lr`, which OneCycleLR's constructor has overwritten.
+        self._full_lrs = [
+            float(base if group["lr"] == group["initial_lr"] else group["lr"])
+            for group, base in zip(self._groups, self.base_lrs, strict=True)
+        ]
+        base_lrs = [float(base) for base in self.base_lrs]
+        self._starts_lowered = self.total_iters > 0 and fall_with_ratios(self.ratios, self._full_lrs, base_lrs)
+
+    def _resume(self) -> None:
+        """Take the full rates from groups that hold the rates of this step already, as `last_epoch` says."""
+        lrs = self._lrs()
+        expected = [base * factor for base, factor in zip(self._full_lrs, self._factors(self.last_epoch), strict=True)]
+        refuse_another_step(self.ratios, lrs, expected)
+        self._left_lrs = [
+            lr if math.isclose(lr, left, rel_tol=1e-6) else left for lr, left in zip(lrs, expected, strict=True)
+        ]
+        self._take_up_changes()
 
     def _get_closed_form_lr(self) -> list[float | Tensor]:
         # Called by torch: by SequentialLR to start any scheduler but its first, and by `step(epoch)`.
+        self._follow_groups(any_lr=True)
         self._full_lrs = [float(base) for base in self.base_lrs]
+        self._starts_lowered = False
         return self._lowered_lrs()
 
     @contextmanager
     def base_rates(self) -> Iterator[None]:
         """Within the block every group's `lr` is what it would be without LeRaC, and may be changed at will.
 
-        For schedulers that set the rate or add to it, where LeRaC can only make out a change by a factor:
+        For schedulers that set the rate or add to it, where LeRaC can only make out a change by a factor. Groups that
+        were added after LeRaC are left alone:
 
             >>> with curriculum.base_rates():
             ...     scheduler.step()
@@ -282,88 +256,132 @@ class LeRaC(LRScheduler):
             yield
             return
         self._take_up_changes()
-        groups = self.optimizer.param_groups
-        for group, full in zip(groups, self._full_lrs, strict=True):
-            _set_lr(group, full)
+        self._starts_lowered = False
+        self._set_lrs(self._full_lrs)
         try:
             yield
         finally:
-            self._full_lrs = [float(group["lr"]) for group in groups]
-            self._last_lr = self._lowered_lrs()
-            for group, lr in zip(groups, self._left_lrs, strict=True):
-                _set_lr(group, lr)
+            self._follow_groups(any_lr=True)
+            self._full_lrs = self._lrs()
+            self._lowered_lrs()
+            self._set_lrs(self._left_lrs)
+            self._last_lr = [of_the_kind(group["lr"], group["lr"]) for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as plain numbers and lists, with the rates that the groups hold now."""
+        found = find_groups(self._groups, self.optimizer.param_groups)
+        numbers = ("total_iters", "curve", "last_epoch", "_step_count", "_lowest_ratio", "_starts_lowered")
+        return {
+            **{name: getattr(self, name) for name in numbers},
+            **{name: [float(getattr(self, name)[j]) for _, j in found] for name in _PER_GROUP},
+            "_positions": [i for i, _ in found],
+            "_last_lr": [float(lr) for lr in self._last_lr],
+            "lrs": [float(group["lr"]) for group in self.optimizer.param_groups],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state, and set the rates of the groups to those of the moment when it was taken.
+
+        So this scheduler and the state of its optimizer can be made and loaded in any order. As in torch's schedulers,
+        what is loaded takes the place of what the constructor was given: `total_iters`, the curve and the initial
+        rates, and which of the groups are LeRaC's.
+
+        Raises ValueError, and changes nothing, if that is not the state of a LeRaC, or of other param groups in number.
+        """
+        names = self.state_dict().keys()
+        if missing := [name for name in names if name not in state_dict]:
+            raise ValueError(f"this is not the state of a LeRaC: it has no {', '.join(map(repr, missing))}")
+        state = {name: copy(state_dict[name]) for name in names}
+        lrs, last_lr, groups = state.pop("lrs"), state.pop("_last_lr"), self.optimizer.param_groups
+        if len(lrs) != len(groups):
+            raise ValueError(
+                f"this state is of {len(lrs)} param groups and the optimizer has {len(groups)}: build the groups as "
+                "they were, with those that were added (add_param_group) and without those that were removed"
+            )
+        self._groups = [groups[i] for i in state["_positions"]]
+        self.__dict__.update(state)
+        unshare_lrs(self.optimizer)
+        for group, lr in zip(groups, lrs, strict=True):
+            set_lr(group, lr)
+        self.base_lrs = [
+            of_the_kind(group["lr"], float(base)) for group, base in zip(self._groups, self.base_lrs, strict=True)
+        ]
+        # Shorter than the groups if one was added since the last step.
+        self._last_lr = [of_the_kind(group["lr"], lr) for group, lr in zip(groups, last_lr, strict=False)]
 
     def plot(self) -> Figure:
-        """Draw the rate of every group over the steps (`plots.plot_lerac`). Needs the extra `plot`."""
-        from lerac_fast.curricula.plots import plot_lerac
+        """Draw the rate of every group over the steps (`plots.plot_lerac`). Needs the extra `plot`.
 
-        return plot_lerac(self)
+        What other schedulers do is left out. The curriculum is only read.
+        """
+        found = find_groups(self._groups, self.optimizer.param_groups)
+        groups = [self.optimizer.param_groups[i] for i, _ in found]
+        base_lrs = [float(base) for base in self.base_lrs]
 
-    def _factors(self) -> list[float]:
-        return lerac_factors(self.ratios, self.last_epoch, self.total_iters, self.curve)
+        def rates_at(step: int) -> list[float]:
+            factors = self._factors(step)
+            return [base_lrs[j] * factors[j] for _, j in found]
+
+        return plot_lerac(groups, rates_at, self.total_iters, self.curve)
+
+    def _factors(self, step: int) -> list[float]:
+        # The lowest ratio decides on the events of "decades", even if its group has been removed.
+        return lerac_factors([*self.ratios, self._lowest_ratio], step, self.total_iters, self.curve)[:-1]
+
+    def _lrs(self) -> list[float]:
+        return [float(group["lr"]) for group in self._groups]
+
+    def _set_lrs(self, lrs: Sequence[float]) -> None:
+        for group, lr in zip(self._groups, lrs, strict=True):
+            set_lr(group, lr)
 
     def _lowered_lrs(self) -> list[float | Tensor]:
-        """Return the rates to set at step `last_epoch`, and remember them as the groups will hold them."""
+        """Return the rates of all groups at step `last_epoch`, and remember LeRaC's as the groups will hold them."""
         self._left_lrs = [
-            _as_held(group["lr"], full * factor)
-            for group, full, factor in zip(self.optimizer.param_groups, self._full_lrs, self._factors(), strict=True)
+            as_held(group["lr"], full * factor)
+            for group, full, factor in zip(self._groups, self._full_lrs, self._factors(self.last_epoch), strict=True)
         ]
-        return [*self._left_lrs]
+        lrs = [group["lr"] for group in self.optimizer.param_groups]
+        for position, lr in zip(self._positions, self._left_lrs, strict=True):
+            lrs[position] = lr
+        return lrs
 
     def _take_up_changes(self) -> None:
         """Take up into the full rates what others did to the groups' rates since LeRaC left them."""
-        lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
-        full_lrs = []
-        for j, (lr, left, full) in enumerate(zip(lrs, self._left_lrs, self._full_lrs, strict=True)):
-            if lr == left:
-                full_lrs.append(full)
-            elif left in (full, 0.0):  # a factor of 1 needs no division; of 0, there are no multiples
-                full_lrs.append(lr)
-            else:
-                full_lrs.append(full * (lr / left))
-                # A rate that was set, not multiplied, would go on from there to grow by up to 1 / ratio.
-                if full_lrs[j] > 1.01 * max(full, float(self.base_lrs[j])):
-                    raise RuntimeError(
-                        f"LeRaC left param group {j} at lr={left:g} and finds lr={lr:g}. As a factor, that "
-                        f"makes its base rate {full_lrs[j]:g}. Step schedulers that set the rate (LambdaLR, "
-                        "OneCycleLR, ...) within `with curriculum.base_rates():`, or after LeRaC in a "
-                        "SequentialLR. From a checkpoint, load LeRaC's state as well as the optimizer's."
-                    )
-        self._full_lrs, self._left_lrs = full_lrs, lrs
+        self._follow_groups()
+        lrs = self._lrs()
+        base_lrs = [float(base) for base in self.base_lrs]
+        self._full_lrs = take_up(lrs, self._left_lrs, self._full_lrs, base_lrs)
+        self._left_lrs = lrs
+
+    def _follow_groups(self, any_lr: bool = False) -> None:
+        """Follow what was done to the optimizer's list of groups: some may be new, gone or replaced.
+
+        Groups that were replaced are to have the rates that they had, or any if `any_lr`.
+        """
+        groups = self.optimizer.param_groups
+        known = zip(self._positions, self._groups, strict=True)
+        if all(i < len(groups) and groups[i] is group for i, group in known):
+            return
+        found = find_groups(self._groups, groups)
+        if not found:
+            raise RuntimeError("the optimizer has none of the param groups that LeRaC knows: build another LeRaC")
+        if not any_lr:
+            pairs = [(self.ratios[j], groups[i]["lr"], self._groups[j]["lr"]) for i, j in found]
+            refuse_another_step(*([float(value) for value in values] for values in zip(*pairs, strict=True)))
+        for name in _PER_GROUP:
+            setattr(self, name, [getattr(self, name)[j] for _, j in found])
+        self._groups, self._positions = [groups[i] for i, _ in found], [i for i, _ in found]
+        unshare_lrs(self.optimizer)
 
 
-def _ratios_between(
-    min_lr: float | None, max_lr: float | None, base_lr: float, ranks: Sequence[int], curve: str
-) -> list[float]:
-    if min_lr is None:
-        raise ValueError("give min_lr, the initial rate of the deepest layer, or initial_lrs, one per group")
-    highest = 1.0 if max_lr is None else _ratio("max_lr", max_lr, base_lr, curve)
-    lowest = _ratio("min_lr", min_lr, base_lr, curve)
-    if lowest > highest:
-        raise ValueError(f"min_lr={min_lr!r} exceeds max_lr={max_lr!r}: the input side gets the larger rate")
-    return geometric_ratios(ranks, lowest, highest)
-
-
-def _ratios_of(initial_lrs: Sequence[float], base_lrs: Sequence[float], curve: str) -> list[float]:
-    if len(initial_lrs) != len(base_lrs):
-        raise ValueError(f"initial_lrs has {len(initial_lrs)} rates for {len(base_lrs)} param groups")
-    return [
-        _ratio(f"initial_lrs[{j}]", initial, base, curve)
-        for j, (initial, base) in enumerate(zip(initial_lrs, base_lrs, strict=True))
-    ]
-
-
-def _ratio(name: str, initial_lr: float, base_lr: float, curve: str) -> float:
-    # NaN fails the comparison too. The margin is for a base rate that a float32 tensor `lr` has rounded down.
-    if not 0.0 <= initial_lr <= base_lr * (1.0 + 1e-6):
-        raise ValueError(f"{name}={initial_lr!r} must be neither negative nor above the base rate, {base_lr!r}")
-    ratio = min(1.0, initial_lr / base_lr) if base_lr > 0.0 else 1.0  # a group frozen with lr=0 stays frozen
-    if ratio == 0.0 and curve not in _CURVES_FROM_ZERO:
-        raise ValueError(
-            f"{name}={initial_lr!r}: the {curve} curve cannot start at zero. Start at a small rate such as "
-            f"1e-8, or choose {' or '.join(_CURVES_FROM_ZERO)}"
-        )
-    return ratio
+_PER_GROUP = ("ratios", "base_lrs", "_full_lrs", "_left_lrs")
+_STARTS_LOWERED = (
+    "LeRaC was built on rates that are lower than the groups' `initial_lr`, the more so the deeper the group: those of "
+    "an optimizer in the middle of a curriculum. To go on with that, load LeRaC's state, or give last_epoch. To start "
+    "anew, set every lr to its initial_lr before LeRaC is built. If these are the base rates, confirm them before the "
+    "first step: `with curriculum.base_rates(): pass`."
+)
 
 
 def _warn_if_rising(ratios: Sequence[float], ranks: Sequence[int]) -> None:
@@ -376,25 +394,3 @@ def _warn_if_rising(ratios: Sequence[float], ranks: Sequence[int]) -> None:
             UserWarning,
             stacklevel=3,
         )
-
-
-def _unshare_lrs(param_groups: Sequence[dict[str, Any]]) -> None:
-    """Give each group a tensor `lr` of its own: torch's optimizers hand the same one to all groups."""
-    seen = set()
-    for group in param_groups:
-        if isinstance(group["lr"], Tensor):
-            if id(group["lr"]) in seen:
-                group["lr"] = group["lr"].clone()
-            seen.add(id(group["lr"]))
-
-
-def _as_held(held: float | Tensor, lr: float) -> float:
-    """Return `lr` as a group will hold it whose rate is `held`: rounded, if that is a tensor."""
-    return torch.tensor(lr, dtype=held.dtype).item() if isinstance(held, Tensor) else lr
-
-
-def _set_lr(group: dict[str, Any], lr: float) -> None:
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(lr)  # in place: compiled and capturable optimizers hold on to the tensor
-    else:
-        group["lr"] = lr

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from lerac_fast.curricula.lerac import depth_ranks, rate_table
+from lerac_fast.curricula.schedule import depth_ranks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from lerac_fast.curricula.lerac import LeRaC
 
 _MAX_NAMES = 12  # more lines than that are told apart by a colour bar
 _MAX_POINTS = 500
 
 
-def plot_lerac(curriculum: LeRaC) -> Figure:
+def plot_lerac(
+    groups: Sequence[dict[str, Any]], rates_at: Callable[[int], list[float]], total_iters: int, curve: str
+) -> Figure:
     """Draw the learning rate of every param group over the optimizer steps, to a little beyond k.
 
     One line per group, coloured by its depth, dark at the input; a legend with the groups' `name` keys, or a
-    colour bar if they are many. What other schedulers do is left out. The curriculum is only read.
+    colour bar if they are many. `rates_at` has their rates at a step, `total_iters` is k.
 
     Raises ImportError if matplotlib is missing.
     """
@@ -32,13 +33,11 @@ def plot_lerac(curriculum: LeRaC) -> Figure:
     except ImportError as error:
         raise ImportError("LeRaC.plot needs matplotlib: pip install 'lerac_fast[plot]'") from error
 
-    groups = curriculum.optimizer.param_groups
     ranks = depth_ranks(groups)
-    k = curriculum.total_iters
+    k = total_iters
     end = k + max(1, k // 10)
     steps = sorted({end * i // _MAX_POINTS for i in range(_MAX_POINTS + 1)} | {k})
-    base_lrs = [float(base) for base in curriculum.base_lrs]
-    rates = rate_table(base_lrs, curriculum.ratios, steps, k, curriculum.curve)
+    rates = [rates_at(step) for step in steps]
 
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")  # without pyplot, which would keep it alive
     axes = figure.add_subplot()
@@ -50,7 +49,7 @@ def plot_lerac(curriculum: LeRaC) -> Figure:
             steps,
             [row[j] for row in rates],
             color=colours(depths(rank + 1)),
-            drawstyle="steps-post" if curriculum.curve == "decades" else "default",
+            drawstyle="steps-post" if curve == "decades" else "default",
             label=group.get("name", f"group {j}"),
         )
     axes.axvline(k, color="0.6", linestyle="--", linewidth=1, zorder=0)
@@ -65,7 +64,7 @@ def plot_lerac(curriculum: LeRaC) -> Figure:
     )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(
-        title=f"LeRaC, {curriculum.curve}",
+        title=f"LeRaC, {curve}",
         xlabel="optimizer step",
         ylabel="learning rate",
         yscale="log",

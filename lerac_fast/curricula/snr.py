@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from lerac_fast.curricula._traces import left_as_found, plain_execution
 from lerac_fast.curricula.depth import parameter_places
 from lerac_fast.curricula.layers import call_arguments, layer_groups
-from lerac_fast.curricula.lerac import depth_ranks
+from lerac_fast.curricula.schedule import depth_ranks
 from lerac_fast.curricula.wrappers import unwrap
 
 ENTROPY_BINS = 32

@@ -1,138 +1,31 @@
-"""LeRaC by itself: its curves against the reference, its arrival, its state, its refusals and its picture."""
+"""LeRaC by itself: its rates, its arrival, its refusals and its picture."""
 
 import copy
 import io
 import math
 import sys
 import warnings
-from itertools import pairwise
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lerac_fast.curricula.lerac import (
-    CURVES,
-    LeRaC,
-    decade_layout,
-    depth_ranks,
-    geometric_ratios,
-    lerac_factors,
-    rate_table,
-)
+from lerac_fast.curricula.lerac import LeRaC
+from lerac_fast.curricula.schedule import CURVES, decade_layout, depth_ranks, lerac_factors
+from tests.curricula.rates import groups_at, rates, run, sgd
 from tests.reference import lerac as reference
 
 # No deadline: the first optimizer step of a process imports much of torch.
 reproducible = settings(derandomize=True, deadline=None)
-
-SMOOTH = {
-    "exponential": reference.eq8,
-    "linear": reference.linear,
-    "logarithmic": reference.logarithmic,
-    "cosine": reference.cosine,
-}
-
-
-def groups_at(depths, **options):
-    """One param group of one parameter per entry of `depths`; None leaves the `depth` key out."""
-    groups = [{"params": [torch.zeros(2, requires_grad=True)], **options} for _ in depths]
-    for group, depth in zip(groups, depths, strict=True):
-        if depth is not None:
-            group["depth"] = depth
-    return groups
-
-
-def sgd(base_lrs, depths=None):
-    groups = groups_at([None] * len(base_lrs) if depths is None else depths)
-    for group, lr in zip(groups, base_lrs, strict=True):
-        group["lr"] = lr
-    return torch.optim.SGD(groups, lr=1.0)
-
-
-def rates(optimizer):
-    return [float(group["lr"]) for group in optimizer.param_groups]
-
-
-def run(optimizer, curriculum, steps):
-    """Step both `steps` times; return the rates used by each optimizer step and those left at the end."""
-    table = [rates(optimizer)]
-    for _ in range(steps):
-        optimizer.step()
-        curriculum.step()
-        table.append(rates(optimizer))
-    return table
-
-
-# The curves
-
-
-@reproducible
-@given(
-    k=st.integers(1, 300),
-    base_lr=st.floats(1e-5, 10.0),
-    decades_below=st.lists(st.floats(0.0, 9.0), min_size=1, max_size=6),
-    curve=st.sampled_from(sorted(SMOOTH)),
-)
-def test_factors_match_the_reference(k, base_lr, decades_below, curve):
-    initial_lrs = [base_lr * 10.0**-below for below in decades_below]
-    ratios = [initial / base_lr for initial in initial_lrs]
-    for step, row in enumerate(rate_table([base_lr] * len(ratios), ratios, range(k + 1), k, curve)):
-        expected = [SMOOTH[curve](initial, base_lr, step, k) for initial in initial_lrs]
-        assert row == pytest.approx(expected, rel=1e-12, abs=0)
-
-
-def test_base_c_of_eq8_cancels():
-    for c in (2.0, math.e, 10.0):
-        assert lerac_factors([1e-7], 3, 7)[0] * 0.1 == pytest.approx(reference.eq8(1e-8, 0.1, 3, 7, c), rel=1e-12)
-
-
-@reproducible
-@given(
-    k=st.integers(1, 500),
-    ratios=st.lists(st.floats(1e-9, 1.0), min_size=1, max_size=5),
-    curve=st.sampled_from(CURVES),
-)
-def test_every_curve_rises_from_its_ratio_to_exactly_one(k, ratios, curve):
-    table = [lerac_factors(ratios, step, k, curve) for step in range(k + 2)]
-    assert table[0] == pytest.approx(ratios, rel=1e-15, abs=0)
-    assert table[k] == table[k + 1] == [1.0] * len(ratios)
-    for before, after in pairwise(table):  # the margin is the rounding of the power
-        assert all(a <= b * (1 + 1e-15) and b <= 1.0 for a, b in zip(before, after, strict=True))
 
 
 @pytest.mark.parametrize("curve", ["linear", "cosine"])
 def test_linear_and_cosine_may_start_at_zero(curve):
     optimizer = sgd([0.1, 0.1])
     table = run(optimizer, LeRaC(optimizer, 4, initial_lrs=[0.1, 0.0], curve=curve), 4)
-    expected = [SMOOTH[curve](0.0, 0.1, step, 4) for step in range(5)]
+    expected = [getattr(reference, curve)(0.0, 0.1, step, 4) for step in range(5)]
     assert [row[1] for row in table] == pytest.approx(expected, rel=1e-12, abs=0)
-
-
-@pytest.mark.parametrize("steps_per_event", [1, 4, 391])
-def test_decades_follow_the_authors_code(steps_per_event):
-    initial_lrs = decade_layout(0.1, 8, 1e-8, 1e-8)
-    events = 7
-    ratios = [initial / 0.1 for initial in initial_lrs]
-    steps = range(events * steps_per_event + 1)
-    table = rate_table([0.1] * 10, ratios, steps, events * steps_per_event, "decades")
-    for step in steps:
-        expected = [reference.decades(initial, 0.1, step // steps_per_event) for initial in initial_lrs]
-        assert table[step] == pytest.approx(expected, rel=1e-12, abs=0)
-
-
-def test_decades_that_are_not_whole_take_a_shorter_last_event():
-    # DenseNet-121 goes from 1e-4 down to 5e-8: 3.3 decades, so 4 events.
-    assert [lerac_factors([5e-4], step, 4, "decades")[0] for step in range(5)] == pytest.approx(
-        [5e-4, 5e-3, 5e-2, 0.5, 1.0], rel=1e-12, abs=0
-    )
-
-
-def test_decades_count_alike_from_a_float32_base_rate():
-    ratio = 1e-8 / float(torch.tensor(0.1))
-    assert ratio < 1e-7
-    ends_of_events = [lerac_factors([ratio], step, 70, "decades")[0] for step in range(9, 70, 10)]
-    assert ends_of_events == pytest.approx([1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1], rel=1e-6)
 
 
 # The initial rates
@@ -154,15 +47,6 @@ def test_authors_layout_of_resnet18(floor, head_lr, expected):
         warnings.filterwarnings("ignore", message="initial_lrs rise")
         LeRaC(optimizer, 7, initial_lrs=layout, curve="decades")
     assert rates(optimizer) == pytest.approx(expected, rel=1e-12, abs=0)
-
-
-@reproducible
-@given(st.integers(2, 40), st.floats(1e-9, 1e-2), st.floats(1e-2, 1.0))
-def test_geometric_spacing_matches_the_reference(depths, lowest, highest):
-    ratios = geometric_ratios(range(depths), lowest, highest)
-    expected = [reference.spaced_in_depth(highest, lowest, depth, depths) for depth in range(1, depths + 1)]
-    assert ratios == pytest.approx(expected, rel=1e-12, abs=0)
-    assert (ratios[0], ratios[-1]) == (highest, lowest)
 
 
 def test_groups_of_equal_depth_share_a_rank_in_any_order():
@@ -364,69 +248,6 @@ def test_step_with_an_epoch_uses_the_closed_form():
         with pytest.warns(UserWarning, match="epoch parameter"):
             curriculum.step(epoch)
         assert rates(optimizer) == pytest.approx([0.1, reference.eq8(1e-4, 0.1, min(epoch, 4), 4)], rel=1e-12)
-
-
-# Checkpoints
-
-
-def build(tensor_lr):
-    optimizer = torch.optim.SGD(groups_at([1, 2, 3]), lr=torch.tensor(0.1) if tensor_lr else 0.1)
-    return optimizer, LeRaC(optimizer, 6, min_lr=1e-8)
-
-
-@pytest.mark.parametrize("tensor_lr", [False, True])
-@pytest.mark.parametrize("stop", range(9))
-def test_resumes_at_any_step_to_the_bit(stop, tensor_lr):
-    optimizer, curriculum = build(tensor_lr)
-    straight_through = run(optimizer, curriculum, 9)
-
-    optimizer, curriculum = build(tensor_lr)
-    first_part = run(optimizer, curriculum, stop)
-    file = io.BytesIO()
-    torch.save({"optimizer": optimizer.state_dict(), "curriculum": curriculum.state_dict()}, file)
-    file.seek(0)
-    checkpoint = torch.load(file, weights_only=True)
-    optimizer, curriculum = build(tensor_lr)
-    curriculum.load_state_dict(checkpoint["curriculum"])
-    optimizer.load_state_dict(checkpoint["optimizer"])
-    assert first_part[:-1] + run(optimizer, curriculum, 9 - stop) == straight_through
-
-
-@pytest.mark.parametrize("stop", range(1, 9))
-def test_resumes_from_last_epoch_to_the_bit(stop):
-    optimizer, curriculum = build(tensor_lr=False)
-    straight_through = run(optimizer, curriculum, 9)
-
-    optimizer, curriculum = build(tensor_lr=False)
-    run(optimizer, curriculum, stop)
-    state = optimizer.state_dict()
-    optimizer = torch.optim.SGD(groups_at([1, 2, 3]), lr=0.1)
-    optimizer.load_state_dict(state)
-    curriculum = LeRaC(optimizer, 6, min_lr=1e-8, last_epoch=stop - 1)
-    assert run(optimizer, curriculum, 9 - stop) == straight_through[stop:]
-
-
-def test_last_epoch_keeps_what_another_scheduler_did():
-    optimizer, curriculum = build(tensor_lr=False)
-    run(optimizer, curriculum, 2)
-    for group in optimizer.param_groups:
-        group["lr"] *= 0.5
-    curriculum = LeRaC(optimizer, 6, min_lr=1e-8, last_epoch=1)
-    assert run(optimizer, curriculum, 4)[-1] == pytest.approx([0.05] * 3, rel=1e-12)
-
-
-def test_last_epoch_needs_initial_lr():
-    optimizer = sgd([0.1, 0.1])
-    with pytest.raises(KeyError, match="initial_lr"):
-        LeRaC(optimizer, 6, min_lr=1e-8, last_epoch=3)
-
-
-def test_a_state_dict_is_a_snapshot():
-    optimizer, curriculum = build(tensor_lr=False)
-    state = curriculum.state_dict()
-    before = copy.deepcopy(state)
-    run(optimizer, curriculum, 3)
-    assert state == before
 
 
 # Refusals and warnings

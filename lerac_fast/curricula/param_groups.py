@@ -1,0 +1,57 @@
+"""Param groups as a scheduler of learning rates deals with them: their rates, and which of them it knows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+Group = dict[str, Any]
+
+
+def find_groups(known: Sequence[Group], groups: Sequence[Group]) -> list[tuple[int, int]]:
+    """Return the pairs (i, j) where `groups[i]` is `known[j]`, in the order of `groups`.
+
+    A group is known by its dict, whatever parameters it holds by now, or by any of its parameters: to load the state
+    of an optimizer is to put other dicts in the place of its groups.
+    """
+    index = {id(parameter): j for j, group in enumerate(known) for parameter in group["params"]}
+    index |= {id(group): j for j, group in enumerate(known)}
+    found = []
+    for i, group in enumerate(groups):
+        j = next((index[key] for key in map(id, (group, *group["params"])) if key in index), None)
+        if j is not None:
+            found.append((i, j))
+    return found
+
+
+def unshare_lrs(optimizer: Optimizer) -> None:
+    """Give each group a tensor `lr` of its own: torch's optimizers hand the same one to all groups.
+
+    The first group keeps it, and the optimizer's default, which a group that is added later gets, becomes a copy.
+    """
+    seen = set()
+    for holder in (*optimizer.param_groups, optimizer.defaults):
+        if isinstance(holder.get("lr"), Tensor):
+            if id(holder["lr"]) in seen:
+                holder["lr"] = holder["lr"].clone()
+            seen.add(id(holder["lr"]))
+
+
+def as_held(held: float | Tensor, lr: float) -> float:
+    """Return `lr` as a group will hold it whose rate is `held`: rounded, if that is a tensor."""
+    return torch.tensor(lr, dtype=held.dtype).item() if isinstance(held, Tensor) else lr
+
+
+def of_the_kind(held: float | Tensor, lr: float) -> float | Tensor:
+    """Return `lr` as a value of its own of the kind of `held`."""
+    return torch.full_like(held, lr) if isinstance(held, Tensor) else lr
+
+
+def set_lr(group: Group, lr: float) -> None:
+    """Set the rate of a group."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)  # in place: compiled and capturable optimizers hold on to the tensor
+    else:
+        group["lr"] = lr
