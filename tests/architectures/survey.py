@@ -1,0 +1,125 @@
+"""`python -m tests.architectures.survey`: judges every model in a process of its own and writes the table."""
+
+import argparse
+import csv
+import importlib
+import importlib.util
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from tests.architectures.architecture import Architecture
+from tests.architectures.verdict import Verdict, judge
+
+LIBRARIES = ("torchvision", "timm", "transformers", "diffusers")
+TIMEOUT_SECONDS = 180
+PROCESSES = 2
+
+
+def architectures(libraries: Iterable[str] = LIBRARIES) -> list[Architecture]:
+    """Of the libraries that are installed."""
+    found: list[Architecture] = []
+    for library in libraries:
+        if importlib.util.find_spec(library) is not None:
+            found += importlib.import_module(f"tests.architectures.{library}_models").architectures()
+    return found
+
+
+class _Running(NamedTuple):
+    process: multiprocessing.Process
+    architecture: Architecture
+    began: float
+
+
+def survey(chosen: Iterable[Architecture]) -> Iterator[Verdict]:
+    """Verdicts as they come. A model that takes too long, or ends its process, costs only its own."""
+    context = multiprocessing.get_context("fork")  # the libraries are imported once
+    waiting, running = deque(chosen), dict[Connection, _Running]()
+    while waiting or running:
+        while waiting and len(running) < PROCESSES:
+            architecture = waiting.popleft()
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_judge_and_send, args=(architecture, sender))
+            process.start()
+            sender.close()
+            running[receiver] = _Running(process, architecture, time.monotonic())
+        ready = set(wait(list(running), timeout=1.0))
+        late = {r for r, run in running.items() if time.monotonic() - run.began > TIMEOUT_SECONDS} - ready
+        for receiver in ready | late:
+            yield _verdict(running.pop(receiver), receiver, late=receiver in late)
+
+
+def _judge_and_send(architecture: Architecture, sender: Connection) -> None:
+    torch.set_num_threads(1)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    try:
+        verdict = judge(architecture)
+    except Exception:
+        reason = f"the survey failed: {' '.join(traceback.format_exc().split())[-300:]}"
+        verdict = Verdict(architecture.library, architecture.name, 0, 0, 0, 0.0, "does not run", reason)
+    sender.send(verdict)
+    sender.close()
+
+
+def _verdict(run: _Running, receiver: Connection, *, late: bool) -> Verdict:
+    seconds = round(time.monotonic() - run.began, 1)
+    library, name = run.architecture.library, run.architecture.name
+    if late:
+        run.process.kill()
+        verdict = Verdict(library, name, 0, 0, 0, seconds, "slow", f"no verdict after {TIMEOUT_SECONDS} s")
+    else:
+        try:
+            verdict = receiver.recv()
+        except EOFError:
+            run.process.join()
+            ended = f"the process ended with {run.process.exitcode}"
+            verdict = Verdict(library, name, 0, 0, 0, seconds, "harmed", ended)
+    run.process.join()
+    receiver.close()
+    return verdict
+
+
+def write_csv(verdicts: Iterable[Verdict], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Verdict._fields)
+        writer.writerows(sorted(verdicts, key=lambda v: (LIBRARIES.index(v.library), v.model)))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.architectures.survey", description=__doc__)
+    parser.add_argument("--library", action="append", choices=LIBRARIES, help="only this one; may be repeated")
+    parser.add_argument("--model", action="append", help="only models of this name; may be repeated")
+    parser.add_argument("--csv", type=Path, default=Path("runs/architectures.csv"), help="one row for each model")
+    parser.add_argument("--markdown", type=Path, help="the table, made from all rows")
+    arguments = parser.parse_args()
+    chosen = architectures(arguments.library or LIBRARIES)
+    if arguments.model:
+        chosen = [a for a in chosen if a.name in arguments.model]
+    verdicts: list[Verdict] = []
+    for number, verdict in enumerate(survey(chosen), 1):
+        verdicts.append(verdict)
+        head = f"{number}/{len(chosen)} {verdict.library} {verdict.model}: {verdict.verdict}, {verdict.seconds} s"
+        print(head, verdict.reason, flush=True)
+        write_csv(verdicts, arguments.csv)
+    if arguments.markdown:
+        from tests.architectures.table import markdown
+
+        arguments.markdown.write_text(markdown(verdicts))
+    return int(any(verdict.verdict == "harmed" for verdict in verdicts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
