@@ -20,6 +20,6 @@ class Architecture(NamedTuple):
     blocks: str = NUMBERED_BLOCKS
     """A regular expression for the names of the blocks that run one after the other, in the order of their numbers."""
     order: tuple[str, ...] = ()
-    """Regular expressions for the names of layers: all that one matches run before all that the next matches."""
+    """Regular expressions for the names of blocks: all that one matches run before all that the next matches."""
     training: bool = True
     """Whether the model is in training mode; those that take targets then are not."""

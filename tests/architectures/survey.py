@@ -67,7 +67,7 @@ def _judge_and_send(architecture: Architecture, sender: Connection) -> None:
         verdict = judge(architecture)
     except Exception:
         reason = f"the survey failed: {' '.join(traceback.format_exc().split())[-300:]}"
-        verdict = Verdict(architecture.library, architecture.name, 0, 0, 0, 0.0, "does not run", reason)
+        verdict = Verdict(architecture.library, architecture.name, 0, 0, 0, 0.0, 0.0, "does not run", reason)
     sender.send(verdict)
     sender.close()
 
@@ -77,14 +77,14 @@ def _verdict(run: _Running, receiver: Connection, *, late: bool) -> Verdict:
     library, name = run.architecture.library, run.architecture.name
     if late:
         run.process.kill()
-        verdict = Verdict(library, name, 0, 0, 0, seconds, "slow", f"no verdict after {TIMEOUT_SECONDS} s")
+        verdict = Verdict(library, name, 0, 0, 0, seconds, seconds, "slow", f"no verdict after {TIMEOUT_SECONDS} s")
     else:
         try:
             verdict = receiver.recv()
         except EOFError:
             run.process.join()
             ended = f"the process ended with {run.process.exitcode}"
-            verdict = Verdict(library, name, 0, 0, 0, seconds, "harmed", ended)
+            verdict = Verdict(library, name, 0, 0, 0, seconds, seconds, "harmed", ended)
     run.process.join()
     receiver.close()
     return verdict
@@ -111,7 +111,7 @@ def main() -> int:
     verdicts: list[Verdict] = []
     for number, verdict in enumerate(survey(chosen), 1):
         verdicts.append(verdict)
-        head = f"{number}/{len(chosen)} {verdict.library} {verdict.model}: {verdict.verdict}, {verdict.seconds} s"
+        head = f"{number}/{len(chosen)} {verdict.library} {verdict.model}: {verdict.verdict}, {verdict.processor_seconds} of {verdict.seconds} s"
         print(head, verdict.reason, flush=True)
         write_csv(verdicts, arguments.csv)
     if arguments.markdown:
