@@ -10,14 +10,15 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from tests.architectures.architecture import Architecture
+from tests.architectures.table import markdown
 from tests.architectures.verdict import Verdict, judge
 
 LIBRARIES = ("torchvision", "timm", "transformers", "diffusers")
@@ -98,26 +99,39 @@ def write_csv(verdicts: Iterable[Verdict], path: Path) -> None:
         writer.writerows(sorted(verdicts, key=lambda v: (LIBRARIES.index(v.library), v.model)))
 
 
+def read_csv(path: Path) -> list[Verdict]:
+    with path.open(newline="") as file:
+        return [Verdict(**{name: _KINDS.get(name, str)(text) for name, text in row.items()}) for row in csv.DictReader(file)]
+
+
+_KINDS: dict[str, Callable[[str], Any]] = {
+    name: kind for name, kind in Verdict.__annotations__.items() if kind in (int, float)
+}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.architectures.survey", description=__doc__)
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="only this one; may be repeated")
     parser.add_argument("--model", action="append", help="only models of this name; may be repeated")
     parser.add_argument("--csv", type=Path, default=Path("runs/architectures.csv"), help="one row for each model")
     parser.add_argument("--markdown", type=Path, help="the table, made from all rows")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that are there, and judge other models only")
     arguments = parser.parse_args()
-    chosen = architectures(arguments.library or LIBRARIES)
-    if arguments.model:
-        chosen = [a for a in chosen if a.name in arguments.model]
-    verdicts: list[Verdict] = []
+    verdicts = read_csv(arguments.csv) if arguments.resume and arguments.csv.exists() else []
+    judged = {(verdict.library, verdict.model) for verdict in verdicts}
+    chosen = [
+        architecture
+        for architecture in architectures(arguments.library or LIBRARIES)
+        if (not arguments.model or architecture.name in arguments.model)
+        and (architecture.library, architecture.name) not in judged
+    ]
     for number, verdict in enumerate(survey(chosen), 1):
         verdicts.append(verdict)
-        head = f"{number}/{len(chosen)} {verdict.library} {verdict.model}: {verdict.verdict}, {verdict.processor_seconds} of {verdict.seconds} s"
-        print(head, verdict.reason, flush=True)
+        head = f"{number}/{len(chosen)} {verdict.library} {verdict.model}: {verdict.verdict}"
+        print(head, f"{verdict.processor_seconds} of {verdict.seconds} s", verdict.reason, flush=True)
         write_csv(verdicts, arguments.csv)
     if arguments.markdown:
-        from tests.architectures.table import markdown
-
-        arguments.markdown.write_text(markdown(verdicts))
+        arguments.markdown.write_text(markdown(verdicts, arguments.csv))
     return int(any(verdict.verdict == "harmed" for verdict in verdicts))
 
 

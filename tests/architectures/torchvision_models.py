@@ -77,7 +77,7 @@ def architectures() -> list[Architecture]:
     found += [
         _architecture(name, partial(_images, 96), blocks) for name, blocks in _SEGMENTATION.items()
     ]
-    found += [_architecture(name, _list_of_images, blocks, training=False) for name, blocks in _DETECTION.items()]
+    found += [_architecture(name, _images_and_targets, blocks) for name, blocks in _DETECTION.items()]
     found += [
         _architecture(name, partial(_clips, side, frames), blocks) for name, (side, frames, blocks) in _VIDEO.items()
     ]
@@ -92,6 +92,10 @@ def _architecture(name: str, inputs: Callable[[], Any], blocks: str, **options: 
     build = partial(get_model, name, weights=None)
     if name in _SEGMENTATION or name in _DETECTION:
         build = partial(build, weights_backbone=None)
+    if name in _DETECTION and not name.startswith("ssd"):
+        build = partial(build, min_size=128, max_size=160)
+    if "rcnn" in name:
+        build = partial(build, rpn_post_nms_top_n_train=40, rpn_post_nms_top_n_test=40, box_batch_size_per_image=40)
     if name in ("googlenet", "inception_v3"):
         build = partial(build, init_weights=False)
     return Architecture("torchvision", name, build, inputs, blocks, **options)
@@ -101,8 +105,14 @@ def _images(side: int) -> tuple[torch.Tensor, ...]:
     return (torch.rand(2, 3, side, side),)
 
 
-def _list_of_images() -> tuple[list[torch.Tensor]]:
-    return ([torch.rand(3, 128, 160), torch.rand(3, 160, 128)],)
+def _images_and_targets() -> tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]:
+    targets = {
+        "boxes": torch.tensor([[10.0, 10.0, 90.0, 100.0], [30.0, 40.0, 120.0, 120.0]]),
+        "labels": torch.tensor([1, 1]),
+        "masks": torch.ones(2, 128, 160, dtype=torch.uint8),
+        "keypoints": torch.tensor([50.0, 60.0, 1.0]).expand(2, 17, 3).contiguous(),
+    }
+    return [torch.rand(3, 128, 160), torch.rand(3, 128, 160)], [targets, {k: v.clone() for k, v in targets.items()}]
 
 
 def _clips(side: int, frames: int) -> tuple[torch.Tensor, ...]:
