@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-STACKS = (
-    r"layers?|layer\d+|stage\d+|blocks?|h|stages?|levels|groups?|layer_groups|transformer_layers|encoder_layers|decoder_layers|block_groups"
+_STACKS = (
+    r"layers?|layer\d+|stage\d+|blocks?|h|stages?|levels|groups?|layer_groups|transformer_layers|encoder_layers"
+    r"|decoder_layers|block_groups"
 )
-NUMBERED_BLOCKS = rf"(.*\.)?({STACKS})\.\d+"
+NUMBERED_BLOCKS = rf"(.*\.)?({_STACKS})\.\d+"
 
 
 class Architecture(NamedTuple):

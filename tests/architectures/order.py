@@ -4,6 +4,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
@@ -45,34 +46,35 @@ def check_dependencies(
                 break
 
 
-def check_blocks(groups: Groups, blocks: str, unused: set[str]) -> Iterable[str]:
+def without_unused(model: nn.Module, groups: Groups, unused: set[str]) -> Groups:
+    parameters = {id(p) for name, p in model.named_parameters(remove_duplicate=False) if name in unused}
+    return [group for group in groups if not all(id(p) in parameters for p in group["params"])]
+
+
+def check_blocks(groups: Groups, blocks: str) -> Iterable[str]:
     """Of the blocks of one stack, the depth increases with the number."""
     stacks: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for group in groups:
         name = group["name"]
-        if re.fullmatch(blocks, name) and not any(n == name or n.startswith(f"{name}.") for n in unused):
+        if re.fullmatch(blocks, name):
             number = re.search(r"\d+$", name)
             assert number is not None, f"{blocks!r} must end with the number of a block, not match {name!r}"
             stacks[name[: number.start()]].append((int(number[0]), group["depth"]))
     for stack, members in stacks.items():
         ordered = sorted(members)
-        for (number, depth), (following, deeper) in zip(ordered, ordered[1:], strict=False):
+        for (number, depth), (following, deeper) in pairwise(ordered):
             if depth >= deeper:
                 yield f"{stack}{number} has depth {depth}, {stack}{following} has {deeper}"
 
 
-def check_order(groups: Groups, order: Sequence[str], unused: set[str]) -> Iterable[str]:
+def check_order(groups: Groups, order: Sequence[str]) -> Iterable[str]:
     """All layers that one expression matches lie less deep than all that the next matches."""
     last, last_pattern = -math.inf, ""
     for pattern in order:
-        depths = [g["depth"] for g in groups if re.fullmatch(pattern, g["name"]) and not _is_unused(g["name"], unused)]
+        depths = [group["depth"] for group in groups if re.fullmatch(pattern, group["name"])]
         if not depths:
             yield f"no layer is named {pattern}"
             continue
         if min(depths) <= last:
             yield f"{pattern} begins at depth {min(depths)}, {last_pattern} ends at {last}"
         last, last_pattern = max(depths), pattern
-
-
-def _is_unused(name: str, unused: set[str]) -> bool:
-    return any(parameter == name or parameter.startswith(f"{name}.") for parameter in unused)

@@ -75,7 +75,13 @@ def _dependencies(loss: torch.Tensor, model: nn.Module) -> dict[str, set[str]]:
 def _parameter(node: Node, names: dict[int, str]) -> str | None:
     """The parameter that a node is a use of: its leaf, or a view of it, such as its transpose."""
     while not hasattr(node, "variable"):
-        if node.name() not in ("TBackward0", "ViewBackward0", "TransposeBackward0", "PermuteBackward0", "ToCopyBackward0"):
+        if node.name() not in (
+            "TBackward0",
+            "ViewBackward0",
+            "TransposeBackward0",
+            "PermuteBackward0",
+            "ToCopyBackward0",
+        ):
             return None
         node = node.next_functions[0][0]
         if node is None:

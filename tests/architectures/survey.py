@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import gc
 import importlib
 import importlib.util
 import multiprocessing
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.architectures.architecture import Architecture
 from tests.architectures.table import markdown
@@ -44,6 +46,9 @@ class _Running(NamedTuple):
 def survey(chosen: Iterable[Architecture]) -> Iterator[Verdict]:
     """Verdicts as they come. A model that takes too long, or ends its process, costs only its own."""
     context = multiprocessing.get_context("fork")  # the libraries are imported once
+    _load_what_passes_load()
+    gc.collect()
+    gc.freeze()  # what is there before all models is not looked through for each of them
     waiting, running = deque(chosen), dict[Connection, _Running]()
     while waiting or running:
         while waiting and len(running) < PROCESSES:
@@ -57,6 +62,12 @@ def survey(chosen: Iterable[Architecture]) -> Iterator[Verdict]:
         late = {r for r, run in running.items() if time.monotonic() - run.began > TIMEOUT_SECONDS} - ready
         for receiver in ready | late:
             yield _verdict(running.pop(receiver), receiver, late=receiver in late)
+
+
+def _load_what_passes_load() -> None:
+    """Modules that torch imports with the first fake tensor."""
+    with FakeTensorMode(), torch.no_grad():
+        torch.nn.Linear(2, 2)(torch.zeros(1, 2))
 
 
 def _judge_and_send(architecture: Architecture, sender: Connection) -> None:
@@ -101,7 +112,9 @@ def write_csv(verdicts: Iterable[Verdict], path: Path) -> None:
 
 def read_csv(path: Path) -> list[Verdict]:
     with path.open(newline="") as file:
-        return [Verdict(**{name: _KINDS.get(name, str)(text) for name, text in row.items()}) for row in csv.DictReader(file)]
+        return [
+            Verdict(**{name: _KINDS.get(name, str)(text) for name, text in row.items()}) for row in csv.DictReader(file)
+        ]
 
 
 _KINDS: dict[str, Callable[[str], Any]] = {
@@ -115,7 +128,9 @@ def main() -> int:
     parser.add_argument("--model", action="append", help="only models of this name; may be repeated")
     parser.add_argument("--csv", type=Path, default=Path("runs/architectures.csv"), help="one row for each model")
     parser.add_argument("--markdown", type=Path, help="the table, made from all rows")
-    parser.add_argument("--resume", action="store_true", help="keep the rows that are there, and judge other models only")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the rows that are there, and judge other models only"
+    )
     arguments = parser.parse_args()
     verdicts = read_csv(arguments.csv) if arguments.resume and arguments.csv.exists() else []
     judged = {(verdict.library, verdict.model) for verdict in verdicts}

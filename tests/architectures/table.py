@@ -18,21 +18,22 @@ inputs, in a process of its own.
 
 {table}
 
-- **right**: every trainable parameter is in one group, no two groups have one name, and the order is right: of the weights,
-  those that all uses of a weight depend on (by the graph of autograd of a real pass, which has no part in the measurement)
-  lie less deep than it; with `by=` a pattern for the numbered blocks of the family, the depth increases with the number in
-  each stack, and decoders lie deeper than encoders; what is said to be unused has no gradient.
+- **right**: every trainable parameter is in one group, no two groups have one name, and the order is right. By the graph
+  of autograd of a real pass, which has no part in the measurement, the weights that all uses of a weight depend on lie
+  less deep than it. With `by=` a pattern for the numbered blocks of the family, the depth increases with the number in
+  each stack, and decoders lie deeper than encoders. What is said to be unused has no gradient.
 - **wrong**: a group or its depth is not.
 - **refused**: an error, and the model is as it was.
 - **slow**: more than {slow} s of processor time; the order is right.
-- **harmed**: after the call an attribute of the model, however deep, a parameter, a buffer or a random stream is not what
-  it was, a fake tensor is left, or a real forward and backward pass fails or has other gradients than those of a twin
-  that was never given to `layer_groups`.
+- **harmed**: after the call an attribute of the model, however deep, a parameter, a buffer or a random stream is not
+  what it was, a fake tensor is left, or a real forward and backward pass fails or has other gradients than those of a
+  twin that was never given to `layer_groups`.
 
-The call takes {median:.1f} s of processor time in the median, {longest:.1f} s at most. Not counted are {idle} models that
-do not run here for reasons of their own.
+The call takes {median:.1f} s of processor time in the median, {longest:.1f} s at most. Not counted are {idle} models
+that do not run here for reasons of their own.
 {others}
-Measured with {versions}, Python {python}, on 2 cores of a shared AMD EPYC. The rows are in [{csv}]({csv}). Repeat it with
+Measured with {versions}, Python {python}, on 2 cores of a shared AMD EPYC. The rows are in
+[{csv}]({csv}). Repeat it with
 
 ```
 make architectures
@@ -60,8 +61,7 @@ def markdown(verdicts: Sequence[Verdict], csv: Path) -> str:
 
 def _table(verdicts: Sequence[Verdict], libraries: Iterable[str]) -> str:
     lines = [f"| library | models | {' | '.join(_KINDS)} |", "|---" + "|---:" * (1 + len(_KINDS)) + "|"]
-    for library in libraries:
-        lines.append(_line(library, [verdict for verdict in verdicts if verdict.library == library]))
+    lines += [_line(library, [verdict for verdict in verdicts if verdict.library == library]) for library in libraries]
     return "\n".join([*lines, _line("all", verdicts)])
 
 

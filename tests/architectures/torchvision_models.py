@@ -71,12 +71,8 @@ _OPTICAL_FLOW = {"raft_large": 128, "raft_small": 128}
 
 
 def architectures() -> list[Architecture]:
-    found = [
-        _architecture(name, partial(_images, side), blocks) for name, (side, blocks) in _CLASSIFICATION.items()
-    ]
-    found += [
-        _architecture(name, partial(_images, 96), blocks) for name, blocks in _SEGMENTATION.items()
-    ]
+    found = [_architecture(name, partial(_images, side), blocks) for name, (side, blocks) in _CLASSIFICATION.items()]
+    found += [_architecture(name, partial(_images, 96), blocks) for name, blocks in _SEGMENTATION.items()]
     found += [_architecture(name, _images_and_targets, blocks) for name, blocks in _DETECTION.items()]
     found += [
         _architecture(name, partial(_clips, side, frames), blocks) for name, (side, frames, blocks) in _VIDEO.items()

@@ -38,7 +38,7 @@ def image_128(_: Any) -> Inputs:
 
 
 def image_224(_: Any) -> Inputs:
-    return {"pixel_values": torch.rand(1, 3, 224, 224)}
+    return {"pixel_values": torch.rand(2, 3, 224, 224)}
 
 
 def gray_image(_: Any) -> Inputs:
@@ -128,7 +128,10 @@ def text_and_boxes(configuration: Any) -> Inputs:
 
 
 def image_text_and_boxes(configuration: Any) -> Inputs:
-    return {**text_and_boxes(configuration), "pixel_values": torch.rand(2, 3, configuration.input_size, configuration.input_size)}
+    return {
+        **text_and_boxes(configuration),
+        "pixel_values": torch.rand(2, 3, configuration.input_size, configuration.input_size),
+    }
 
 
 def series(configuration: Any) -> Inputs:

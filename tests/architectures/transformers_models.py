@@ -13,26 +13,22 @@ from tests.architectures import transformers_inputs as inputs
 from tests.architectures.architecture import NUMBERED_BLOCKS, Architecture
 from tests.architectures.transformers_rows import ROWS, Row
 
-_WIDTH = dict.fromkeys(
-    "hidden_size d_model n_embd dim model_dim embed_dim embedding_size word_embed_proj_dim projection_dim emb_dim "
-    "text_embed_dim q_dim kv_dim encoder_hidden_dim decoder_hidden_size hidden_dim".split(),
-    32,
-)
-_INNER = dict.fromkeys(
-    "intermediate_size d_ff encoder_ffn_dim decoder_ffn_dim ffn_dim n_inner ffn_hidden_size hidden_dim_ff "
-    "moe_intermediate_size shared_expert_intermediate_size d_inner feed_forward_size classifier_proj_size".split(),
-    64,
-)
-_LAYERS = dict.fromkeys(
-    "num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers num_decoder_layers "
-    "num_encoder_layers decoder_num_hidden_layers encoder_num_hidden_layers".split(),
-    3,
-)
-_HEADS = dict.fromkeys(
-    "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads "
-    "num_encoder_attention_heads num_decoder_attention_heads decoder_num_attention_heads".split(),
-    4,
-)
+_WIDTH = """
+    hidden_size d_model n_embd dim model_dim embed_dim embedding_size word_embed_proj_dim projection_dim emb_dim
+    text_embed_dim q_dim kv_dim encoder_hidden_dim decoder_hidden_size hidden_dim
+"""
+_INNER = """
+    intermediate_size d_ff encoder_ffn_dim decoder_ffn_dim ffn_dim n_inner ffn_hidden_size hidden_dim_ff
+    moe_intermediate_size shared_expert_intermediate_size d_inner feed_forward_size classifier_proj_size
+"""
+_LAYERS = """
+    num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers num_decoder_layers num_encoder_layers
+    decoder_num_hidden_layers encoder_num_hidden_layers
+"""
+_HEADS = """
+    num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads
+    num_encoder_attention_heads num_decoder_attention_heads decoder_num_attention_heads
+"""
 _OTHERS = {
     "num_key_value_heads": 2,
     "head_dim": 8,
@@ -53,7 +49,13 @@ _OTHERS = {
     "num_experts_per_tok": 2,
     "rotary_dim": 4,
 }
-SMALL: dict[str, Any] = {**_WIDTH, **_INNER, **_LAYERS, **_HEADS, **_OTHERS}
+SMALL: dict[str, Any] = {
+    **dict.fromkeys(_WIDTH.split(), 32),
+    **dict.fromkeys(_INNER.split(), 64),
+    **dict.fromkeys(_LAYERS.split(), 3),
+    **dict.fromkeys(_HEADS.split(), 4),
+    **_OTHERS,
+}
 
 
 def architectures() -> list[Architecture]:
@@ -77,22 +79,23 @@ def _configuration(row: Row) -> PreTrainedConfig:
 
 
 def small_configuration(kind: type[PreTrainedConfig], options: Mapping[str, Any]) -> PreTrainedConfig:
-    """With small numbers under all names that usually are a size, also in configurations within; `options` are as given."""
+    """Small numbers under all names that usually are a size, also in configurations within; `options` as given."""
     small: dict[str, Any] = {}
     default = kind()
     for name, value in {**default.to_dict(), **dict(default.__dict__)}.items():
+        if name == "backbone_config":  # small enough
+            continue
         if isinstance(value, PreTrainedConfig):
             small[name] = small_configuration(type(value), options.get(name, {}))
-        elif name in SMALL and type(value) is int:
+        elif name in SMALL and name not in options and type(value) is int:
             small[name] = SMALL[name]
-    given = {name: value for name, value in options.items() if not isinstance(small.get(name), PreTrainedConfig)}
-    return kind(**{**small, **given})
+    within = {name for name, value in small.items() if isinstance(value, PreTrainedConfig)}
+    return kind(**small, **{name: value for name, value in options.items() if name not in within})
 
 
 def _build(row: Row) -> nn.Module:
-    model: nn.Module = getattr(transformers, row.head)._from_config(_configuration(row)) if not row.head.startswith(
-        "Auto"
-    ) else getattr(transformers, row.head).from_config(_configuration(row))
+    head, configuration = getattr(transformers, row.head), _configuration(row)
+    model: nn.Module = head.from_config(configuration) if row.head.startswith("Auto") else head(configuration)
     return model
 
 

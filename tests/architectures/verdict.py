@@ -17,7 +17,14 @@ from lerac_fast import layer_groups
 from lerac_fast.curricula import layers
 from tests.architectures.architecture import Architecture
 from tests.architectures.fingerprint import Fingerprint, fake_tensors
-from tests.architectures.order import check_blocks, check_dependencies, check_order, check_partition, check_unused
+from tests.architectures.order import (
+    check_blocks,
+    check_dependencies,
+    check_order,
+    check_partition,
+    check_unused,
+    without_unused,
+)
 from tests.architectures.real_pass import RealPass, real_pass, seed
 
 SLOW_SECONDS = 10
@@ -149,12 +156,13 @@ def _faults_of_blocks(model: nn.Module, inputs: Any, architecture: Architecture,
     prefixes = {n[: m.start()] for n, _ in model.named_parameters() for m in re.finditer(r"\.", n)}
     if not any(re.fullmatch(architecture.blocks, prefix) for prefix in prefixes):
         return []
-    with mock.patch.object(layers, "first_uses", lambda *_: uses):
+    with mock.patch.object(layers, "first_uses", return_value=uses):
         groups, unused = _measure(model, inputs, by=architecture.blocks)
+    used = without_unused(model, groups, unused)
     faults = chain(
         check_partition(model, groups),
-        check_blocks(groups, architecture.blocks, unused),
-        check_order(groups, architecture.order, unused),
+        check_blocks(used, architecture.blocks),
+        check_order(used, architecture.order),
     )
     return [f"by blocks: {fault}" for fault in faults]
 
