@@ -62,6 +62,8 @@ def _dependencies(loss: torch.Tensor, model: nn.Module) -> dict[str, set[str]]:
     below: dict[Node, frozenset[str]] = {}
     uses: dict[str, list[frozenset[str]]] = {}
     for node in _post_order(loss.grad_fn):
+        if _parameter(node, names) is not None:  # a leaf, or a view of it, is no use
+            continue
         inputs = [child for child, _ in node.next_functions if child is not None]
         parameters = {name for child in inputs if (name := _parameter(child, names)) is not None}
         behind = [below[child] for child in inputs if _parameter(child, names) is None]

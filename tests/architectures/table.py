@@ -18,10 +18,10 @@ inputs, in a process of its own.
 
 {table}
 
-- **right**: every trainable parameter is in one group, no two groups have one name, and the order is right. By the graph
-  of autograd of a real pass, which has no part in the measurement, the weights that all uses of a weight depend on lie
-  less deep than it. With `by=` a pattern for the numbered blocks of the family, the depth increases with the number in
-  each stack, and decoders lie deeper than encoders. What is said to be unused has no gradient.
+- **right**: every trainable parameter is in one group, no two groups have one name, and the order is right. By the
+  graph of autograd of a real pass, which has no part in the measurement, the weights that all uses of a weight depend
+  on lie less deep than it. With `by=` a pattern for the numbered blocks of the family, the depth increases with the
+  number in each stack, and decoders lie deeper than encoders. What is said to be unused has no gradient.
 - **wrong**: a group or its depth is not.
 - **refused**: an error, and the model is as it was.
 - **slow**: more than {slow} s of processor time; the order is right.
