@@ -36,7 +36,14 @@ _NAMES = """
     volo_d1_224 vovnet39a ese_vovnet19b_slim xcit_nano_12_p16_224 xception41 xception65 legacy_xception
     vit_base_patch16_rpn_224 vit_xsmall_patch16_clip_224 samvit_base_patch16_224
 """
-_SIDES: dict[str, int] = {}
+_SIDES = {
+    "halonet_h1": 256,
+    "bat_resnext26ts": 256,
+    "inception_resnet_v2": 299,
+    "inception_v3": 299,
+    "inception_v4": 299,
+    "legacy_xception": 128,
+}
 
 
 def architectures() -> list[Architecture]:
