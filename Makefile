@@ -12,7 +12,7 @@ BENCH ?= optimizer_step gaussian_smooth data_parameters training_step
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo noise reproduce-small test test-gpu bench bench-gpu check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent lint format types sanitize clean fashion-mnist
+.PHONY: help build demo noise reproduce-small test test-gpu bench bench-gpu check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types sanitize clean fashion-mnist
 
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
@@ -21,6 +21,7 @@ help:
 	@echo "make test      run the tests"
 	@echo "make bench     time everything against its peers (on an idle machine; BENCH=optimizer_step: one file of it)"
 	@echo "make check-gpu-code  test and inspect the GPU code without a GPU (about 8 minutes)"
+	@echo "make architectures  layer_groups on the models of torchvision, timm, transformers and diffusers (about 20 minutes)"
 	@echo "make test-gpu  run the tests that need a GPU;  make bench-gpu  time everything on it"
 	@echo "make lint      ruff and clang-format, checking only;  make format  applies them"
 	@echo "make types     mypy"
@@ -119,6 +120,13 @@ gpu-code-absent:
 	$(call install_variant,cpu_only,$(call options,OFF,OFF))
 	cd build/cpu_only && $(abspath $(PY)) tests/run_variant.py tests/test_gpu_backend.py tests/test_extension.py \
 	  tests/optim/test_parity.py tests/optim/test_amp.py tests/ops/test_*smooth.py tests/ops/test_*entropy.py -q -m 'not compiles'
+
+# Every model is built from its configuration, and nothing is downloaded. Interrupted, ARGS=--resume goes on where it was.
+architectures: export OMP_NUM_THREADS=1
+architectures: export HF_HUB_OFFLINE=1
+architectures: $(BUILT)
+	@$(PIP) timm diffusers
+	$(PY) -m tests.architectures.survey --csv docs/results/architectures.csv --markdown docs/architectures.md $(ARGS)
 
 test-gpu: $(BUILT)
 	$(PY) -m pytest tests/gpu $(ARGS)
