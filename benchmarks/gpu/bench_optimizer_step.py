@@ -51,7 +51,7 @@ def contenders(name: str, params: list[nn.Parameter]) -> dict[str, Callable[[], 
     options = OPTIONS[name]
     ours, torchs = getattr(lerac_fast.optim, name), getattr(torch.optim, name)
     optimizers = {OURS: ours(per_tensor(params), **options), OURS_ONE: ours(params, lr=1e-7, **options)}
-    if name != "SGD":  # step counts on the device, as graphs and GradScaler need them
+    if name != "SGD" and params[0].is_cuda:  # step counts on the device, as graphs and GradScaler need them
         optimizers["lerac_fast capturable, group per tensor"] = _capturable(name, per_tensor(params))
     for label, implementation in TORCHS.items():
         if name == "Adamax" and "fused" in implementation:  # torch has none

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 _CONTAINERS = (OrderedDict, dict, list, set, deque)
 
@@ -67,19 +67,26 @@ def held(model: nn.Module, kind: type[Any]) -> list[Any]:
     return [value for container in _containers(model) for value in _values(container) if isinstance(value, kind)]
 
 
-def clear_caches_with(kind: type[Tensor]) -> None:
-    """Clears the caches of functions (`functools.lru_cache`) that hold tensors of this very type."""
-    for wrapper in [item for item in gc.get_objects() if type(item) is functools._lru_cache_wrapper]:
-        if _holds(wrapper, kind):
+def living(kind: type[Any]) -> list[Any]:
+    """All objects of this very type in the process."""
+    gc.collect()
+    return [item for item in gc.get_objects() if type(item) is kind]
+
+
+def clear_caches_with(objects: list[Any]) -> None:
+    """Clears the caches of functions (`functools.lru_cache`) that hold any of these."""
+    wanted = set(map(id, objects))
+    for wrapper in living(functools._lru_cache_wrapper):
+        if _holds(wrapper, wanted):
             wrapper.cache_clear()
 
 
-def _holds(root: Any, kind: type[Tensor]) -> bool:
+def _holds(root: Any, wanted: set[int]) -> bool:
     seen: set[int] = set()
     pending = gc.get_referents(root)
     while pending:
         item = pending.pop()
-        if type(item) is kind:
+        if id(item) in wanted:
             return True
         inner = isinstance(item, (*_CONTAINERS, tuple)) or "lru_list_elem" in type(item).__name__
         if inner and id(item) not in seen:

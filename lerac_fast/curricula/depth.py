@@ -8,7 +8,6 @@ flow needs values. It runs in a child process, so that nothing of it is left beh
 """
 
 import copy
-import gc
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from lerac_fast.curricula._dataflow import DataFlow, FirstUse
 from lerac_fast.curricula._isolation import ChildEndedError, NoChildError, in_a_child
-from lerac_fast.curricula._traces import clear_caches_with, held, plain_execution, random_streams_kept
+from lerac_fast.curricula._traces import clear_caches_with, held, living, plain_execution, random_streams_kept
 
 _StandIn: TypeAlias = Callable[[Tensor], Tensor]
 _Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
@@ -151,6 +150,7 @@ def _trace_here(model: nn.Module, arguments: _Arguments, reason: NoChildError) -
 
     Modules, containers and generators are copied; caches of functions are cleared where they hold stand-ins.
     """
+    others = living(FakeTensor)  # of a compiler, say
     fakes = _faker(FakeTensorMode(allow_non_fake_inputs=True))
     memo = {id(generator): generator.clone_state() for generator in held(model, torch.Generator)}
     try:
@@ -168,9 +168,9 @@ def _trace_here(model: nn.Module, arguments: _Arguments, reason: NoChildError) -
             f"{_failed(model, error)} ({reason}, and without a child the pass cannot run on real tensors)"
         ) from error
     del structure, memo
-    clear_caches_with(FakeTensor)
-    gc.collect()
-    left = sum(type(item) is FakeTensor for item in gc.get_objects())
+    found = set(map(id, others))
+    clear_caches_with([tensor for tensor in living(FakeTensor) if id(tensor) not in found])
+    left = sum(id(tensor) not in found for tensor in living(FakeTensor))
     if left:
         raise RuntimeError(
             f"the forward pass of {type(model).__name__} keeps {left} tensors outside of the model, which are without "

@@ -1,7 +1,6 @@
 """The measurement leaves no trace in the model or the process, and says what has become of a child that ends."""
 
 import copy
-import gc
 import os
 import random
 import signal
@@ -19,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from lerac_fast import layer_groups
 from lerac_fast.curricula import _isolation
 from lerac_fast.curricula._isolation import ChildEndedError, NoChildError, in_a_child
-from lerac_fast.curricula._traces import left_as_found
+from lerac_fast.curricula._traces import left_as_found, living
 from tests.curricula import models
 
 X = torch.zeros(2, 4)
@@ -44,6 +43,7 @@ def test_a_model_that_remembers_is_left_as_it_was(forking):
             layer_groups(model, example_inputs=X)
         model.config = {"width": 4}
     config = model.config
+    others = living(FakeTensor)  # of other tests
     numpy_stream = np.random.get_state()[1].copy()  # noqa: NPY002
     streams = random.getstate(), torch.get_rng_state(), model.generator.get_state()
 
@@ -60,7 +60,7 @@ def test_a_model_that_remembers_is_left_as_it_was(forking):
     assert (np.random.get_state()[1] == numpy_stream).all()  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), streams[1])
     assert torch.equal(model.generator.get_state(), streams[2])
-    assert not any(type(item) is FakeTensor for item in gc.get_objects())
+    assert not {id(tensor) for tensor in living(FakeTensor)} - {id(tensor) for tensor in others}
 
     # What functions remember is not of the pass: the model trains.
     y = model(X)

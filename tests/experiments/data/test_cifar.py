@@ -15,7 +15,7 @@ import torch
 
 from lerac_fast.experiments.data import cifar
 from lerac_fast.experiments.data.cifar import CIFAR10, CIFAR10_SUBSET, CIFAR100
-from lerac_fast.experiments.data.source import Request, Unavailable
+from lerac_fast.experiments.data.source import DataSet, Request, Unavailable
 from lerac_fast.experiments.errors import ExperimentError
 from tests.experiments.data.image_parts import cut, load_all
 from tests.experiments.data.loading import peak_below
@@ -341,7 +341,20 @@ def test_subset_cut_or_missing(folder: Path) -> None:
         CIFAR10_SUBSET.load(Request())
 
 
-def test_the_published_files_are_asked_for() -> None:
+@pytest.mark.parametrize(
+    ("data_set", "md5"),
+    [(CIFAR10, "c58f30108f718f92721af3b95e74349a"), (CIFAR100, "eb9058c3a382ffc7106e4002c42a8d85")],
+)
+def test_the_published_files_are_asked_for(data_set: DataSet, md5: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is downloaded where there is nothing, with the checksums that torchvision knows."""
-    assert cifar._CIFAR_10.torchvision.tgz_md5 == "c58f30108f718f92721af3b95e74349a"
-    assert cifar._CIFAR_100.torchvision.tgz_md5 == "eb9058c3a382ffc7106e4002c42a8d85"
+    asked = []
+
+    def download(url: str, checksum: str) -> None:
+        asked.append(checksum)
+        raise ExperimentError(f"no {url} here")
+
+    monkeypatch.setattr(cifar, "find", lambda _: None)
+    monkeypatch.setattr(cifar, "find_or_download", download)
+    with pytest.raises(ExperimentError, match=r"no .*\.tar\.gz here"):
+        data_set.load(Request())
+    assert asked == [md5]
