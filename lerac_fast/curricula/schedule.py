@@ -186,8 +186,9 @@ def take_up(
                 )
         factors = {j: lrs[j] / left_lrs[j] for j in lowered if lrs[j] != 0.0}
         _refuse_far_apart(factors)
-        changed = [j for j, left in enumerate(left_lrs) if left != lrs[j] and 0.0 not in (left, lrs[j])]
-        for some in (changed, [j for j in changed if j in factors]):
+        nonzero = [j for j, left in enumerate(left_lrs) if 0.0 not in (left, lrs[j])]
+        changed = [j for j in nonzero if lrs[j] != left_lrs[j]]
+        for some in (nonzero, changed, [j for j in changed if j in factors]):
             for kind, units in (("lr", [1.0] * len(lrs)), ("lr as a share of the full rate", full_lrs)):
                 _refuse_levelled(kind, *([rates[j] / units[j] for j in some] for rates in (left_lrs, lrs)))
     return taken

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.optim.lr_scheduler import StepLR
 
 from lerac_fast.curricula.lerac import LeRaC
 from lerac_fast.curricula.schedule import CURVES, decade_layout, depth_ranks, lerac_factors
@@ -185,6 +186,35 @@ def test_get_last_lr_is_what_the_groups_hold(total_iters):
     curriculum = LeRaC(optimizer, total_iters, min_lr=1e-4)
     for _ in range(7):
         assert curriculum.get_last_lr() == rates(optimizer)
+        optimizer.step()
+        curriculum.step()
+
+
+@pytest.mark.parametrize("tensor_lr", [False, True])
+def test_get_last_lr_is_of_torchs_kind_at_any_time(tensor_lr):
+    optimizer = torch.optim.SGD(groups_at([1, 2, 3]), lr=torch.tensor(0.1) if tensor_lr else 0.1)
+    curriculum = LeRaC(optimizer, 2, min_lr=1e-4)
+    other = StepLR(optimizer, 100)
+
+    def check():
+        ours = curriculum.get_last_lr()
+        assert [float(lr) for lr in ours] == rates(optimizer)
+        assert [type(lr) for lr in ours] == [type(lr) for lr in other.get_last_lr()]
+        if tensor_lr:  # copies, of their own
+            assert all(lr.dtype == group["lr"].dtype for lr, group in zip(ours, optimizer.param_groups, strict=True))
+            for lr in ours:
+                lr.fill_(7.0)
+            assert 7.0 not in rates(optimizer)
+
+    for _ in range(4):
+        check()
+        with curriculum.base_rates():
+            for group in optimizer.param_groups:
+                group["lr"] *= 0.5
+        if not curriculum.finished:
+            check()
+        curriculum.load_state_dict(curriculum.state_dict())
+        optimizer.load_state_dict(optimizer.state_dict())
         optimizer.step()
         curriculum.step()
 

@@ -423,20 +423,29 @@ def test_from_snr_is_a_lerac_with_these_initial_rates(min_lr):
     assert rates(measured) == [0.1, 0.05, 0.1, 0.1]
 
 
-def test_from_snr_resumes_by_its_state():
+@pytest.mark.parametrize("order", ["bos", "bso", "obs", "bs"])
+@pytest.mark.parametrize("measure_again", [False, True])
+def test_from_snr_resumes_by_its_state_in_any_order(order, measure_again):
     model, inputs = perceptron(), torch.randn(32, 8)
     optimizer = torch.optim.SGD(layer_groups(model), lr=0.1)
     curriculum = LeRaC.from_snr(optimizer, 6, model, inputs, curve="cosine")
     optimizer.step()
     curriculum.step()
+    states = copy.deepcopy((optimizer.state_dict(), curriculum.state_dict()))
     again = torch.optim.SGD(layer_groups(model), lr=0.1)
-    resumed = LeRaC(again, 6, min_lr=1e-3)
-    resumed.load_state_dict(curriculum.state_dict())
-    again.load_state_dict(optimizer.state_dict())
-    for one, scheduler in ((optimizer, curriculum), (again, resumed)):
-        one.step()
-        scheduler.step()
-    assert rates(again) == rates(optimizer)
+    for action in order:
+        if action == "b" and measure_again:  # on other inputs: other ratios
+            resumed = LeRaC.from_snr(again, 6, model, torch.randn(32, 8))
+        elif action == "b":
+            resumed = LeRaC(again, 6, min_lr=1e-3)
+        else:
+            (again if action == "o" else resumed).load_state_dict(states["os".index(action)])
+    for _ in range(6):
+        assert rates(again) == rates(optimizer)
+        for one, scheduler in ((optimizer, curriculum), (again, resumed)):
+            one.step()
+            scheduler.step()
+    assert rates(again) == [0.1] * 4
 
 
 def test_from_snr_names_a_bad_min_lr():
