@@ -9,6 +9,7 @@
 #include "engine/python_backend.h"
 #include "engine/step.h"
 #include "engine/tracing.h"
+#include "math/gaussian.h"
 #include "ops/gaussian_smooth.h"
 #include "ops/sweeps.h"
 #include "ops/tempered_cross_entropy.h"
@@ -77,6 +78,9 @@ void bind_backends(py::module_& m) {
 
 void bind_ops(py::module_& m) {
   m.def(
+      "gaussian_sum", [](int64_t radius, double sigma) { return lerac_fast::math::gaussian_sum(radius, sigma); },
+      py::arg("radius"), py::arg("sigma"));
+  m.def(
       "gaussian_weights",
       [](const at::Tensor& x, const at::Tensor& sigma, int64_t kernel_size, const std::vector<int64_t>& dims) {
         ops::check_gaussian_smooth(x, sigma, kernel_size, dims);
@@ -102,6 +106,9 @@ void bind_ops(py::module_& m) {
       },
       py::arg("logits"), py::arg("targets"), py::arg("sigma"), py::arg("weight"), py::arg("reduction"),
       py::arg("label_smoothing"));
+  m.def("check_tempered_cross_entropy_backward", &ops::check_tempered_cross_entropy_backward, py::arg("gradient"),
+        py::arg("logits"), py::arg("targets"), py::arg("sigma"), py::arg("weight"), py::arg("statistics"),
+        py::arg("label_smoothing"));
 }
 
 void bind_build_info(py::module_& m) {

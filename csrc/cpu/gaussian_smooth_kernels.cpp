@@ -147,6 +147,46 @@ template <typename T> const T* convert_weights(const Gaussian& gaussian, T* spac
   return space;
 }
 
+// ---- one row that needs no other, a block at a time ----
+
+// The elements [begin, begin + count) of a row of `size`; beyond its end, zeros.
+template <typename T, typename Element>
+void load_up_to_end(const Element* row, int64_t size, int64_t begin, T* __restrict to, int64_t count) {
+  const int64_t there = larger(smaller(size - begin, count), 0);
+  for (int64_t i = 0; i < there; ++i) to[i] = math::load(row[begin + i]);
+  for (int64_t i = there; i < count; ++i) to[i] = 0;
+}
+
+// A block is copied with its borders before it is smoothed, and the next one takes over what they share, so that the
+// target may be the source. `space` is what scratch_of_rows() has for it.
+template <typename Element, typename T>
+void smooth_row_in_blocks(const Element* x, Element* target, const Plane& plane, const Gaussian& gaussian,
+                          const T* weights, T* space) {
+  const int64_t size = plane.row_size(), border = border_of_block(plane, gaussian), block = block_of(plane, gaussian);
+  const int64_t radius = radius_along(plane.columns, gaussian);
+  T* results = space;
+  T* copied = results + whole_lines(block); // border, block, border
+  const T* center = copied + border;
+  for (int64_t i = 0; i < border; ++i) copied[i] = 0;
+  load_up_to_end(x, size, 0, copied + border, border);
+  for (int64_t begin = 0; begin < size; begin += block) {
+    const int64_t count = smaller(block, size - begin);
+    load_up_to_end(x, size, begin + border, copied + 2 * border, count);
+    T* out = plane.across_rows ? results : result_space(target + begin, results);
+    smooth_nearest(center, center - plane.inner, center + plane.inner, weights[0], weights[1], out, count);
+    for (int64_t distance = 2; distance <= radius; ++distance) {
+      const int64_t shift = distance * plane.inner;
+      smooth_farther(center - shift, center + shift, weights[distance], out, count);
+    }
+    if (plane.across_rows) // of which there is one
+      for (int64_t i = 0; i < count; ++i)
+        math::store(target[begin + i], math::smooth_nearest(out[i], T(0), T(0), weights[0], weights[1]));
+    else
+      store_result(out, target + begin, count);
+    memmove(copied, copied + count, size_t(2 * border) * sizeof(T));
+  }
+}
+
 template <typename Element>
 void smooth_rows(const void* source, void* target, const Plane& plane, const Gaussian& gaussian, int64_t begin,
                  int64_t end, void* scratch) {
@@ -154,7 +194,17 @@ void smooth_rows(const void* source, void* target, const Plane& plane, const Gau
   if (gaussian.radius == 1 && plane.across_rows && plane.across_columns && fills_vectors(plane.inner))
     return smooth_pixel_rows(static_cast<const Element*>(source), static_cast<Element*>(target), plane, gaussian, begin,
                              end, scratch);
-  const int64_t size = plane.row_size(), radius = gaussian.radius, window = window_of(plane, gaussian);
+  const auto source_row = [&](int64_t row) { return static_cast<const Element*>(source) + row * plane.row_stride; };
+  const auto target_row = [&](int64_t row) { return static_cast<Element*>(target) + row * plane.row_stride; };
+  if (goes_in_blocks(plane)) {
+    T* weights = static_cast<T*>(scratch) + scratch_of_rows(plane, gaussian) - (gaussian.radius + 1);
+    convert_weights(gaussian, weights);
+    for (int64_t row = begin; row < end; ++row)
+      smooth_row_in_blocks(source_row(row), target_row(row), plane, gaussian, weights, static_cast<T*>(scratch));
+    return;
+  }
+  const int64_t size = plane.row_size(), window = window_of(plane, gaussian);
+  const int64_t radius = radius_along(plane.rows, gaussian);
   T* ring = static_cast<T*>(scratch); // the rows that an output row needs, smoothed along their columns
   const int64_t stride = whole_lines(size);
   T* zeros = ring + window * stride;
@@ -163,23 +213,15 @@ void smooth_rows(const void* source, void* target, const Plane& plane, const Gau
   for (int64_t i = 0; i < size; ++i) zeros[i] = 0;
 
   const auto prepare = [&](int64_t row, T* out) {
-    const T* x = load_all(static_cast<const Element*>(source) + row * plane.row_stride, space, size);
+    const T* x = load_all(source_row(row), space, size);
     if (plane.across_columns)
-      smooth_row(x, out, plane, weights, radius, zeros);
+      smooth_row(x, out, plane, weights, radius_along(plane.columns, gaussian), zeros);
     else
       store_all(x, out, size);
   };
   const auto prepared = [&](int64_t row) {
     return row < 0 || row >= plane.rows ? zeros : ring + row % window * stride;
   };
-  const auto target_row = [&](int64_t row) { return static_cast<Element*>(target) + row * plane.row_stride; };
-  if (!plane.across_rows) {
-    for (int64_t row = begin; row < end; ++row) {
-      prepare(row, ring);
-      store_all(ring, target_row(row), size);
-    }
-    return;
-  }
   for (int64_t newest = larger(begin - radius, 0); newest < end + radius; ++newest) {
     if (newest < plane.rows) prepare(newest, prepared(newest));
     const int64_t row = newest - radius;
@@ -234,7 +276,9 @@ void smooth_lines_part(const T* x, const Lines<T>& lines, int64_t distance, cons
 }
 
 template <typename T>
-void smooth_lines(const T* x, T* out, const Lines<T>& lines, const T* weights, int64_t radius, int64_t count) {
+void smooth_lines(const T* x, T* out, const Lines<T>& lines, const Gaussian& gaussian, const T* weights,
+                  int64_t count) {
+  const int64_t radius = radius_along(lines.length, gaussian);
   for (int64_t distance = 1; distance <= radius; ++distance) {
     const int64_t shift = smaller(distance * lines.stride, count);
     const int64_t with_before = shift, with_after = count - shift; // from the one on, up to the other
@@ -281,10 +325,10 @@ void smooth_planes(const void* source, void* target, const Plane& plane, const G
     const int64_t n = smaller(at_once, count - first) * plane_size;
     const T* x = load_all(static_cast<const Element*>(source) + first * plane_size, space, n);
     auto* to = static_cast<Element*>(target) + first * plane_size;
-    smooth_lines(x, between, plane.across_columns ? columns : rows, weights, gaussian.radius, n);
+    smooth_lines(x, between, plane.across_columns ? columns : rows, gaussian, weights, n);
     if (plane.across_columns && plane.across_rows) {
       T* out = result_space(to, space);
-      smooth_lines(between, out, rows, weights, gaussian.radius, n);
+      smooth_lines(between, out, rows, gaussian, weights, n);
       store_result(out, to, n);
     } else {
       store_all(between, to, n);

@@ -32,13 +32,38 @@ inline bool fills_vectors(int64_t inner) { return inner >= 16; }
 // Arrays in scratch memory begin at cache lines: vectors that straddle two take twice as long.
 inline int64_t whole_lines(int64_t elements) { return (elements + 15) / 16 * 16; }
 
+// Neighbours on either side along an axis: farther ones would all be zero. At least one, which comes with the centre.
+inline int64_t radius_along(int64_t length, const Gaussian& gaussian) {
+  const int64_t neighbours = length > 2 ? length - 1 : 1;
+  return gaussian.radius < neighbours ? gaussian.radius : neighbours;
+}
+
 // Rows that an output row needs.
 inline int64_t window_of(const Plane& plane, const Gaussian& gaussian) {
-  return plane.across_rows ? 2 * gaussian.radius + 1 : 1;
+  const int64_t window = plane.across_rows ? 2 * radius_along(plane.rows, gaussian) + 1 : 1;
+  return window < plane.rows ? window : plane.rows;
+}
+
+// A row that needs no other is smoothed a block at a time, of at least kRowBlock elements, and at least as many as the
+// border that it needs on either side.
+constexpr int64_t kRowBlock = 4096;
+inline bool goes_in_blocks(const Plane& plane) {
+  return plane.across_columns && (plane.rows == 1 || !plane.across_rows);
+}
+inline int64_t border_of_block(const Plane& plane, const Gaussian& gaussian) {
+  return radius_along(plane.columns, gaussian) * plane.inner;
+}
+inline int64_t block_of(const Plane& plane, const Gaussian& gaussian) {
+  const int64_t border = border_of_block(plane, gaussian);
+  const int64_t block = border < kRowBlock ? kRowBlock : border;
+  return block < plane.row_size() ? block : plane.row_size();
 }
 
 inline int64_t scratch_of_rows(const Plane& plane, const Gaussian& gaussian) {
-  return (window_of(plane, gaussian) + 2) * whole_lines(plane.row_size()) + gaussian.radius + 1;
+  const int64_t rows = goes_in_blocks(plane) ? 2 * whole_lines(block_of(plane, gaussian)) +
+                                                   whole_lines(2 * border_of_block(plane, gaussian))
+                                             : (window_of(plane, gaussian) + 2) * whole_lines(plane.row_size());
+  return rows + gaussian.radius + 1;
 }
 inline int64_t scratch_of_planes(const Plane& plane, const Gaussian& gaussian, int64_t at_once) {
   return 4 * whole_lines(at_once * plane.rows * plane.row_size()) + gaussian.radius + 1;

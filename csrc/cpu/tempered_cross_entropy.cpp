@@ -2,6 +2,9 @@
 #include <ATen/ATen.h>
 #include <torch/library.h>
 
+#include <mutex>
+#include <numeric>
+
 #include "cpu/capability.h"
 #include "cpu/parallel.h"
 #include "cpu/tempered_cross_entropy_kernels.h"
@@ -40,21 +43,32 @@ template <typename T> struct Operands : ops::TemperedOperands<T> {
   T sum_of_weights;
 };
 
-template <typename T> void check_values(const TemperedRows<T>& rows, int64_t count) {
-  for (int64_t r = 0; r < count; ++r) {
-    const int64_t target = rows.targets[r];
-    if (target == rows.ignore_index) continue;
-    TORCH_CHECK_VALUE(target >= 0 && target < rows.classes, "tempered_cross_entropy: target ", target, " of row ", r,
-                      " is not one of ", rows.classes, " classes, nor ignore_index=", rows.ignore_index);
-    const T sigma = rows.sigma[r];
-    TORCH_CHECK_VALUE(sigma > 0 && std::isfinite(sigma) && std::isfinite(1 / sigma), "tempered_cross_entropy: sigma ",
-                      sigma, " of row ", r, " is not positive and finite, with a finite inverse");
-  }
+template <typename T> void refuse(const BadRow<T>& bad, const TemperedRows<T>& rows) {
+  TORCH_CHECK_VALUE(bad.target >= 0 && bad.target < rows.classes, "tempered_cross_entropy: target ", bad.target,
+                    " of row ", bad.row, " is not one of ", rows.classes,
+                    " classes, nor ignore_index=", rows.ignore_index);
+  TORCH_CHECK_VALUE(false, "tempered_cross_entropy: sigma ", bad.sigma, " of row ", bad.row,
+                    " is not positive and finite, with a finite inverse");
 }
 
-// Each row's share in the result, and the result.
+// Calls `work(begin, end)`, which returns a bad row or one with the number `end`, for parts of `count` rows in
+// parallel, and refuses the first row that is bad.
+template <typename T, typename Work>
+void for_good_rows(const TemperedRows<T>& rows, int64_t count, int64_t grain, const Work& work) {
+  std::mutex mutex;
+  BadRow<T> first{count, 0, 0};
+  parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
+    const BadRow<T> bad = work(begin, end);
+    if (bad.row == end) return;
+    const std::lock_guard lock(mutex);
+    if (bad.row < first.row) first = bad;
+  });
+  if (first.row < count) refuse(first, rows);
+}
+
+// Each row's share in the result, and the result. `class_weights`, or nullptr: of each row's target.
 template <typename T>
-Tensor reduce(const TemperedRows<T>& rows, const Tensor& losses, TemperedStatistics<T>* statistics,
+Tensor reduce(const Tensor& losses, const T* class_weights, TemperedStatistics<T>* statistics,
               ops::Reduction reduction) {
   if (reduction == ops::Reduction::kNone) return losses;
   const int64_t count = losses.numel();
@@ -62,7 +76,7 @@ Tensor reduce(const TemperedRows<T>& rows, const Tensor& losses, TemperedStatist
   double total = 0, weights = 0;
   for (int64_t r = 0; r < count; ++r) {
     total += double(loss[r]);
-    if (statistics[r].share != 0) weights += rows.class_weights ? double(rows.class_weights[rows.targets[r]]) : 1.0;
+    weights += double(class_weights ? class_weights[r] : statistics[r].share);
   }
   if (reduction == ops::Reduction::kMean) {
     total /= weights;
@@ -79,18 +93,21 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits, const Tensor& targets, 
                                    int64_t ignore_index) {
   const auto how = ops::check_tempered_cross_entropy(logits, targets, sigma, weight, reduction, label_smoothing);
   const auto options = logits.options().dtype(ops::compute_type(logits)).memory_format(at::MemoryFormat::Contiguous);
+  const bool weighted = weight && how == ops::Reduction::kMean;
   Tensor losses = at::empty(targets.sizes(), options);
+  Tensor class_weights = weighted ? at::empty(targets.sizes(), options) : Tensor();
   Tensor statistics = at::empty({targets.numel(), ops::kStatistics}, options);
   Tensor result;
   with_kernel(logits.scalar_type(), [&](const auto& kernel) {
     using T = typename ops::ArithmeticOf<std::decay_t<decltype(kernel)>>::type;
     const Operands<T> operands(logits, targets, sigma, weight, label_smoothing, ignore_index);
-    check_values(operands.rows, operands.count());
     T* loss = losses.mutable_data_ptr<T>();
+    T* of_target = weighted ? class_weights.mutable_data_ptr<T>() : nullptr;
     auto* statistic = reinterpret_cast<TemperedStatistics<T>*>(statistics.mutable_data_ptr<T>());
-    parallel_for(0, operands.count(), operands.grain(),
-                 [&](int64_t begin, int64_t end) { kernel.forward(operands.rows, loss, statistic, begin, end); });
-    result = reduce<T>(operands.rows, losses, statistic, how);
+    for_good_rows(operands.rows, operands.count(), operands.grain(), [&](int64_t begin, int64_t end) {
+      return kernel.forward(operands.rows, loss, of_target, statistic, begin, end);
+    });
+    result = reduce<T>(losses, of_target, statistic, how);
   });
   return {ops::dense(result, at::promote_types(logits.scalar_type(), sigma.scalar_type())), statistics};
 }
@@ -98,12 +115,14 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits, const Tensor& targets, 
 std::tuple<Tensor, Tensor> backward(const Tensor& gradient, const Tensor& logits, const Tensor& targets,
                                     const Tensor& sigma, const OptionalTensor& weight, const Tensor& statistics,
                                     double label_smoothing, int64_t ignore_index) {
+  ops::check_tempered_cross_entropy_backward(gradient, logits, targets, sigma, weight, statistics, label_smoothing);
   const ops::GradientOfLogits by_logits(logits);
   Tensor by_sigma = at::empty(targets.sizes(), statistics.options());
   with_kernel(logits.scalar_type(), [&](const auto& kernel) {
     using T = typename ops::ArithmeticOf<std::decay_t<decltype(kernel)>>::type;
     const Operands<T> operands(logits, targets, sigma, weight, label_smoothing, ignore_index);
-    const auto* statistic = reinterpret_cast<const TemperedStatistics<T>*>(statistics.const_data_ptr<T>());
+    const Tensor saved = statistics.contiguous();
+    const auto* statistic = reinterpret_cast<const TemperedStatistics<T>*>(saved.const_data_ptr<T>());
     const Tensor upstream = ops::dense(gradient, Operands<T>::kType);
     const T* of_result = upstream.const_data_ptr<T>();
     const int64_t stride = upstream.numel() == 1 ? 0 : 1; // one for all rows, or one for each

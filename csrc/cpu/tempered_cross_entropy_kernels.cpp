@@ -83,17 +83,31 @@ template <typename T> T largest_of(V<T> pack) {
   return fold<T>(pack, [](T a, T b) { return math::maximum(a, b); });
 }
 
+// The target of a row, read once: other threads may change it, and what is used must be what was checked.
+template <typename T> int64_t target_of(const TemperedRows<T>& rows, int64_t row) {
+  return __atomic_load_n(rows.targets + row, __ATOMIC_RELAXED);
+}
+
+template <typename T> bool is_class(const TemperedRows<T>& rows, int64_t target) {
+  return target >= 0 && target < rows.classes;
+}
+
 template <typename Element, typename T = Compute<Element>>
-void forward(const TemperedRows<T>& rows, T* losses, TemperedStatistics<T>* statistics, int64_t begin, int64_t end) {
+BadRow<T> forward(const TemperedRows<T>& rows, T* losses, T* class_weights, TemperedStatistics<T>* statistics,
+                  int64_t begin, int64_t end) {
   const int64_t classes = rows.classes;
   const T nothing = -INFINITY;
   for (int64_t r = begin; r < end; ++r) {
-    const int64_t target = rows.targets[r];
+    const int64_t target = target_of(rows, r);
     losses[r] = 0;
     statistics[r] = {0, 0, 0, 0};
+    if (class_weights != nullptr) class_weights[r] = 0;
     if (target == rows.ignore_index) continue;
     const Element* row = static_cast<const Element*>(rows.logits) + r * classes;
-    const T inverse_sigma = 1 / rows.sigma[r];
+    const T sigma = rows.sigma[r], inverse_sigma = 1 / sigma;
+    if (!is_class(rows, target) || !(sigma > 0 && sigma < INFINITY && inverse_sigma < INFINITY))
+      return {r, target, sigma};
+    if (class_weights != nullptr) class_weights[r] = weight_of(rows, target);
 
     V<T> most = V<T>{} + nothing;
     for_packs<T>(row, classes, nothing, [&](V<T> z, int64_t) { most = (most > z) | (most != most) ? most : z; });
@@ -120,6 +134,7 @@ void forward(const TemperedRows<T>& rows, T* losses, TemperedStatistics<T>* stat
     losses[r] = math::tempered_loss(sums, log_of_exponentials, inverse_sigma);
     statistics[r] = {largest, log_of_exponentials, math::tempered_loss_by_sigma(sums, inverse_sigma), 1};
   }
+  return {end, 0, 0};
 }
 
 template <typename Element, typename T = Compute<Element>>
@@ -129,9 +144,9 @@ void backward(const TemperedRows<T>& rows, const TemperedStatistics<T>* statisti
   for (int64_t r = begin; r < end; ++r) {
     const Element* row = static_cast<const Element*>(rows.logits) + r * classes;
     Element* out = static_cast<Element*>(gradient_by_logits) + r * classes;
-    const int64_t target = rows.targets[r];
-    if (statistics[r].share == 0 || target < 0 || target >= classes) { // never written beyond, whatever became of it
-      memset(out, 0, size_t(classes) * sizeof(Element));               // zero in every storage type
+    const int64_t target = target_of(rows, r);
+    if (statistics[r].share == 0 || !is_class(rows, target)) { // never written beyond, whatever became of it
+      memset(out, 0, size_t(classes) * sizeof(Element));       // zero in every storage type
       continue;
     }
     const T inverse_sigma = 1 / rows.sigma[r], gradient_by_sigma = gradients[r] * inverse_sigma;

@@ -10,9 +10,18 @@ namespace lerac_fast::cpu {
 using ops::TemperedRows;
 using ops::TemperedStatistics;
 
+// A row whose target is no class, or whose sigma is not positive and finite with a finite inverse: what was read.
+template <typename T> struct BadRow {
+  int64_t row, target;
+  T sigma;
+};
+
 template <typename T> struct TemperedCrossEntropyKernel {
-  // Losses and statistics of the rows [begin, end); share is 1, or 0 for ignored rows, whose loss is 0.
-  void (*forward)(const TemperedRows<T>&, T* losses, TemperedStatistics<T>* statistics, int64_t begin, int64_t end);
+  // Losses and statistics of the rows [begin, end), up to the first bad row, which it returns, or one with the number
+  // `end`. share is 1, or 0 for ignored rows, whose loss is 0. `class_weights`, or nullptr: of each row's target, 0 for
+  // ignored rows.
+  BadRow<T> (*forward)(const TemperedRows<T>&, T* losses, T* class_weights, TemperedStatistics<T>* statistics,
+                       int64_t begin, int64_t end);
   // Writes to the dense rows [begin, end) of `gradient_by_logits`. `gradients`: of the result by each row's loss.
   void (*backward)(const TemperedRows<T>&, const TemperedStatistics<T>* statistics, const T* gradients,
                    void* gradient_by_logits, int64_t begin, int64_t end);

@@ -39,8 +39,6 @@ at::ScalarType compute_type(const Tensor& x) { return x.element_size() < 4 ? at:
 void check(const Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
   ops::check_gaussian_smooth(x, sigma, kernel_size, dims);
   element_of(x.scalar_type());
-  TORCH_CHECK_VALUE(sigma.is_cpu() || sigma.device() == x.device(), "gaussian_smooth: sigma is on ", sigma.device(),
-                    "; it may be on the CPU or with x, which is on ", x.device());
 }
 
 // w(0) (w(1) / w(0))^(i^2), made on the device: a CUDA graph would copy from the host's memory at every replay.

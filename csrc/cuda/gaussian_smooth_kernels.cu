@@ -175,7 +175,7 @@ void launch_lines(const void* source, void* target, const Lines& shape, const Wi
   constexpr int kCount = kAccessBytes / int(sizeof(From) > sizeof(To) ? sizeof(From) : sizeof(To));
   Weights<T> weights{};
   weights.far = static_cast<const T*>(window.weights_on_device);
-  weights.radius = window.radius;
+  weights.radius = std::min(window.radius, shape.length - 1); // farther neighbours would all be zero
   for (int64_t i = 0; i <= window.radius && i <= Window::kRadius; ++i) weights.near[i] = T(window.weights[i]);
   const int64_t elements = shape.outer * shape.length * shape.inner;
   const auto run = [&](auto kernel, int64_t units) {

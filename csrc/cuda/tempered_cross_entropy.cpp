@@ -31,16 +31,6 @@ template <typename T> struct Operands : ops::TemperedOperands<T> {
   Tensor sum_of_weights;
 };
 
-void check_devices(const Tensor& logits, const Tensor& targets, const Tensor& sigma, const OptionalTensor& weight) {
-  const auto check = [&](const char* name, const Tensor& operand) {
-    TORCH_CHECK_VALUE(operand.device() == logits.device(), "tempered_cross_entropy: ", name, " is on ",
-                      operand.device(), ", but the logits are on ", logits.device());
-  };
-  check("targets", targets);
-  check("sigma", sigma);
-  if (weight) check("weight", *weight);
-}
-
 // Of more rows than one multiprocessor should reduce. `weights` is undefined for a sum.
 Tensor reduce(const Tensor& losses, const Tensor& weights, const Tensor& statistics) {
   const Tensor total = losses.sum(at::kDouble);
@@ -55,7 +45,6 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits, const Tensor& targets, 
                                    const OptionalTensor& weight, c10::string_view reduction, double label_smoothing,
                                    int64_t ignore_index) {
   const auto how = ops::check_tempered_cross_entropy(logits, targets, sigma, weight, reduction, label_smoothing);
-  check_devices(logits, targets, sigma, weight);
   const OnDevice current(logits.device());
   const auto options = logits.options().dtype(ops::compute_type(logits)).memory_format(at::MemoryFormat::Contiguous);
   const bool mean = how == ops::Reduction::kMean;
@@ -84,14 +73,15 @@ std::tuple<Tensor, Tensor> forward(const Tensor& logits, const Tensor& targets, 
 std::tuple<Tensor, Tensor> backward(const Tensor& gradient, const Tensor& logits, const Tensor& targets,
                                     const Tensor& sigma, const OptionalTensor& weight, const Tensor& statistics,
                                     double label_smoothing, int64_t ignore_index) {
-  check_devices(logits, targets, sigma, weight);
+  ops::check_tempered_cross_entropy_backward(gradient, logits, targets, sigma, weight, statistics, label_smoothing);
   const OnDevice current(logits.device());
   const ops::GradientOfLogits by_logits(logits);
   const Tensor by_sigma = at::empty(targets.sizes(), statistics.options());
   with_kernel(logits.scalar_type(), [&](const auto& kernel) {
     using T = typename ops::ArithmeticOf<std::decay_t<decltype(kernel)>>::type;
     const Operands<T> operands(logits, targets, sigma, weight, label_smoothing, ignore_index);
-    const auto* statistic = reinterpret_cast<const TemperedStatistics<T>*>(statistics.const_data_ptr<T>());
+    const Tensor saved = statistics.contiguous();
+    const auto* statistic = reinterpret_cast<const TemperedStatistics<T>*>(saved.const_data_ptr<T>());
     const Tensor upstream = ops::dense(gradient, Operands<T>::kType);
     const int64_t stride = upstream.numel() == 1 ? 0 : 1; // one for all rows, or one for each
     kernel.backward(operands.rows, operands.count(), statistic, upstream.const_data_ptr<T>(), stride,

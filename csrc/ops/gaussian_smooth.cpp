@@ -22,6 +22,8 @@ void check_gaussian_smooth(const Tensor& x, const Tensor& sigma, int64_t kernel_
   TORCH_CHECK_VALUE(sigma.dim() == 0 && at::isFloatingType(sigma.scalar_type()),
                     "gaussian_smooth: sigma must be a number or a floating point tensor without dimensions, not ",
                     sigma.scalar_type(), " of ", sigma.dim(), " dimensions");
+  TORCH_CHECK_VALUE(sigma.is_cpu() || sigma.device() == x.device(), "gaussian_smooth: sigma is on ", sigma.device(),
+                    "; it may be on the CPU or with x, which is on ", x.device());
   TORCH_CHECK_VALUE(!sigma.requires_grad(),
                     "gaussian_smooth: sigma requires a gradient, but it is not trained: pass sigma.detach()");
   TORCH_CHECK_VALUE(kernel_size > 0 && kernel_size % 2 == 1,
@@ -42,15 +44,14 @@ std::vector<double> gaussian_weights(const Tensor& x, const Tensor& sigma, int64
   TORCH_CHECK_VALUE(width >= 0, "gaussian_smooth: sigma must be 0 or more, not ", width);
   int64_t longest = 2;
   for (int64_t dim : dims) longest = std::max(longest, x.size(dim));
-  std::vector<double> weights{1};
-  double sum = 1;
-  for (int64_t i = 1; i <= kernel_size / 2; ++i) {
+  const int64_t radius = kernel_size / 2;
+  const double sum = math::gaussian_sum(radius, width);
+  std::vector<double> weights{1 / sum};
+  for (int64_t i = 1; i <= std::min(radius, longest - 1); ++i) {
     const double weight = math::gaussian(double(i), width);
     if (weight == 0) break;
-    sum += 2 * weight;
-    if (i < longest) weights.push_back(weight);
+    weights.push_back(weight / sum);
   }
-  for (double& weight : weights) weight /= sum;
   const auto vanishes = [&](double weight) {
     return x.scalar_type() == at::kDouble ? weight == 0 : float(weight) == 0;
   };

@@ -5,6 +5,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "ops/tempered_rows.h"
+
 namespace lerac_fast::ops {
 
 using at::Tensor;
@@ -25,11 +27,20 @@ void check_targets(const Tensor& logits, const Tensor& targets) {
                     targets.sym_sizes(), " do not match logits of shape ", logits.sym_sizes(),
                     ", without their classes: ", c10::SymIntArrayRef(expected));
 }
+
+// The dispatcher chooses the kernels of one device, whatever the others are.
+void check_device(const char* name, const Tensor& operand, const Tensor& logits) {
+  TORCH_CHECK_VALUE(operand.device() == logits.device(), "tempered_cross_entropy: ", name, " is on ", operand.device(),
+                    ", but the logits are on ", logits.device());
+}
 } // namespace
 
 Reduction check_tempered_cross_entropy(const Tensor& logits, const Tensor& targets, const Tensor& sigma,
                                        const OptionalTensor& weight, string_view reduction, double label_smoothing) {
   check_targets(logits, targets);
+  check_device("targets", targets, logits);
+  check_device("sigma", sigma, logits);
+  if (weight.has_value()) check_device("weight", *weight, logits);
   TORCH_CHECK_VALUE(
       at::isFloatingType(sigma.scalar_type()) && sigma.sym_sizes() == targets.sym_sizes(),
       "tempered_cross_entropy: sigma must be floating point numbers that broadcast to the targets' shape ",
@@ -48,6 +59,23 @@ Reduction check_tempered_cross_entropy(const Tensor& logits, const Tensor& targe
   TORCH_CHECK_VALUE(reduction == "none", "tempered_cross_entropy: reduction must be 'mean', 'sum' or 'none', not '",
                     reduction, "'");
   return Reduction::kNone;
+}
+
+void check_tempered_cross_entropy_backward(const Tensor& gradient, const Tensor& logits, const Tensor& targets,
+                                           const Tensor& sigma, const OptionalTensor& weight, const Tensor& statistics,
+                                           double label_smoothing) {
+  check_tempered_cross_entropy(logits, targets, sigma, weight, "none", label_smoothing);
+  check_device("the gradient", gradient, logits);
+  TORCH_CHECK_VALUE(at::isFloatingType(gradient.scalar_type()) &&
+                        (gradient.dim() == 0 || gradient.sym_sizes() == targets.sym_sizes()),
+                    "tempered_cross_entropy: the gradient of the loss must be one floating point number, or of shape ",
+                    targets.sym_sizes(), ", not ", gradient.scalar_type(), " of shape ", gradient.sym_sizes());
+  check_device("statistics", statistics, logits);
+  TORCH_CHECK_VALUE(statistics.scalar_type() == compute_type(logits) && statistics.dim() == 2 &&
+                        statistics.sym_size(0) == targets.sym_numel() && statistics.sym_size(1) == kStatistics,
+                    "tempered_cross_entropy: statistics must be ", compute_type(logits), " [", targets.sym_numel(),
+                    ", ", kStatistics, "], as the forward pass has saved them, not ", statistics.scalar_type(),
+                    " of shape ", statistics.sym_sizes());
 }
 
 namespace {
@@ -97,11 +125,13 @@ std::tuple<Tensor, Tensor> forward_meta(const Tensor& logits, const Tensor& targ
   const auto shape = how == Reduction::kNone ? targets.sym_sizes() : c10::SymIntArrayRef();
   const auto type = at::promote_types(logits.scalar_type(), sigma.scalar_type());
   return {at::empty_symint(shape, logits.options().dtype(type)),
-          at::empty_symint({targets.sym_numel(), 4}, logits.options().dtype(compute_type(logits)))};
+          at::empty_symint({targets.sym_numel(), kStatistics}, logits.options().dtype(compute_type(logits)))};
 }
 
-std::tuple<Tensor, Tensor> backward_meta(const Tensor&, const Tensor& logits, const Tensor&, const Tensor& sigma,
-                                         const OptionalTensor&, const Tensor&, double, int64_t) {
+std::tuple<Tensor, Tensor> backward_meta(const Tensor& gradient, const Tensor& logits, const Tensor& targets,
+                                         const Tensor& sigma, const OptionalTensor& weight, const Tensor& statistics,
+                                         double label_smoothing, int64_t /*ignore_index*/) {
+  check_tempered_cross_entropy_backward(gradient, logits, targets, sigma, weight, statistics, label_smoothing);
   return {at::empty_like(logits), at::empty_like(sigma, sigma.options(), at::MemoryFormat::Contiguous)};
 }
 

@@ -239,6 +239,9 @@ def backward(
     ignore_index: int,
 ) -> tuple[Tensor, Tensor]:
     """The derivatives by `logits` and by `sigma`; `gradient` is that of the result, a number or one for each row."""
+    extension.check_tempered_cross_entropy_backward(
+        gradient, logits, targets, sigma, weight, statistics, label_smoothing
+    )
     rows = targets.numel()
     by_sigma = torch.empty(targets.shape, dtype=sigma.dtype, device=sigma.device)
     by_logits = torch.empty_like(logits)
@@ -251,7 +254,7 @@ def backward(
     launch(
         backward_kernel, grid, _threads(tile, statistics.dtype),
         z, gradient.contiguous(), int(gradient.numel() > 1), z, targets.contiguous(), sigma.contiguous(),
-        _contiguous(weight), sum_of_weights, statistics,
+        _contiguous(weight), sum_of_weights, statistics.contiguous(),
         out, by_sigma, label_smoothing, rows, z.size(-1) // tile["WIDTH"], ignore_index,
         SMOOTHED=label_smoothing != 0, COMPUTE=TYPES[statistics.dtype], **tile,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from torch import nn
 from lerac_fast.curricula.sites import Where, find_sites
 from lerac_fast.curricula.smoothing_hooks import DTYPES, Site, Smoothing, SmoothingHook, hook_for
 from lerac_fast.curricula.wrappers import unwrap
+from lerac_fast.ops.gaussian_smooth import extension
 
 
 def smoothing_sigma(step: int, sigma: float, decay: float = 0.9, every: int = 5) -> float:
@@ -32,8 +33,8 @@ def neighbour_weight(sigma: float, kernel_size: int) -> float:
     if sigma == 0 or kernel_size == 1:
         return 0.0
     scale = 1.0 / sigma  # squared by multiplication, which overflows to infinity; the square of sigma could vanish
-    nearest, *others = (math.exp(-0.5 * (i * scale) * (i * scale)) for i in range(1, kernel_size // 2 + 1))
-    return nearest / (1.0 + 2.0 * (nearest + sum(others)))
+    nearest = math.exp(-0.5 * scale * scale)
+    return nearest / extension.gaussian_sum(kernel_size // 2, sigma)
 
 
 def is_identity(sigma: float, kernel_size: int, dtype: torch.dtype) -> bool:

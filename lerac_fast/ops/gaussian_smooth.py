@@ -28,7 +28,8 @@ def gaussian_smooth(
         x: float32, float64, bfloat16 or float16, of any strides; a feature map ``[N, C, *spatial]`` unless `dims` says
             otherwise.
         sigma: the Gaussian's width, in elements, 0 or more; 0 is the identity. A number or a floating point tensor
-            without dimensions, whose value may change without torch.compile compiling again. It gets no gradient.
+            without dimensions, on the CPU or where `x` is, whose value may change without torch.compile compiling
+            again. It gets no gradient.
         kernel_size: elements that the Gaussian covers along each axis: odd.
         dims: the axes to smooth. By default all from the third on.
 
@@ -37,7 +38,7 @@ def gaussian_smooth(
 
     Raises:
         ValueError: `sigma` is negative or not a number, `kernel_size` is even or not positive, `x` has no such axes,
-            or is of another dtype. The message names the value.
+            is of another dtype, or `sigma` is on another device. The message names the value.
 
     Source: Sinha, Garg and Larochelle, "Curriculum by Smoothing", NeurIPS 2020.
     """
@@ -67,7 +68,8 @@ class GaussianSmooth(nn.Module):
         self.sigma = sigma
         self.kernel_size = kernel_size
         self.dims = dims
-        gaussian_smooth(torch.empty(0), sigma, kernel_size, dims=0)  # refuses bad values now and not at the first use
+        width = _as_tensor(sigma)
+        gaussian_smooth(torch.empty(0, device=width.device), width, kernel_size, dims=0)  # refuses bad values now
 
     def forward(self, x: Tensor) -> Tensor:
         return gaussian_smooth(x, self.sigma, self.kernel_size, self.dims)
@@ -78,7 +80,7 @@ class GaussianSmooth(nn.Module):
 
 
 def _as_tensor(sigma: float | Tensor) -> Tensor:
-    return sigma if isinstance(sigma, Tensor) else torch.scalar_tensor(sigma, dtype=torch.float64)
+    return sigma if isinstance(sigma, Tensor) else torch.scalar_tensor(sigma, dtype=torch.float64, device="cpu")
 
 
 def _axes(x: Tensor, dims: int | Sequence[int] | None) -> Sequence[int]:

@@ -42,8 +42,8 @@ def tempered_cross_entropy(
         The loss, a scalar or, with "none", of the shape of `targets`; of the wider dtype of `logits` and `sigma`.
 
     Raises:
-        ValueError: a target is no class, a sigma is not positive, or shapes, dtypes or options make no sense. The
-            message names the value. On a GPU, where reading values would mean waiting for it, such a target or sigma
+        ValueError: a target is no class, a sigma is not positive, or shapes, dtypes, devices or options make no sense.
+            The message names the value. On a GPU, where reading values would mean waiting for it, such a target or sigma
             makes the loss of its example NaN instead.
 
     Source: Saxena, Tuzel and DeCoste, "Data Parameters", NeurIPS 2019, Eqs. 1, 3 and 4.
