@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lerac_fast.curricula.param_groups import as_held, find_groups, of_the_kind, set_lr, unshare_lrs
+from lerac_fast.curricula.param_groups import as_held, copied_lrs, find_groups, of_the_kind, set_lr, unshare_lrs
 from lerac_fast.curricula.plots import plot_lerac
 from lerac_fast.curricula.schedule import (
     CURVES,
@@ -265,7 +265,7 @@ class LeRaC(LRScheduler):
             self._full_lrs = self._lrs()
             self._lowered_lrs()
             self._set_lrs(self._left_lrs)
-            self._last_lr = [of_the_kind(group["lr"], group["lr"]) for group in self.optimizer.param_groups]
+            self._last_lr = copied_lrs(self.optimizer.param_groups)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain numbers and lists, with the rates that the groups hold now."""

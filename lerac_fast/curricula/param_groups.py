@@ -49,6 +49,11 @@ def of_the_kind(held: float | Tensor, lr: float) -> float | Tensor:
     return torch.full_like(held, lr) if isinstance(held, Tensor) else lr
 
 
+def copied_lrs(groups: Sequence[Group]) -> list[float | Tensor]:
+    """Return the rates of groups, in which no tensor is that of a group."""
+    return [group["lr"].clone() if isinstance(group["lr"], Tensor) else group["lr"] for group in groups]
+
+
 def set_lr(group: Group, lr: float) -> None:
     """Set the rate of a group."""
     if isinstance(group["lr"], Tensor):

@@ -184,13 +184,14 @@ def take_up(
                     f"LeRaC left param group {j} at lr={left_lrs[j]:g} and finds lr={lrs[j]:g}. As a factor, that "
                     f"makes its base rate {taken[j]:g}. {_WHAT_TO_DO}"
                 )
-        factors = {j: lrs[j] / left_lrs[j] for j in lowered if lrs[j] != 0.0}
-        _refuse_far_apart(factors)
-        nonzero = [j for j, left in enumerate(left_lrs) if 0.0 not in (left, lrs[j])]
-        changed = [j for j in nonzero if lrs[j] != left_lrs[j]]
-        for some in (nonzero, changed, [j for j in changed if j in factors]):
-            for kind, units in (("lr", [1.0] * len(lrs)), ("lr as a share of the full rate", full_lrs)):
-                _refuse_levelled(kind, *([rates[j] / units[j] for j in some] for rates in (left_lrs, lrs)))
+        factors = {j: lrs[j] / left for j, left in enumerate(left_lrs) if 0.0 not in (left, lrs[j])}
+        if _spread(factors.values()) > 1.0 + 1e-6:  # else there is one, common to all
+            of_lowered = {j: factors[j] for j in lowered if j in factors}
+            _refuse_far_apart(of_lowered)
+            for some in (factors, _changes(factors), _changes(of_lowered)):
+                before, after, full = ([rates[j] for j in some] for rates in (left_lrs, lrs, full_lrs))
+                _refuse_levelled("lr", before, after)
+                _refuse_levelled("lr as a share of the full rate", _shares(before, full), _shares(after, full))
     return taken
 
 
@@ -216,6 +217,14 @@ def _refuse_levelled(kind: str, before: Sequence[float], after: Sequence[float])
             f"LeRaC left {len(before)} param groups with {kind} from {min(before):g} to {max(before):g} and finds "
             f"{after[0]:g} in all: set, not multiplied. {_WHAT_TO_DO}"
         )
+
+
+def _changes(factors: dict[int, float]) -> dict[int, float]:
+    return {j: factor for j, factor in factors.items() if factor != 1.0}
+
+
+def _shares(lrs: Sequence[float], full_lrs: Sequence[float]) -> list[float]:
+    return [lr / full for lr, full in zip(lrs, full_lrs, strict=True)]
 
 
 def _spread(values: Iterable[float]) -> float:

@@ -190,20 +190,22 @@ def test_get_last_lr_is_what_the_groups_hold(total_iters):
         curriculum.step()
 
 
-@pytest.mark.parametrize("tensor_lr", [False, True])
-def test_get_last_lr_is_of_torchs_kind_at_any_time(tensor_lr):
-    optimizer = torch.optim.SGD(groups_at([1, 2, 3]), lr=torch.tensor(0.1) if tensor_lr else 0.1)
+@pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1), torch.tensor([0.1], dtype=torch.float64)])
+def test_get_last_lr_is_of_torchs_kind_at_any_time(lr):
+    tensor_lr = isinstance(lr, torch.Tensor)
+    optimizer = torch.optim.SGD(groups_at([1, 2, 3]), lr=lr.clone() if tensor_lr else lr)
     curriculum = LeRaC(optimizer, 2, min_lr=1e-4)
     other = StepLR(optimizer, 100)
 
     def check():
         ours = curriculum.get_last_lr()
-        assert [float(lr) for lr in ours] == rates(optimizer)
-        assert [type(lr) for lr in ours] == [type(lr) for lr in other.get_last_lr()]
+        assert [float(rate) for rate in ours] == rates(optimizer)
+        assert [type(rate) for rate in ours] == [type(rate) for rate in other.get_last_lr()]
         if tensor_lr:  # copies, of their own
-            assert all(lr.dtype == group["lr"].dtype for lr, group in zip(ours, optimizer.param_groups, strict=True))
-            for lr in ours:
-                lr.fill_(7.0)
+            kinds = [[(rate.dtype, rate.shape) for rate in some] for some in (ours, other.get_last_lr())]
+            assert kinds[0] == kinds[1]
+            for rate in ours:
+                rate.fill_(7.0)
             assert 7.0 not in rates(optimizer)
 
     for _ in range(4):
