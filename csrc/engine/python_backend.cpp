@@ -1,5 +1,6 @@
 #include "engine/python_backend.h"
 
+#include <ATen/PythonTorchFunctionTLS.h>
 #include <torch/csrc/utils/pybind.h>
 
 namespace lerac_fast::engine {
@@ -40,6 +41,18 @@ py::bytes pack_rates(const TensorTable& table) {
   return bytes_of(packed);
 }
 
+// Function modes are not to see what a backend does: that of torch.set_default_device would put a table's numbers
+// there.
+class NoFunctionModes {
+ public:
+  NoFunctionModes() { TLS::set_disabled_state(at::impl::TorchFunctionDisabledState::ALL_DISABLED); }
+  ~NoFunctionModes() { TLS::set_disabled_state(before_); }
+
+ private:
+  using TLS = at::impl::PythonTorchFunctionTLS;
+  const at::impl::TorchFunctionDisabledState before_ = TLS::get_disabled_state();
+};
+
 // A Python object that is kept by code without the GIL.
 std::shared_ptr<void> keep(py::object object) {
   return {object.release().ptr(), [](void* pointer) {
@@ -55,6 +68,7 @@ Backend python_backend(py::function update, py::function is_capturing, bool asyn
   const py::handle update_ = update.release(), is_capturing_ = is_capturing.release();
   return {[update_](TensorTable& table) {
             const py::gil_scoped_acquire gil;
+            const NoFunctionModes no_modes;
             PackedTable packed{table.device,
                                table.rule,
                                table.elements,
