@@ -212,18 +212,30 @@ class CBS:
         wanted = bool(self._hooks) and not self._removed and (end is None or self.steps < end)
         sigma = self.sigma
         on = {dtype: wanted and not is_identity(sigma, self.kernel_size, dtype) for dtype in DTYPES}
-        self._smoothing.set(sigma, self.kernel_size, on)
-        if wanted == self._attached:
-            return
-        if wanted:
-            _forget_compiled_code()
+        attaching = wanted and not self._attached
+        try:
+            if attaching:
+                self._attach()
+            self._smoothing.set(sigma, self.kernel_size, on)
+            if not wanted:
+                self._detach()
+        except BaseException:  # all hooks or none, also where Ctrl-C comes in between
+            if attaching:
+                self._detach()
+            raise
+
+    def _attach(self) -> None:
+        _forget_compiled_code()
+        self._attached = True  # from here on there may be hooks to detach
         for _, module, hook in self._hooks:
-            if wanted:
-                _detach_ownerless(module)
-                hook.attach(module)
-            else:
+            _detach_ownerless(module)
+            hook.attach(module)
+
+    def _detach(self) -> None:
+        if self._attached:
+            for _, module, hook in self._hooks:
                 hook.detach(module)
-        self._attached = wanted
+            self._attached = False
 
     def _check_unowned(self) -> None:
         for name, module, _ in self._hooks:
