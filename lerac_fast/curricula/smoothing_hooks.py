@@ -96,7 +96,7 @@ class Smoothing:
     @property
     def sigma(self) -> Tensor:
         """The width. Programs that are exported or traced get a constant, and do not follow the schedule."""
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined]
             return torch.scalar_tensor(self._number, dtype=torch.float64, device="cpu")
         return self._sigma
 

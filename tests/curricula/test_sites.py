@@ -59,6 +59,24 @@ def test_convolutions_wider_than_1_in_any_axis():
     assert sites(vision()) == ["stem", "block1.0", "block2.0", "block2.1"]
 
 
+@pytest.mark.parametrize(
+    ("build", "where"),
+    [(models.vgg16, r"features\.(2|7|14|21|28)"), (models.vgg16_bn, r"features\.(3|10|20|30|40)")],
+)
+def test_the_maps_that_the_authors_smooth_in_a_vgg(build, where):
+    """As documented: those of the convolution before each of the five poolings."""
+    assert where in CBS.__doc__
+    with torch.device("meta"):
+        model = build()
+    before = {}
+    for name, module in model.features.named_children():
+        before[type(module)] = f"features.{name}"
+        if isinstance(module, nn.MaxPool2d):
+            before.setdefault("poolings", []).append(before[nn.Conv2d])
+    assert sites(model, where=where) == before["poolings"]
+    assert len(before["poolings"]) == 5
+
+
 def test_a_shared_convolution_is_one_site():
     conv = nn.Conv2d(3, 3, 3, padding=1)
     model = nn.Sequential(conv, nn.ReLU(), conv)
