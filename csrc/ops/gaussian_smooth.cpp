@@ -108,7 +108,7 @@ variable_list smooth_gradient(AutogradContext* ctx, const variable_list& gradien
   Tensor gradient = gradients[0];
   gradient =
       in_place ? smooth_in_place(gradient, sigma, kernel_size, dims) : smooth(gradient, sigma, kernel_size, dims);
-  return {gradient, Tensor(), Tensor(), Tensor()};
+  return {gradient, Tensor(), Tensor(), Tensor(), Tensor()};
 }
 
 void save(AutogradContext* ctx, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
@@ -130,7 +130,9 @@ struct Smooth : torch::autograd::Function<Smooth> {
 };
 
 struct SmoothInPlace : torch::autograd::Function<SmoothInPlace> {
-  static Tensor forward(AutogradContext* ctx, Tensor x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
+  static Tensor forward(AutogradContext* ctx, Tensor x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims,
+                        AutogradContext** context) {
+    *context = ctx;
     save(ctx, sigma, kernel_size, dims);
     ctx->mark_dirty({x});
     const at::AutoDispatchBelowAutograd below;
@@ -148,7 +150,11 @@ Tensor smooth_autograd(const Tensor& x, const Tensor& sigma, int64_t kernel_size
 
 Tensor& smooth_in_place_autograd(Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRef dims) {
   check_gaussian_smooth(x, sigma, kernel_size, dims);
-  SmoothInPlace::apply(x, sigma, kernel_size, dims);
+  AutogradContext* context = nullptr;
+  SmoothInPlace::apply(x, sigma, kernel_size, dims, &context);
+  // Compiled autograd takes no node that says what it has overwritten, and nobody asks for that from here on. The
+  // context lives if it was recorded.
+  if (at::GradMode::is_enabled() && x.requires_grad()) context->mark_dirty({});
   return x;
 }
 

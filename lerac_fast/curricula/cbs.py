@@ -34,7 +34,8 @@ def neighbour_weight(sigma: float, kernel_size: int) -> float:
         return 0.0
     scale = 1.0 / sigma  # squared by multiplication, which overflows to infinity; the square of sigma could vanish
     nearest = math.exp(-0.5 * scale * scale)
-    return nearest / extension.gaussian_sum(kernel_size // 2, sigma)
+    total: float = extension.gaussian_sum(kernel_size // 2, sigma)
+    return nearest / total
 
 
 def is_identity(sigma: float, kernel_size: int, dtype: torch.dtype) -> bool:
@@ -87,7 +88,9 @@ class CBS:
         where: the modules whose output is smoothed, in place of the default.
 
             - a regular expression, or a sequence of them, for the names of modules in the unwrapped model, matched in
-              full: ``r"layer[12]\\..*conv\\d"``. A convolution that is named is smoothed whatever its width.
+              full: ``r"layer[12]\\..*conv\\d"``. A convolution that is named is smoothed whatever its width. The
+              authors smooth a VGG's maps only where a pooling follows, five in all: those of torchvision's `vgg16` are
+              ``r"features\\.(2|7|14|21|28)"``, of its `vgg16_bn` ``r"features\\.(3|10|20|30|40)"``.
             - a mapping from such expressions to :class:`lerac_fast.curricula.sites.Tokens`, which tells along which
               axes modules that are not convolutions are smoothed (with class tokens and padding left alone), or None:
               ``{r"encoder\\.layers\\.\\d+": Tokens(padding="src_key_padding_mask"), "lstm": Tokens()}``. The first
@@ -212,18 +215,30 @@ class CBS:
         wanted = bool(self._hooks) and not self._removed and (end is None or self.steps < end)
         sigma = self.sigma
         on = {dtype: wanted and not is_identity(sigma, self.kernel_size, dtype) for dtype in DTYPES}
-        self._smoothing.set(sigma, self.kernel_size, on)
-        if wanted == self._attached:
-            return
-        if wanted:
-            _forget_compiled_code()
+        attaching = wanted and not self._attached
+        try:
+            if attaching:
+                self._attach()
+            self._smoothing.set(sigma, self.kernel_size, on)
+            if not wanted:
+                self._detach()
+        except BaseException:  # all hooks or none, also where Ctrl-C comes in between
+            if attaching:
+                self._detach()
+            raise
+
+    def _attach(self) -> None:
+        _forget_compiled_code()
+        self._attached = True  # from here on there may be hooks to detach
         for _, module, hook in self._hooks:
-            if wanted:
-                _detach_ownerless(module)
-                hook.attach(module)
-            else:
+            _detach_ownerless(module)
+            hook.attach(module)
+
+    def _detach(self) -> None:
+        if self._attached:
+            for _, module, hook in self._hooks:
                 hook.detach(module)
-        self._attached = wanted
+            self._attached = False
 
     def _check_unowned(self) -> None:
         for name, module, _ in self._hooks:
@@ -255,6 +270,7 @@ class CBS:
         )
 
 
+_LARGEST_KERNEL = 2**63 - 1
 _STATE = ("initial_sigma", "decay", "every", "kernel_size", "steps")
 
 
@@ -270,6 +286,8 @@ def _check(sigma: float, decay: float, every: int, kernel_size: int) -> None:
         raise ValueError(f"every={every!r} must be an integer >= 1, in steps")
     if not _is_integer(kernel_size) or kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size={kernel_size!r} must be an odd integer >= 1")
+    if kernel_size > _LARGEST_KERNEL:
+        raise ValueError(f"kernel_size={kernel_size!r} must be at most {_LARGEST_KERNEL}, the largest int64")
 
 
 def _is_real(value: object) -> bool:

@@ -1,7 +1,7 @@
 """Data parameters: a learned temperature for every class and every training example, at O(batch) a step.
 
 Source: Saxena, Tuzel and DeCoste, "Data Parameters: A New Family of Parameters for Learning a Differentiable
-Curriculum", NeurIPS 2019. Where the authors' code does otherwise, that is an option.
+Curriculum", NeurIPS 2019. Where the authors' code does otherwise, that is an option, or said where it is none.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class DataParameters(nn.Module):
         num_instances: give that many examples temperatures; None, they have none.
         class_lr, instance_lr: learning rates of log sigma. The paper has 0.1 for classes, and for instances 0.8
             (ImageNet), 0.2 (noisy labels) or 0.1 (detection, with `momentum` and `weight_decay` 0).
-        momentum, weight_decay: of both; decay pulls log sigma to 0, and so sigma to 1.
+        momentum, weight_decay: of both; decay pulls log sigma to 0, and so sigma to 1. It counts once a step for every
+            class and example in the batch. In the authors' code it counts for each occurrence, so that a class with n
+            examples in the batch decays n times as much.
         class_sigma, instance_sigma: initial temperatures. By default 1; with both, classes 1 and instances 0.001.
         class_gradient: "class_mean", a class's gradient is the average over its examples in the batch (the paper);
             "batch_mean", their sum divided by the size of the batch (the authors' code).
@@ -74,6 +76,8 @@ class DataParameters(nn.Module):
             is cast to, and the state dict; None where there are none. Buffers, out of reach of the model's optimizer.
 
     Gradients accumulate over backward passes up to the step, as those of other parameters do; `zero_grad()` drops them.
+    As the loss is an average, divide it by the number of passes: ``(criterion(...) / passes).backward()``. Passes over
+    batches of equal size then give, to this module and to the model, what one over all of their examples would.
 
     Distributed: where torch.distributed is initialised, indices are those of the whole data set, losses count as
     averaged over ranks (as DistributedDataParallel has it), and all ranks must call `step()` together. They exchange

@@ -45,7 +45,10 @@ class Tokens:
         padding: where the padding mask is found: the name of an argument of the module's `forward`, such as
             ``"src_key_padding_mask"`` of nn.TransformerEncoderLayer, or a function of its ``(args, kwargs)`` (of a
             module level, if the model is to be pickled). The mask is bool ``[B, T]``, True at padding as everywhere in
-            torch, or added to attention scores, negative at padding, ``[B, T]`` or ``[B, 1, 1, T]``. None: no padding.
+            torch, or float, negative at padding; or one of attention, ``[B, heads or 1, queries or 1, T]``, such as
+            ``"attention_mask"`` of the layers of transformers: bool, True where attended, as
+            scaled_dot_product_attention has it, or float, added to the scores, negative elsewhere. Padding is then what
+            no query attends to. None: no padding.
 
     Raises ValueError or TypeError for arguments that make no sense.
     """
@@ -82,16 +85,25 @@ class Smoothing:
 
     def __init__(self, sigma: float, kernel_size: int) -> None:
         with torch.inference_mode(False):  # autograd could not save it otherwise
-            self.sigma = torch.tensor(sigma, dtype=torch.float64, device="cpu")
+            self._sigma = torch.tensor(sigma, dtype=torch.float64, device="cpu")
+        self._number = sigma
         self.kernel_size = kernel_size
         # By dtype, as a map in bfloat16 is done with smoothing long before one in float32. Compiled code guards on the
         # one entry that it has read.
         self.on = dict.fromkeys(DTYPES, False)
         self.owner: Callable[[], object | None] = _nobody
 
+    @property
+    def sigma(self) -> Tensor:
+        """The width. Programs that are exported or traced get a constant, and do not follow the schedule."""
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+            return torch.scalar_tensor(self._number, dtype=torch.float64, device="cpu")
+        return self._sigma
+
     def set(self, sigma: float, kernel_size: int, on: Mapping[torch.dtype, bool]) -> None:
-        if self.sigma.item() != sigma:  # a write in vain would invalidate graphs that wait for their backward pass
-            self.sigma.fill_(sigma)  # in place: compiled code holds on to the tensor
+        if self._number != sigma:  # a write in vain would invalidate graphs that wait for their backward pass
+            self._sigma.fill_(sigma)  # in place: compiled code holds on to the tensor
+        self._number = sigma
         self.kernel_size = kernel_size
         self.on.update(on)
 
@@ -123,9 +135,17 @@ class SmoothingHook:
 
     def detach(self, module: nn.Module) -> None:
         hooks: Mapping[int, object] = module._forward_hooks
-        if hooks.get(self.key) is self:
-            del module._forward_hooks[self.key]
-            module._forward_hooks_with_kwargs.pop(self.key, None)
+        for key in [key for key, hook in hooks.items() if hook is self]:
+            del module._forward_hooks[key]
+            module._forward_hooks_with_kwargs.pop(key, None)
+
+    @property
+    def __name__(self) -> str:
+        """Asked for by torch.jit.script, whose compiler knows no hooks that are objects."""
+        raise AttributeError(
+            f"CBS: torch.jit.script cannot compile the smoothing of {self.name!r}: script the model when smoothing has "
+            "retired or after remove(), or take torch.export or torch.jit.trace"
+        )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -135,6 +155,14 @@ class SmoothingHook:
 
 def hook_for(site: Site, smoothing: Smoothing) -> SmoothingHook:
     return SmoothTokens(site, smoothing) if isinstance(site.axes, Tokens) else SmoothMap(site, smoothing)
+
+
+def _unattended(mask: Tensor) -> Tensor:
+    """The tokens that no query of any head attends to, bool ``[B, T]``, from a mask of attention ``[B, H, Q, T]``.
+
+    A bool one is True where attended, the reverse of masks of padding.
+    """
+    return (~mask if mask.dtype is torch.bool else mask < 0).flatten(1, 2).all(1)
 
 
 def _forward_of(kind: type[nn.Module]) -> tuple[object, object]:
@@ -151,6 +179,17 @@ class SmoothMap(SmoothingHook):
         super().__init__(site, smoothing)
         self.axes = list(site.axes)  # type: ignore[arg-type]
         self.plain = _forward_of(type(site.module)) in _FORWARDS
+        # What may be the module's bias; None, anything. See _refuse_folded_norm().
+        self.biases: list[nn.Parameter] | None = [] if site.module._parameters.get("bias") is None else None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SmoothMap:
+        alone = sum(isinstance(thing, nn.Module) for thing in memo.values()) == 1  # the copy is of this module alone
+        copied = copy.copy(self)
+        if self.biases:
+            copied.biases = copy.deepcopy(self.biases, memo)
+        elif self.biases is None and alone:
+            copied.biases = [thing for thing in memo.values() if isinstance(thing, nn.Parameter) and thing.ndim == 1]
+        return copied
 
     def __call__(self, module: nn.Module, _: tuple[Any, ...], output: Any) -> Tensor | None:
         if not isinstance(output, Tensor):
@@ -158,6 +197,7 @@ class SmoothMap(SmoothingHook):
         smoothing = self.smoothing
         if not smoothing.on.get(output.dtype, True):
             return None
+        self._refuse_folded_norm(module)
         if torch.compiler.is_compiling() or not self._may_overwrite(module, output):
             smoothed: Tensor = torch.ops.lerac_fast.gaussian_smooth(
                 output, smoothing.sigma, smoothing.kernel_size, self.axes
@@ -165,6 +205,18 @@ class SmoothMap(SmoothingHook):
             return smoothed
         torch.ops.lerac_fast.gaussian_smooth_(output, smoothing.sigma, smoothing.kernel_size, self.axes)
         return None
+
+    def _refuse_folded_norm(self, module: nn.Module) -> None:
+        """torch.nn.utils.fuse_conv_bn_eval copies a convolution with its hooks and gives it another bias; smoothing,
+        which belongs before the norm, would come after it."""
+        bias = module._parameters.get("bias")
+        if self.biases is None or bias is None or not isinstance(bias, nn.Parameter):
+            return
+        if not any(bias is known for known in self.biases):
+            raise RuntimeError(
+                f"CBS: {self.name!r} has got another bias, as by folding its norm into it, but the norm must see what "
+                "is smoothed. Fold norms when smoothing has retired or after remove()"
+            )
 
     def _may_overwrite(self, module: nn.Module, output: Tensor) -> bool:
         if not output.is_cpu:  # a GPU's kernels need another tensor to write to; this one's memory is free right after
@@ -266,9 +318,8 @@ class SmoothTokens(SmoothingHook):
                 f"negative at padding, not {kind}. Convert it in a function: padding=lambda args, kwargs: ..."
             )
         batch, count = x.shape[1 - tokens.axis], x.shape[tokens.axis]
-        # A bool mask of four dimensions is one of scaled_dot_product_attention, whose True means the reverse.
-        if x.ndim == 3 and tuple(mask.shape) == (batch, 1, 1, count) and mask.dtype is not torch.bool:
-            mask = mask[:, 0, 0]
+        if mask.ndim == 4:
+            mask = _unattended(mask).expand(batch if len(mask) == 1 else -1, -1)
         if x.ndim != 3 or tuple(mask.shape) != (batch, count):
             raise ValueError(
                 f"{self._where()}: a {mask.dtype} padding mask of shape {tuple(mask.shape)} does not say for each of "

@@ -43,8 +43,8 @@ def tempered_cross_entropy(
 
     Raises:
         ValueError: a target is no class, a sigma is not positive, or shapes, dtypes, devices or options make no sense.
-            The message names the value. On a GPU, where reading values would mean waiting for it, such a target or sigma
-            makes the loss of its example NaN instead.
+            The message names the value. On a GPU, where reading values would mean waiting for it, such a target or
+            sigma makes the loss of its example NaN instead.
 
     Source: Saxena, Tuzel and DeCoste, "Data Parameters", NeurIPS 2019, Eqs. 1, 3 and 4.
     """

@@ -86,6 +86,17 @@ def test_retirement_matches_the_reference(sigma, decay, every, kernel_size, dtyp
     assert not is_identity(smoothing_sigma(step - 1, sigma, decay, every), kernel_size, dtype)
 
 
+def test_huge_kernels_are_schedules_like_others():
+    """Whose weights are not added up one by one."""
+    for kernel_size in (10**7 + 1, 10**15 + 1):
+        assert neighbour_weight(1e300, kernel_size) == pytest.approx(1 / kernel_size)
+        assert neighbour_weight(1e5, kernel_size) == pytest.approx(1 / (1e5 * math.sqrt(2 * math.pi)))
+        cbs = CBS(nn.Conv2d(1, 1, 3), 1e5, 0.5, kernel_size=kernel_size)
+        assert cbs.retires_at == retirement_step(1e5, 0.5, 5, 3, torch.float32)
+        cbs.step()
+        cbs.remove()
+
+
 def test_retirement_of_extreme_schedules():
     assert retirement_step(1.0, 1.0, 5, 3, torch.float32) is None
     assert retirement_step(0.1, 1.0, 5, 3, torch.float32) == 0
@@ -343,6 +354,7 @@ def test_bad_states_are_refused_and_nothing_is_changed(change, error, message):
         ({"every": 2.0}, ValueError, r"every=2\.0"),
         ({"every": True}, ValueError, "every=True"),
         ({"kernel_size": 2}, ValueError, "kernel_size=2"),
+        ({"kernel_size": 2**63 + 1}, ValueError, f"kernel_size={2**63 + 1} must be at most {2**63 - 1}"),
         ({"kernel_size": 0}, ValueError, "kernel_size=0"),
         ({"kernel_size": -3}, ValueError, "kernel_size=-3"),
         ({"kernel_size": 3.0}, ValueError, r"kernel_size=3\.0"),

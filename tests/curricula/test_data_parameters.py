@@ -123,6 +123,30 @@ def test_passes_over_parts_of_a_batch_are_as_one_over_the_whole():
     torch.testing.assert_close(tables(parts), tables(whole))
 
 
+@pytest.mark.parametrize("class_gradient", ["class_mean", "batch_mean"])
+def test_divided_by_the_number_of_passes_they_are_as_one_for_the_model_too(class_gradient):
+    """And so for classes that are in some of the parts only, and as often as you like."""
+    logits, _, indices = random_batch(4, 12)
+    targets = torch.tensor([0, 0, 0, 0, 1, 1, 0, 2, 2, 2, 2, 2])
+    whole, parts = (moved(class_gradient=class_gradient) for _ in range(2))
+    gradients = []
+    for criterion, passes in ((whole, 1), (parts, 3)):
+        logits.grad = None
+        for rows in torch.arange(12).chunk(passes):
+            (criterion(logits[rows], targets[rows], indices[rows]) / passes).backward()
+        criterion.step()
+        gradients.append(logits.grad)
+    torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(tables(parts), tables(whole))
+
+
+def test_weight_decay_counts_once_however_many_examples_a_class_has():
+    criterion = DataParameters(2, class_sigma=2.0, class_lr=1.0, momentum=0.0, weight_decay=0.1)
+    logits = torch.zeros(4, 2, requires_grad=True)  # equal ones have no gradient for sigma
+    train_step(criterion, (logits, torch.tensor([0, 0, 0, 1]), None))
+    torch.testing.assert_close(criterion.class_log_sigma, torch.full((2,), 0.9 * math.log(2.0)))
+
+
 def test_options_may_change_between_steps():
     criterion, expected = with_reference(**JOINT)
     for step, (lr, decay, clamp) in enumerate([(0.1, 0.1, None), (0.5, 0.0, (0.8, 1.2)), (0.0, 0.3, None)]):

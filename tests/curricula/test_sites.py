@@ -59,6 +59,24 @@ def test_convolutions_wider_than_1_in_any_axis():
     assert sites(vision()) == ["stem", "block1.0", "block2.0", "block2.1"]
 
 
+@pytest.mark.parametrize(
+    ("build", "where"),
+    [(models.vgg16, r"features\.(2|7|14|21|28)"), (models.vgg16_bn, r"features\.(3|10|20|30|40)")],
+)
+def test_the_maps_that_the_authors_smooth_in_a_vgg(build, where):
+    """As documented: those of the convolution before each of the five poolings."""
+    assert where in CBS.__doc__
+    with torch.device("meta"):
+        model = build()
+    before = {}
+    for name, module in model.features.named_children():
+        before[type(module)] = f"features.{name}"
+        if isinstance(module, nn.MaxPool2d):
+            before.setdefault("poolings", []).append(before[nn.Conv2d])
+    assert sites(model, where=where) == before["poolings"]
+    assert len(before["poolings"]) == 5
+
+
 def test_a_shared_convolution_is_one_site():
     conv = nn.Conv2d(3, 3, 3, padding=1)
     model = nn.Sequential(conv, nn.ReLU(), conv)
@@ -240,6 +258,46 @@ def test_padding_is_left_alone_and_does_not_leak(mask, axis):
         torch.testing.assert_close(smoothed if axis == 1 else smoothed.transpose(0, 1), expected_with(PADDING))
 
 
+CAUSAL = torch.ones(7, 7, dtype=torch.bool).tril()
+ATTENDED = {  # as scaled_dot_product_attention has it: True where a query (a row) attends to a key
+    "keys": ~PADDING[:, None, None],
+    "every query": (~PADDING[:, None, None]).expand(2, 1, 7, 7),
+    "heads": (~PADDING[:, None, None]).expand(2, 4, 7, 7),
+    "causal": ~PADDING[:, None, None] & CAUSAL,
+    "sliding window": ~PADDING[:, None, None] & CAUSAL & ~CAUSAL.tril(-3),
+}
+
+
+@pytest.mark.parametrize("attended", ATTENDED.values(), ids=ATTENDED.keys())
+@pytest.mark.parametrize("lowest", [None, -torch.inf, torch.finfo(torch.float32).min])
+@pytest.mark.parametrize("class_tokens", [0, 1])
+def test_masks_of_attention_tell_padding(attended, lowest, class_tokens):
+    mask = attended if lowest is None else torch.where(attended, 0.0, lowest)
+    tokens = Tokens(class_tokens=class_tokens, padding="padding")
+    expected = expected_with(PADDING, class_tokens)
+    torch.testing.assert_close(run(Returns(), tokens, X, padding=mask), expected)
+    one_for_all = run(Returns(), tokens, X, padding=mask[:1])
+    torch.testing.assert_close(one_for_all, expected_with(PADDING[:1].expand(2, 7), class_tokens))
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_layers_of_transformers_name_their_mask(attention, causal):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    torch.manual_seed(0)
+    config = transformers.BertConfig(vocab_size=20, is_decoder=causal, attn_implementation=attention, **sizes)
+    model = transformers.BertModel(config, add_pooling_layer=False).eval()
+    padded, plain = torch.randint(1, 20, (2, 7)), torch.ones(2, 7, dtype=torch.int64)
+    short = plain * (torch.arange(7) < torch.tensor([[5], [7]]))
+    with CBS(model, where={r"encoder\.layer\.\d": Tokens(padding="attention_mask")}):
+        output = model(padded, attention_mask=short).last_hidden_state
+        alone = model(padded[:1, :5], attention_mask=plain[:1, :5]).last_hidden_state
+        whole = model(padded[1:]).last_hidden_state
+    torch.testing.assert_close(output[:1, :5], alone)
+    torch.testing.assert_close(output[1:], whole)
+
+
 def test_padding_may_hold_anything():
     x = X.masked_fill(PADDING[..., None], torch.nan)
     smoothed = run(Returns(), Tokens(padding="padding"), x, padding=PADDING)
@@ -408,8 +466,8 @@ def test_a_padding_argument_that_does_not_exist_is_refused():
         (Returns(), Tokens(padding="mask"), {"mask": PADDING.long()}, TypeError, "not torch.int64"),
         (Returns(), Tokens(padding="mask"), {"mask": "causal"}, TypeError, "not str"),
         (Returns(), Tokens(padding="mask"), {"mask": PADDING[:, 1:]}, ValueError, r"shape \(2, 6\) .* \[2, 7\]"),
-        # As transformers hands it to scaled_dot_product_attention: True where to attend.
-        (Returns(), Tokens(padding="mask"), {"mask": ~PADDING[:, None, None]}, ValueError, r"shape \(2, 1, 1, 7\)"),
+        (Returns(), Tokens(padding="mask"), {"mask": PADDING[:, None, None, 1:]}, ValueError, r"shape \(2, 6\)"),
+        (Returns(), Tokens(padding="mask"), {"mask": PADDING[:, None]}, ValueError, r"shape \(2, 1, 7\)"),
         (Returns(lambda x: x.long()), Tokens(), {}, ValueError, "floating point numbers, not Long"),
     ],
 )

@@ -27,8 +27,8 @@ def test_operands_of_the_loss_must_lie_with_the_logits(elsewhere: str, reduction
     operands = {"targets": targets, "sigma": sigma, "weight": torch.ones(5)}
     with pytest.raises(ValueError, match=f"{elsewhere} is on meta, but the logits are on cpu"):
         tempered_cross_entropy(logits, **operands | {elsewhere: operands[elsewhere].to(META)}, reduction=reduction)
+    on_meta = {name: operand.to(META) for name, operand in operands.items()}
     with pytest.raises(ValueError, match="is on cpu, but the logits are on meta"):
-        on_meta = {name: operand.to(META) for name, operand in operands.items()}
         tempered_cross_entropy(logits.to(META), **on_meta | {elsewhere: operands[elsewhere]}, reduction=reduction)
 
 
@@ -76,7 +76,7 @@ def test_what_comes_back_for_the_backward_pass_is_checked(change: Callable[[Tens
     pack = lambda saved: change(saved) if saved.dtype == dtype and saved.shape == shape else saved  # noqa: E731
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
         loss = tempered_cross_entropy(logits, targets, sigma)
-    with pytest.raises(ValueError, match="(targets|statistics) (is on meta|must be|of shape)"):
+    with pytest.raises(ValueError, match=r"(targets|statistics) (is on meta|must be|of shape)"):
         loss.backward()
 
 

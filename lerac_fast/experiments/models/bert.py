@@ -74,19 +74,7 @@ def _groups(model: nn.Module, inputs: Inputs) -> list[dict[str, Any]]:
     return layer_groups(model, example_inputs=first_example(inputs), by=blocks)
 
 
-def _padding(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """Where the padding is, bool [B, T], from the arguments of a block.
-
-    Its mask, bool and True at what may be seen, or added to the scores, is [B, 1, T or 1, T]; that of the [CLS] token,
-    which sees all others, is the first.
-    """
-    mask: Tensor | None = kwargs["attention_mask"] if "attention_mask" in kwargs else args[1] if args[1:] else None
-    if mask is None:
-        return None
-    return ~mask[:, 0, 0] if not mask.is_floating_point() else mask[:, 0, 0] < 0
-
-
-SMOOTHING: Where = {r"bert\.encoder\.layer\.\d+": Tokens(class_tokens=1, padding=_padding)}
+SMOOTHING: Where = {r"bert\.encoder\.layer\.\d+": Tokens(class_tokens=1, padding="attention_mask")}
 """The output of each block, along the sequence; [CLS] and padding are left alone."""
 
 
