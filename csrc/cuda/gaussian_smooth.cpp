@@ -41,10 +41,13 @@ void check(const Tensor& x, const Tensor& sigma, int64_t kernel_size, IntArrayRe
   element_of(x.scalar_type());
 }
 
-// w(0) (w(1) / w(0))^(i^2), made on the device: a CUDA graph would copy from the host's memory at every replay.
+// w(0) exp(c i^2), made on the device: a CUDA graph would copy from the host's memory at every replay. c comes from the
+// middle of the window: the nearest weight of a wide one is w(0) in almost all digits, and the last may be subnormal.
 Tensor weights_on_device(const std::vector<double>& weights, const Tensor& x) {
   Tensor values = at::arange(int64_t(weights.size()), at::TensorOptions().dtype(at::kDouble).device(x.device()));
-  values.square_().mul_(std::log(weights[1] / weights[0])).exp_().mul_(weights[0]);
+  const size_t middle = weights.size() / 2;
+  const double c = std::log(weights[middle] / weights[0]) / (double(middle) * double(middle));
+  values.square_().mul_(c).exp_().mul_(weights[0]);
   return values.to(compute_type(x));
 }
 

@@ -216,9 +216,12 @@ def _smooth_nearest(x: Tensor, y: Tensor, sweeps: list[Sweep], weights: list[flo
 def _smooth_lines(x: Tensor, y: Tensor, sweeps: list[Sweep], weights: list[float]) -> None:
     """One axis at a time: an axis' elements are `length`, and lie `stride` apart."""
     compute = _compute_type(x)
-    # Made on the device: a copy from the host could be no part of a CUDA graph.
+    # Made on the device: a copy from the host could be no part of a CUDA graph. From the middle of the window: the
+    # nearest weight of a wide one is the first in almost all digits, and the last may be subnormal.
     distances = torch.arange(len(weights), dtype=torch.float64, device=x.device)
-    weight = distances.square_().mul_(math.log(weights[1] / weights[0])).exp_().mul_(weights[0]).to(compute)
+    middle = len(weights) // 2
+    exponent = math.log(weights[middle] / weights[0]) / middle**2
+    weight = distances.square_().mul_(exponent).exp_().mul_(weights[0]).to(compute)
     axes = []
     for sweep in sweeps:
         if sweep.across_columns:
