@@ -32,7 +32,6 @@ SLOW = {
     r"test_boundaries.py::test_(sizes_of_maps|wide_windows|numbers_of_)": "hundreds of launches, around CUDA's limits",
     r"test_gaussian_smooth_autograd.py::test_derivatives": "thousands of launches; the derivative is every backend's",
     r"test_values_and_layout\[11-": "to these kernels like 5; other tests have sizes of 7, 31 and more",
-    r"test_long_rows_in_blocks\[(4096|5000)-": "thousands of neighbours; about the CPU's blocks",
     r"\(1, 1, 90000, 3\)": "a large map, and to these kernels like smaller ones",
     r"stays_among_its_neighbours\[.*(--inf-|-float16|-float64)": "to these kernels like NaN, inf and the other dtypes",
     r"test_every_16_bit_number_survives\[dtype\d-(1|40)-": "to these kernels like 7, 8 and 96 channels",
