@@ -18,7 +18,7 @@ from tests.kernels import KERNELS, NUMBERS_ON_DEVICE
 
 # What is left out: an expression that finds the tests' names -> why.
 NOT_FOR_GPUS = {
-    r"test_thread_count|test_instruction_sets|test_flush_denormal": "about the CPU's threads and instruction sets",
+    r"test_thread_count|test_instruction_sets": "about the CPU's threads and instruction sets",
     r"test_operands.py::test_long_rows_in_blocks": "about the CPU's blocks of a row",
     r"test_tempered_cross_entropy.py::test_bad_input\[(target -?\d|sigma \S+ of row|sigma (-2|nan|inf))": (
         "a GPU cannot refuse values without waiting for them"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -54,3 +55,14 @@ def python(code: str, capability: str) -> "subprocess.CompletedProcess[str]":
 
 def _bits(tensor: Tensor) -> Tensor:
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def assert_same_for_any_number_of_threads_that_flush(sample: Callable[[], list[torch.Tensor]]) -> None:
+    """Where the caller flushes subnormal numbers; skips the test on a processor that cannot."""
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormal numbers")
+    try:
+        assert_same_for_any_number_of_threads(sample)
+    finally:
+        torch.set_flush_denormal(False)
+    assert_same_for_any_number_of_threads(sample)  # and no helper goes on flushing

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lerac_fast import gaussian_smooth, tempered_cross_entropy
-from tests.determinism import assert_same_for_any_number_of_threads
+from tests.determinism import assert_same_for_any_number_of_threads_that_flush
 from tests.kernels import KERNELS
 
 pytestmark = pytest.mark.skipif(KERNELS != "cpu", reason="about the CPU's threads")
@@ -27,10 +27,4 @@ def losses_and_gradients() -> list[Tensor]:
 
 @pytest.mark.parametrize("sample", [smoothed, losses_and_gradients])
 def test_thread_count(sample: Callable[[], list[Tensor]]) -> None:
-    if not torch.set_flush_denormal(True):
-        pytest.skip("this processor cannot flush subnormal numbers")
-    try:
-        assert_same_for_any_number_of_threads(sample)
-    finally:
-        torch.set_flush_denormal(False)
-    assert_same_for_any_number_of_threads(sample)  # and no helper goes on flushing
+    assert_same_for_any_number_of_threads_that_flush(sample)

@@ -7,6 +7,7 @@ from torch import nn
 import lerac_fast
 from tests.determinism import (
     assert_same_for_any_number_of_threads,
+    assert_same_for_any_number_of_threads_that_flush,
     assert_same_on_all_instruction_sets,
     python,
 )
@@ -47,13 +48,7 @@ def test_thread_count_where_subnormal_numbers_are_flushed(case: Case, dtype: tor
         optimizer.step()
         return [param.detach() for param in params] + [v for p in params for v in optimizer.state[p].values()]
 
-    if not torch.set_flush_denormal(True):
-        pytest.skip("this processor cannot flush subnormal numbers")
-    try:
-        assert_same_for_any_number_of_threads(sample)
-    finally:
-        torch.set_flush_denormal(False)
-    assert_same_for_any_number_of_threads(sample)  # and no helper goes on flushing
+    assert_same_for_any_number_of_threads_that_flush(sample)
 
 
 def train_all() -> list[torch.Tensor]:
