@@ -88,7 +88,7 @@ fashion-mnist:
 
 # A process per core, each with one thread; a file's tests stay together, as some share what they have built.
 test: $(BUILT)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --max-worker-restart=0 $(ARGS)
 
 # What can be known of the GPU code without a GPU; docs/gpu.md explains it. Two things at a time, as interpreting takes one
 # processor and long.

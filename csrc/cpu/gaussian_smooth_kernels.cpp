@@ -191,7 +191,7 @@ template <typename Element>
 void smooth_rows(const void* source, void* target, const Plane& plane, const Gaussian& gaussian, int64_t begin,
                  int64_t end, void* scratch) {
   using T = Compute<Element>;
-  if (gaussian.radius == 1 && plane.across_rows && plane.across_columns && fills_vectors(plane.inner))
+  if (goes_by_pixels(plane, gaussian))
     return smooth_pixel_rows(static_cast<const Element*>(source), static_cast<Element*>(target), plane, gaussian, begin,
                              end, scratch);
   const auto source_row = [&](int64_t row) { return static_cast<const Element*>(source) + row * plane.row_stride; };

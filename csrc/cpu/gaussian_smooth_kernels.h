@@ -59,6 +59,12 @@ inline int64_t block_of(const Plane& plane, const Gaussian& gaussian) {
   return block < plane.row_size() ? block : plane.row_size();
 }
 
+// Rows are smoothed by pixels, whose eight neighbours they need.
+inline bool goes_by_pixels(const Plane& plane, const Gaussian& gaussian) {
+  return !goes_in_blocks(plane) && gaussian.radius == 1 && plane.across_rows && plane.across_columns &&
+         fills_vectors(plane.inner);
+}
+
 inline int64_t scratch_of_rows(const Plane& plane, const Gaussian& gaussian) {
   const int64_t rows = goes_in_blocks(plane) ? 2 * whole_lines(block_of(plane, gaussian)) +
                                                    whole_lines(2 * border_of_block(plane, gaussian))

@@ -27,6 +27,7 @@ TOLERANCE = {torch.float32: 2e-6, torch.float64: 4e-15, torch.bfloat16: 2 * 2**-
 SHAPES = [
     (1, 1, 1, 1),
     (3, 2, 1, 7),
+    (1, 40, 1, 300),  # one row, longer than a block of the CPU's kernels, of pixels that fill vectors
     (3, 2, 7, 1),
     (2, 3, 8, 8),
     (33, 5, 4, 4),
