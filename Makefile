@@ -7,7 +7,7 @@ CUDA ?= AUTO
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/*) $(shell find csrc -type f)
-CXX_SOURCES := $(shell find csrc benchmarks tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
+CXX_SOURCES := $(shell find csrc benchmarks tools -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 BENCH ?= optimizer_step gaussian_smooth data_parameters training_step
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
@@ -41,8 +41,9 @@ $(TORCH_STAMP):
 BUILT := $(VENV)/.built-$(CUDA)
 $(BUILT): $(TORCH_STAMP) $(SOURCES)
 	@echo "Building lerac_fast against the installed torch"
-	@$(PIP) 'scikit-build-core>=0.10' 'pybind11>=2.13' cmake ninja
+	@$(PIP) 'scikit-build-core>=0.10' 'pybind11>=2.13' 'cmake>=3.26' ninja hatchling editables
 	@$(PIP) --no-build-isolation -e '.[dev]' $(call options,$(CUDA),OFF)
+	@$(PIP) --no-build-isolation -e './experiments[test]'
 	@rm -f $(VENV)/.built-*
 	@touch $@
 
@@ -54,7 +55,7 @@ options = -C build-dir=build/$(notdir $(VENV)) -C cmake.define.LERAC_FAST_CUDA=$
 # at a time.
 define install_variant
 	@flock $(VENV)/.variants.lock $(PIP) --no-build-isolation --no-deps --upgrade --target build/$(1) . $(2)
-	@rm -rf build/$(1)/tests build/$(1)/benchmarks && cp -r tests benchmarks pyproject.toml build/$(1)/
+	@rm -rf $(addprefix build/$(1)/,tests tools benchmarks) && cp -r tests tools benchmarks pyproject.toml build/$(1)/
 endef
 
 build: $(BUILT)
@@ -107,7 +108,7 @@ gpu-code-interpreted:
 # tests.
 gpu-code-compiled: export OMP_NUM_THREADS=1
 gpu-code-compiled:
-	$(PY) -m tests.gpu_code
+	$(PY) -m tools.gpu_code
 	$(call install_variant,emulated,$(call options,OFF,ON))
 	cd build/emulated && LERAC_FAST_EMULATED_NUMBERS=host \
 	  $(abspath $(PY)) tests/run_variant.py tests/optim tests/ops -q -m 'not compiles'

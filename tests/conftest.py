@@ -3,7 +3,7 @@
     TRITON_INTERPRET=1 pytest tests/optim tests/ops
 
 Triton's interpreter runs kernels on the CPU, so what is registered for GPUs takes the CPU's place in torch's
-dispatcher. CUDA's kernels take it in a build of their own, by emulation: see tests/cuda_emulation.
+dispatcher. CUDA's kernels take it in a build of their own, by emulation: see tools/cuda_emulation.
 """
 
 import re

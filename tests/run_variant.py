@@ -9,6 +9,8 @@ sys.path.insert(0, os.getcwd())
 import lerac_fast  # noqa: E402
 
 assert os.path.dirname(lerac_fast.__file__) == os.path.join(os.getcwd(), "lerac_fast"), lerac_fast.__file__
+installed = {name for name in os.listdir() if not name.endswith((".dist-info", "__pycache__", "_cache", ".hypothesis"))}
+assert installed == {"lerac_fast", "tests", "tools", "benchmarks", "pyproject.toml"}, "the wheel holds lerac_fast alone"
 
 import pytest  # noqa: E402
 

@@ -1,9 +1,11 @@
 """The rules that keep the parts apart: who may import whom, in Python and in C++."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,19 +13,22 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "lerac_fast"
 
-# Part of the package -> the parts that it may import. The order is: _extension <- ops <- optim, and ops <- curricula <-
-# experiments; optimizers and curricula know nothing of each other.
+# Part of the package -> the parts that it may import. Optimizers and curricula know nothing of each other, nor one
+# curriculum of another; all of it may be imported by the experiments, which nothing here imports.
 PYTHON_RULES = {
     "_extension": {"_built_with"},
     "_triton": {"_extension"},
     "_gpu_backend": {"_extension", "_built_with", "_triton"},
     "_version": set(),
     "_build_info": {"_extension", "_built_with", "_gpu_backend", "_version"},
+    "_wrappers": set(),
     "ops": {"_extension", "_gpu_backend"},
     "optim": {"_extension", "_gpu_backend"},
-    "curricula": {"ops"},
-    "experiments": {"", "_build_info", "ops", "optim", "curricula"},
-    "": {"_build_info", "_gpu_backend", "_version", "ops", "curricula"},  # lerac_fast/__init__.py
+    "layers": {"_wrappers"},
+    "lerac": {"_wrappers", "layers"},
+    "cbs": {"_wrappers", "ops"},
+    "data_parameters": {"ops"},
+    "": {"_build_info", "_gpu_backend", "_version", "ops", "layers", "lerac", "cbs", "data_parameters"},  # __init__.py
 }
 CXX_RULES = {
     "math": set(),
@@ -87,13 +92,79 @@ def test_import_needs_torch_alone() -> None:
 import sys
 import torch
 before = set(sys.modules)
-import lerac_fast, lerac_fast.optim, lerac_fast.curricula
+import lerac_fast, lerac_fast.optim
 new = {name.split(".")[0] for name in set(sys.modules) - before}
 print(" ".join(sorted(new - set(sys.stdlib_module_names))))
-print("lerac_fast.experiments" in sys.modules, torch.cuda.is_initialized())
+print("lerac_experiments" in sys.modules, torch.cuda.is_initialized())
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded, experiments_and_cuda = run.stdout.splitlines()
     # What an editable install's finder loads is its own.
     assert set(loaded.split()) - {"_editable_skbc_lerac_fast"} <= {"lerac_fast", "torch", "sympy", "mpmath", "numpy"}
     assert experiments_and_cuda == "False False"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    imports = {
+        _module(path): {_module_at(name) for name in _runtime_imports(ast.parse(path.read_text()))}
+        for path in PACKAGE.rglob("*.py")
+    }
+    graph = {module: {other for other in others if other != module} for module, others in imports.items()}
+    TopologicalSorter(graph).prepare()  # CycleError names the circle
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _module_at(name: str) -> str:
+    """`name`, or the module that it is a name of."""
+    path = ROOT / name.replace(".", "/")
+    return name if path.is_dir() or path.with_suffix(".py").exists() else name.rpartition(".")[0]
+
+
+# Folders, and what their files import nothing of: product knows nothing of what inspects, times or uses it, and
+# benchmarks and tools nothing of each other. Tests import all of them.
+STRANGERS = {
+    "lerac_fast": "tests|tools|benchmarks|experiments|lerac_experiments",
+    "csrc": "tests|tools|benchmarks|experiments",
+    "experiments/lerac_experiments": r"tests|tools|benchmarks|experiments|lerac_fast\._\w+",
+    "benchmarks": "tests|tools|experiments|lerac_experiments",
+    "tools": "tests|benchmarks|experiments|lerac_experiments",
+}
+
+
+@pytest.mark.parametrize("folder", STRANGERS)
+def test_nothing_is_imported_of_strangers(folder: str) -> None:
+    taken = re.compile(
+        rf'^\s*(?:from|import) (?:{STRANGERS[folder]})\b|#include "(?:{STRANGERS[folder]})/', re.MULTILINE
+    )
+    for path in (ROOT / folder).rglob("*"):
+        if path.suffix in (".py", ".h", ".cpp", ".cu"):
+            assert not taken.findall(path.read_text()), path
+
+
+def test_core_needs_torch_alone() -> None:
+    """What is installed with it, and the commands that it installs."""
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")  # which pytest brings
+    project = toml.loads((ROOT / "pyproject.toml").read_text())
+    assert [requirement.split(">")[0] for requirement in project["project"]["dependencies"]] == ["torch"]
+    assert "scripts" not in project["project"]
+    assert project["tool"]["scikit-build"]["wheel"]["packages"] == ["lerac_fast"]
+
+
+SOURCES = [
+    path
+    for folder in ("lerac_fast", "csrc", "experiments/lerac_experiments", "benchmarks", "examples")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".pyi", ".h", ".cpp", ".cu")
+]
+
+
+def test_files_are_read_in_one_sitting() -> None:
+    long = {str(path.relative_to(ROOT)): lines for path in SOURCES if (lines := _lines(path)) > 400}
+    assert not long
+
+
+def _lines(path: Path) -> int:
+    return path.read_text().count("\n")

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from benchmarks.backends import gpu_backend_in_use
 from benchmarks.conftest import LIMIT, Result, record
-from tests.kernels import gpu_backend_in_use
 
 BENCH_ON = os.environ.get("LERAC_FAST_GPU_BENCH_ON", "cuda")
 TINY = BENCH_ON == "cpu"

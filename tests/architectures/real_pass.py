@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.autograd.graph import Node
 
-from lerac_fast.curricula.layers import call_arguments
+from lerac_fast.layers.groups import call_arguments
 
 
 def seed(number: int) -> None:

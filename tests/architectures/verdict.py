@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lerac_fast import layer_groups
-from lerac_fast.curricula import layers
+from lerac_fast.layers import groups as layers
 from tests.architectures.architecture import Architecture
 from tests.architectures.fingerprint import Fingerprint, fake_tensors
 from tests.architectures.order import (

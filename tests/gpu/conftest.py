@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import pytest
 import torch
 
-from tests.kernels import KERNELS, gpu_backend_in_use
+from benchmarks.backends import gpu_backend_in_use
+from tests.kernels import KERNELS
 
 TESTS_ON = os.environ.get("LERAC_FAST_GPU_TESTS_ON", "cuda")
 BACKENDS = ["cuda", "triton"] if TESTS_ON == "cuda" else ["native"]

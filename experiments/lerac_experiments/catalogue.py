@@ -1,0 +1,38 @@
+"""The command `lerac-fast list`: what can be planned."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from lerac_experiments.data.registry import DATA
+from lerac_experiments.models import MODELS
+from lerac_experiments.regimes import REGIMES
+from lerac_experiments.terminal import table
+from lerac_experiments.trials.presets import PRESETS
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """List the models, data sets, regimes and presets that can be planned."""
+
+    def run(self) -> None:
+        """Prints them."""
+        console = Console()
+        models = table("models", "of data", "optimizer", "lr .. min_lr", "batch", "epochs", "k", whole=1)
+        for name, spec in MODELS.items():
+            s = spec.settings
+            rates = f"{s.lr:g} .. {s.min_lr:g}"
+            models.add_row(
+                name, ", ".join(spec.kinds), s.optimizer, rates, str(s.batch_size), str(s.epochs), f"{s.lerac_epochs:g}"
+            )
+        data = table("data sets", "title", "kind", whole=1)
+        for name, source in DATA.items():
+            data.add_row(name, source.title, source.kind)
+        regimes = table("regimes", "title", whole=1)
+        for name, regime in REGIMES.items():
+            regimes.add_row(name, regime.title)
+        presets = table("presets", "trials", whole=1)
+        for name, make in PRESETS.items():
+            presets.add_row(name, str(len(make())))
+        for each in (models, data, regimes, presets):
+            console.print(each)

@@ -1,0 +1,165 @@
+"""Images in files, which are decoded when a batch asks for them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lerac_experiments.data.examples import Batch, Examples
+from lerac_experiments.data.image_augmentation import cut_and_mirrored
+from lerac_experiments.data.media import (
+    HIDDEN,
+    IMAGES,
+    Listing,
+    decode_image,
+    image_tensor,
+    is_hidden,
+    list_media,
+    read_each,
+)
+from lerac_experiments.data.reading import read_file
+from lerac_experiments.data.source import Parts, Request, Task, draw, draw_test
+from lerac_experiments.errors import ExperimentError
+
+_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+_DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How images of various sizes become squares of one: their shorter side is scaled to `shorter` pixels, and a square
+    of `size` cut out of the centre."""
+
+    size: int
+    shorter: int
+
+    @classmethod
+    def usual(cls, size: int) -> "Framing":
+        """As for ImageNet: of 224 after scaling to 256, or in that proportion."""
+        return cls(size, round(size * 256 / 224))
+
+    @classmethod
+    def whole(cls, size: int) -> "Framing":
+        """The largest square there is."""
+        return cls(size, size)
+
+
+class ImageFiles(Examples):
+    """Images in the files of a folder. Inputs are float32 [B, 3, size, size], normalised by the mean and deviation of
+    ImageNet, as is usual.
+
+    Args:
+        names: of the files in the folder.
+        targets: classes int64 [N], or values float [N].
+        augment_seed: of crops and mirrors in place of the framing; None, none.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        targets: Tensor,
+        framing: Framing,
+        augment_seed: int | None = None,
+    ) -> None:
+        self.folder = folder
+        # An array: worker processes share it, where a million strings were copied as their references are counted.
+        self.names: NDArray[np.bytes_] = np.array([os.fsencode(name) for name in names], dtype=np.bytes_)
+        self.framing = framing
+        self.targets = targets
+        self._augment_seed = augment_seed
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        chosen = torch.tensor(indices)
+        images = torch.stack(read_each(self._image, indices))
+        return Batch(images.sub_(_MEAN).div_(_DEVIATION), self.targets[chosen], chosen)
+
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return self.folder / os.fsdecode(bytes(self.names[index]))
+
+    def take(self, indices: Tensor, augment_seed: int | None = None) -> "ImageFiles":
+        """The images of these numbers, int64 [M], in their order."""
+        names = [os.fsdecode(bytes(name)) for name in self.names[indices.numpy()]]
+        return ImageFiles(self.folder, names, self.targets[indices], self.framing, augment_seed)
+
+    def _image(self, index: int) -> Tensor:
+        path = self.path(index)
+        image, size = decode_image(read_file(path), path), self.framing.size
+        if self._augment_seed is not None:
+            return image_tensor(cut_and_mirrored(image, size, (self._augment_seed, self.epoch, index)))
+        from torchvision.transforms import functional  # takes long to import
+
+        return image_tensor(functional.center_crop(functional.resize(image, [self.framing.shorter]), [size]))
+
+
+def image_parts(
+    train: ImageFiles,
+    test: ImageFiles,
+    classes: int,
+    request: Request,
+    source: str,
+    note: str | None,
+    task: Task = "classification",
+) -> Parts:
+    """A data set of images in files, split."""
+    chosen, held_out = draw(len(train), request)
+    return Parts(
+        task=task,
+        classes=classes,
+        train=train.take(chosen, request.image_seed),
+        validation=train.take(held_out),
+        test=test.take(draw_test(len(test), request)),
+        source=source,
+        note=note,
+    )
+
+
+def list_images(folder: Path, classes: Sequence[str], within: str = "") -> tuple[Listing, Tensor]:
+    """The images that lie in one folder for each class, or in folders in it.
+
+    Args:
+        within: where in the folder of a class its images are.
+
+    Returns:
+        Their names in `folder`, in the order of the classes and sorted by name within, and their classes, int64.
+
+    Raises:
+        ExperimentError: the folder of a class is missing, or without images.
+    """
+    images = Listing([], {})
+    counts = []
+    for name in classes:
+        prefix = os.path.join(name, within, "")
+        found = list_media(folder / prefix, IMAGES)
+        images.names.extend(prefix + file for file in found.names)
+        images.left_out.update((prefix + file, reason) for file, reason in found.left_out.items())
+        counts.append(len(found.names))
+    return images, torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
+
+
+def list_classes(folder: Path) -> Listing:
+    """The names of the folders in a folder, sorted. Raises ExperimentError naming it if there are none."""
+    names, left_out = [], {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_hidden(entry.name):
+                    left_out[entry.name] = HIDDEN
+                elif entry.is_dir():
+                    names.append(entry.name)
+                else:
+                    left_out[entry.name] = "files beside the folders of classes"
+    except OSError as error:
+        raise ExperimentError(f"cannot read {folder}: {error}") from error
+    if not names:
+        raise ExperimentError(f"there are no folders in {folder}, where one for each class is expected")
+    return Listing(sorted(names), left_out)

@@ -1,0 +1,181 @@
+"""What a data set of the experiments is: how it is asked for, and what it gives."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from lerac_experiments.data.examples import Batch, Examples
+from lerac_experiments.errors import ExperimentError
+
+Kind = Literal["image", "text", "audio", "detection"]
+Task = Literal["classification", "regression", "detection"]
+
+VALIDATION_SHARE = 0.1
+"""Of the training examples, set aside for validation (Croitoru et al., section 4.1). It never takes test examples."""
+
+
+_USUAL_FOLDER = "~/.cache/lerac_fast"
+
+
+class Unavailable(ExperimentError):
+    """A data set is neither on this machine nor could it be downloaded. The message says what to do."""
+
+
+@dataclass(frozen=True)
+class TextEncoding:
+    """How a model reads text (Croitoru et al., section 4.2). All words are lower-cased.
+
+    `words`: numbers from a vocabulary of the training part. `wordpiece`: BERT's pieces, with [CLS] at the start and
+    [SEP] after each sentence; from the vocabulary in `folder` (vocab.txt), or learned from the training part.
+    """
+
+    unit: Literal["words", "wordpiece"]
+    max_length: int
+    """In tokens; longer texts are cut off."""
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a data set."""
+
+    split_seed: int = 0
+    """Decides which training examples are set aside for validation, and which are drawn where fewer are asked for."""
+    augment_seed: int | None = 0
+    """Decides, with the epoch and the number of an example, how it is augmented, in data sets that the paper augments
+    (speech); None, not at all."""
+    image_seed: int | None = None
+    """Decides likewise how training images are cropped and mirrored; None, not at all."""
+    fold: int = 0
+    """Which fold is the test part, in data sets that are divided into folds."""
+    train_examples: int | None = None
+    """How many to draw of those to train and validate with; None, all."""
+    test_examples: int | None = None
+    """How many to draw of the test part; None, all."""
+    image_size: int | None = None
+    """Height and width of images that come in various sizes; None, the usual one of the data set."""
+    encoding: TextEncoding | None = None
+    """Of text."""
+    by_speaker: bool = False
+    """Whether those who speak in one part speak in no other, in data sets that have no official split."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A data set, split and preprocessed."""
+
+    task: Task
+    classes: int
+    """Of a classification or, with 0 for the background, of detection; 1 for regression."""
+    train: Examples
+    validation: Examples
+    test: Examples
+    source: str
+    """Where it came from, for the record."""
+    note: str | None = None
+    """What a reader of the results must know, such as that it is not the official split."""
+    vocabulary: int | None = None
+    """Of text: the number of tokens that there are; 0 is padding."""
+    mix: Callable[[Batch, torch.Generator], Batch] | None = None
+    """Augmentation of training batches as a whole, such as mix-up."""
+
+    @property
+    def provenance(self) -> dict[str, str | None]:
+        """Source and note as records have them: the same wherever the data folder is."""
+        return {"source": self.source.replace(str(data_folder()), "$LERAC_FAST_DATA"), "note": self.note}
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that can be asked for.
+
+    Attributes:
+        load: raises Unavailable, or ExperimentError naming the file if one is damaged or of another format.
+    """
+
+    name: str
+    """As on the command line."""
+    title: str
+    """As in tables."""
+    kind: Kind
+    load: Callable[[Request], Parts]
+    regression: bool = False
+    """Whether values are predicted: its `Parts.task`, known before it is loaded."""
+    by_speaker: bool = False
+    """Whether it can be divided so."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training batches are mixed where the data is augmented, by its `Parts.mix`: speech is, as in the
+        LeRaC paper."""
+        return self.kind == "audio"
+
+
+def data_folder() -> Path:
+    """Where data is looked for: the environment variable LERAC_FAST_DATA, or else ~/.cache/lerac_fast.
+
+    Raises:
+        ExperimentError: there is no home directory, which ~ stands for.
+    """
+    return _at_home(os.environ.get("LERAC_FAST_DATA") or _USUAL_FOLDER)
+
+
+def _at_home(folder: str) -> Path:
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        raise ExperimentError(
+            f"{folder}: there is no home directory. Set HOME, or LERAC_FAST_DATA to a folder for data"
+        ) from None
+
+
+def cache_folder() -> Path:
+    """Where downloads and unpacked archives go: `data_folder()`; ~/.cache/lerac_fast if that cannot be written to."""
+    folder = data_folder()
+    return folder if not folder.exists() or os.access(folder, os.W_OK) else _at_home(_USUAL_FOLDER)
+
+
+def draw(count: int, request: Request, groups: Sequence[Hashable] | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The numbers of the examples to train with and to validate with, of `count` training examples: int64, disjoint.
+
+    Args:
+        groups: what each example was made from, where some are of one source: those to validate with are of others than
+            those to train with, so that there may be some more.
+    """
+    generator = torch.Generator().manual_seed(request.split_seed)
+    drawn = torch.randperm(count, generator=generator)[: request.train_examples]
+    held_out = max(1, round(VALIDATION_SHARE * len(drawn)))
+    of = ""
+    if groups is not None:
+        own = [groups[index] for index in drawn.tolist()]
+        drawn, held_out = _grouped(drawn, own, held_out)
+        of = f" of {len(set(own))} sources"
+    if len(drawn) <= held_out:
+        raise ExperimentError(f"{count} training examples{of}, of which {len(drawn)} are drawn, are too few to split")
+    return drawn[held_out:], drawn[:held_out]
+
+
+def _grouped(drawn: torch.Tensor, groups: Sequence[Hashable], wanted: int) -> tuple[torch.Tensor, int]:
+    """The examples with the first whole groups in front, in their order, and how many these are: `wanted` at least."""
+    sizes = Counter(groups)
+    first, size = set(), 0
+    for group in sizes:  # in the order of their first examples
+        if size >= wanted:
+            break
+        first.add(group)
+        size += sizes[group]
+    is_first = torch.tensor([group in first for group in groups])
+    return torch.cat([drawn[is_first], drawn[~is_first]]), size
+
+
+def draw_test(count: int, request: Request) -> torch.Tensor:
+    """The numbers of the test examples, of `count`: int64."""
+    if request.test_examples is None or request.test_examples >= count:
+        return torch.arange(count)
+    generator = torch.Generator().manual_seed(request.split_seed)
+    return torch.randperm(count, generator=generator)[: request.test_examples].sort().values

@@ -1,0 +1,114 @@
+"""Texts, or pairs of them, encoded as a model reads them, in batches no longer than their longest."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lerac_experiments.data.examples import Batch, Examples
+from lerac_experiments.data.source import Parts, Request, draw, draw_test
+from lerac_experiments.data.tokens import Encoded, WordPieces, Words
+from lerac_experiments.errors import ExperimentError
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts, or pairs of them, and the class of each, by its name.
+
+    Attributes:
+        second: of pairs; of single texts, None.
+    """
+
+    first: list[str]
+    second: list[str] | None
+    labels: list[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Tensor) -> "Texts":
+        """Those of these numbers, int64 [M], in their order."""
+        chosen = indices.tolist()
+        first, labels = ([column[i] for i in chosen] for column in (self.first, self.labels))
+        return Texts(first, None if self.second is None else [self.second[i] for i in chosen], labels)
+
+    @property
+    def all(self) -> list[str]:
+        """The texts themselves."""
+        return [*self.first, *(self.second or ())]
+
+
+class TextExamples(Examples):
+    """Encoded texts. Batches are padded with 0 to their longest, and have the inputs
+    `input_ids` and `attention_mask`, and `token_type_ids` if `segments`: int64 [B, longest]."""
+
+    def __init__(self, encoded: list[Encoded], labels: Tensor, segments: bool) -> None:
+        # Flat tensors are shared with worker processes; lists would be copied as their reference counts change.
+        self._tokens = torch.tensor([token for one in encoded for token in one.tokens], dtype=torch.int32)
+        self._ends = torch.tensor([len(one.tokens) for one in encoded]).cumsum(0)
+        self._starts = self._ends - torch.tensor([len(one.tokens) for one in encoded])
+        self._seconds = torch.tensor([one.second for one in encoded])
+        self._segments = segments
+        self.labels: Tensor = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        chosen = torch.tensor(indices)
+        starts, ends = self._starts[chosen], self._ends[chosen]
+        positions = torch.arange(int((ends - starts).max()))
+        present = positions < (ends - starts).unsqueeze(1)
+        input_ids = torch.zeros(present.shape, dtype=torch.int64)
+        texts = [self._tokens[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        input_ids[present] = torch.cat(texts).long()
+        inputs = {"input_ids": input_ids, "attention_mask": present.long()}
+        if self._segments:
+            inputs["token_type_ids"] = (present & (positions >= self._seconds[chosen].unsqueeze(1))).long()
+        return Batch(inputs, self.labels[chosen], chosen)
+
+
+def text_parts(training: Texts, test: Texts, request: Request, source: str, note: str | None) -> Parts:
+    """Splits texts and encodes them as asked for; vocabularies are of the examples to train with alone. The classes are
+    those of the training part, numbered in the order of their names.
+
+    Raises:
+        ExperimentError: no encoding is asked for, its vocabulary is damaged, there are too few examples or classes, or
+            the test part has others.
+    """
+    encoding = request.encoding
+    if encoding is None:
+        raise ExperimentError("this data is text: choose a model that reads text")
+    classes = _numbered(training, test, source)
+    drawn_train, drawn_validation = draw(len(training), request)
+    train, validation = training.take(drawn_train), training.take(drawn_validation)
+    words = encoding.unit == "words"
+    encoder: Words | WordPieces
+    if words:
+        encoder = Words(train.all, encoding.max_length)
+    elif encoding.folder is None:
+        encoder = WordPieces.learn(train.all, encoding.max_length)
+    else:
+        encoder = WordPieces.read(encoding.folder, encoding.max_length)
+    encoded = [
+        TextExamples(
+            encoder(part.first, part.second),
+            torch.tensor([classes[label] for label in part.labels]),
+            segments=not words,
+        )
+        for part in (train, validation, test.take(draw_test(len(test), request)))
+    ]
+    return Parts("classification", len(classes), encoded[0], encoded[1], encoded[2], source, note, encoder.vocabulary)
+
+
+def _numbered(training: Texts, test: Texts, source: str) -> dict[str, int]:
+    """The numbers of the classes."""
+    classes = {label: number for number, label in enumerate(sorted(set(training.labels)))}
+    if len(classes) < 2:
+        raise ExperimentError(f"{source}: all training examples are of one class, {', '.join(classes)!r}")
+    others = sorted(set(test.labels) - set(classes))
+    if others:
+        raise ExperimentError(
+            f"{source}: there are test examples, but no training examples, of the class {others[0]!r}"
+        )
+    return classes

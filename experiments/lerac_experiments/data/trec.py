@@ -1,0 +1,56 @@
+"""TREC's questions (Li and Roth, 2002): 5,952 of them, and of which of six kinds the answer is."""
+
+from lerac_experiments.data.notes import join_notes, size_note
+from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
+from lerac_experiments.data.stored import Stored, find_stored
+from lerac_experiments.data.text import Texts, text_parts
+from lerac_experiments.errors import ExperimentError
+
+_PLACES = ("TREC", "trec", "TREC.zip", "trec.zip")
+_TRAIN, _TEST = "train_5500.label", "TREC_10.label"
+_PUBLISHED = 5_452, 500
+
+
+def _load(request: Request) -> Parts:
+    files = find_stored(*_PLACES)
+    if files is None:
+        raise Unavailable(
+            f"there is no TREC in {data_folder()}, which LERAC_FAST_DATA names: put {_TRAIN} and {_TEST} of "
+            "https://cogcomp.seas.upenn.edu/Data/QA/QC there, in a folder TREC or as TREC.zip"
+        )
+    training, test = _read(files, _TRAIN), _read(files, _TEST)
+    note = size_note(_PUBLISHED, len(training), len(test))
+    return text_parts(training, test, request, str(files.place), join_notes("the six kinds, not the fine ones", note))
+
+
+def _read(files: Stored, name: str) -> Texts:
+    member = files.find(name)
+    if member is None:
+        raise ExperimentError(f"{files.place} holds no {name}, which TREC has")
+    return read_labelled(files.text(member, otherwise="latin-1"), str(files.place / member))
+
+
+def read_labelled(text: str, source: str) -> Texts:
+    """Texts with their classes, one a line: `LABEL:fine text`, where the fine label and its colon may be missing.
+
+    Raises:
+        ExperimentError: a line has no label or no text, or there are none. The message names `source` and the line.
+    """
+    texts, labels = [], []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        label, _, question = line.strip().partition(" ")
+        kind = label.partition(":")[0]
+        if not (kind and question.strip()):
+            raise ExperimentError(
+                f"{source}, line {number} is {line[:50]!r}, and must be LABEL:fine, a space, and a text"
+            )
+        texts.append(question.strip())
+        labels.append(kind)
+    if not texts:
+        raise ExperimentError(f"{source} holds no examples")
+    return Texts(texts, None, labels)
+
+
+TREC = DataSet("trec", "TREC", "text", _load)

@@ -1,0 +1,186 @@
+"""Images with boxes around objects, in the layout of PASCAL VOC (Everingham et al., 2010)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from xml.etree import ElementTree
+
+import torch
+from torch import Tensor
+
+from lerac_experiments.data.archives import Files
+from lerac_experiments.data.examples import Batch, Examples
+from lerac_experiments.data.media import decode_image, image_tensor, read_each
+from lerac_experiments.data.source import Parts, Request, draw, draw_test
+from lerac_experiments.errors import ExperimentError
+
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """The objects in an image.
+
+    Attributes:
+        size: of the image, its width and height.
+        boxes: float32 [n, 4]: left, top, right and bottom edges, from 0 to the width and the height.
+        labels: int64 [n], from 1.
+        difficult: bool [n], which of them an evaluation leaves out.
+    """
+
+    image: str
+    size: tuple[int, int]
+    boxes: Tensor
+    labels: Tensor
+    difficult: Tensor
+
+
+class BoxedImages(Examples):
+    """Images with boxes, decoded as they are asked for.
+
+    Inputs are float32 [3, H, W] from 0 to 1, one tensor for each image, in the sizes that they come in. Targets are,
+    for each image, `boxes`, `labels` and `difficult` as in Annotation, and `indices`, int64 [n]: the numbers of the
+    boxes among all of the part.
+
+    Attributes:
+        boxes: how many there are in all images.
+    """
+
+    def __init__(self, files: Files, annotations: Sequence[Annotation]) -> None:
+        self.files = files
+        self.annotations = annotations
+        *self.first_box, self.boxes = accumulate((len(each.labels) for each in annotations), initial=0)
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        images = read_each(self._image, [self.annotations[index] for index in indices])
+        return Batch(images, [self._target(index) for index in indices], torch.tensor(indices))
+
+    def _image(self, annotation: Annotation) -> Tensor:
+        path = self.files.folder / annotation.image
+        image = decode_image(self.files.read(annotation.image), path)
+        if image.size != annotation.size:
+            raise ExperimentError(f"{path} is of {image.size} pixels, and its annotation says {annotation.size}")
+        return image_tensor(image)
+
+    def _target(self, index: int) -> dict[str, Tensor]:
+        annotation, first = self.annotations[index], self.first_box[index]
+        return {
+            "boxes": annotation.boxes,
+            "labels": annotation.labels,
+            "difficult": annotation.difficult,
+            "indices": torch.arange(first, first + len(annotation.labels)),
+        }
+
+
+def load_voc(
+    files: Files, train: str, test: str, classes: Sequence[str], source: str, note: str | None, request: Request
+) -> Parts:
+    """A data set in the layout of PASCAL VOC: Annotations, ImageSets/Main and JPEGImages.
+
+    Args:
+        train, test: the names of the lists in ImageSets/Main, without ".txt".
+        classes: the names of those that annotations give, without the background.
+
+    Raises:
+        ExperimentError: a list, an annotation or an image is missing or damaged. The message names the file.
+    """
+    to_train, to_test = _read_list(files, train), _read_list(files, test)
+    if both := set(to_train) & set(to_test):
+        path = files.folder / _list_file(test)
+        raise ExperimentError(f"{path} is damaged: it names {min(both)}, which is in {train}.txt, too")
+    chosen, held_out = draw(len(to_train), request)
+
+    def part(names: list[str], indices: Tensor) -> BoxedImages:
+        return BoxedImages(files, [_read_annotation(files, names[index], classes) for index in indices.tolist()])
+
+    return Parts(
+        task="detection",
+        classes=len(classes) + 1,
+        train=part(to_train, chosen),
+        validation=part(to_train, held_out),
+        test=part(to_test, draw_test(len(to_test), request)),
+        source=source,
+        note=note,
+    )
+
+
+def _read_list(files: Files, name: str) -> list[str]:
+    file = _list_file(name)
+    names = [line.split()[0] for line in files.lines(file)]
+    if len(set(names)) != len(names) or not names:
+        raise ExperimentError(f"{files.folder / file} is damaged: it names no image, or one of them twice")
+    return names
+
+
+def _list_file(name: str) -> str:
+    return f"ImageSets/Main/{name}.txt"
+
+
+def _read_annotation(files: Files, name: str, classes: Sequence[str]) -> Annotation:
+    file, image = f"Annotations/{name}.xml", f"JPEGImages/{name}.jpg"
+    if not files.has(image):
+        raise ExperimentError(f"{files.folder / image} is missing, which {file} describes")
+    return parse_annotation(files.read(file), files.folder / file, image, classes)
+
+
+def parse_annotation(content: bytes, path: Path, image: str, classes: Sequence[str]) -> Annotation:
+    """Reads an annotation in VOC's XML.
+
+    Its pixels are numbered from 1, and the right and bottom ones belong to the box. Edges are between pixels and count
+    from 0: a box of one pixel is 1 wide. What juts out of the image is cut off.
+
+    Args:
+        path: for messages.
+
+    Raises:
+        ExperimentError: it is damaged, a class is not among `classes`, or a box is empty.
+    """
+    try:
+        root = _parse_xml(content)
+        size = (int(_text(root, "size/width")), int(_text(root, "size/height")))
+        found = [_parse_object(each, classes, size) for each in root.findall("object")]
+    except ValueError as error:
+        raise ExperimentError(f"{path} is damaged: {error}") from error
+    return Annotation(
+        image=image,
+        size=size,
+        boxes=torch.tensor([box for box, _, _ in found]).reshape(-1, 4),
+        labels=torch.tensor([label for _, label, _ in found], dtype=torch.int64),
+        difficult=torch.tensor([difficult for _, _, difficult in found], dtype=torch.bool),
+    )
+
+
+def _parse_xml(content: bytes) -> ElementTree.Element:
+    # Entities, which can make a small file a huge one, need a document type; annotations have none.
+    if b"<!DOCTYPE" in content.replace(b"\0", b""):  # also in UTF-16
+        raise ValueError("it has a document type")
+    try:
+        return ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        raise ValueError(error) from error
+
+
+def _parse_object(
+    element: ElementTree.Element, classes: Sequence[str], size: tuple[int, int]
+) -> tuple[list[float], int, bool]:
+    """An object's box, its label, and whether it is difficult."""
+    name = _text(element, "name")
+    if name not in classes:
+        raise ValueError(f"{name!r} is none of the classes {', '.join(classes)}")
+    left, top, right, bottom = (float(_text(element, f"bndbox/{edge}")) for edge in _EDGES)
+    width, height = size
+    box = [max(left - 1, 0.0), max(top - 1, 0.0), min(right, float(width)), min(bottom, float(height))]
+    if not (box[0] < box[2] and box[1] < box[3]):
+        raise ValueError(f"the box {left:g}, {top:g}, {right:g}, {bottom:g} of {name!r} is empty, or not in the image")
+    return box, classes.index(name) + 1, (element.findtext("difficult") or "0").strip() == "1"
+
+
+def _text(element: ElementTree.Element, path: str) -> str:
+    text = element.findtext(path)
+    if text is None:
+        raise ValueError(f"<{element.tag}> lacks {path}")
+    return text.strip()

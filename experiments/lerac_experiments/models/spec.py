@@ -1,0 +1,84 @@
+"""What a model of the experiments is: how it is built, which layers it has, and how the paper trains it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from lerac_experiments.data.examples import Inputs
+from lerac_experiments.data.source import DataSet, Kind, Parts, TextEncoding
+from lerac_experiments.errors import ExperimentError
+from lerac_fast import layer_groups
+from lerac_fast.cbs.sites import Where
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is trained, as in Table 1 of Croitoru et al. Where that gives a range, the value is within it; what
+    it does not give is a choice of this library, and said so where the model is defined.
+
+    Attributes:
+        optimizer: Of lerac_fast.
+        lr: The base learning rate (eta), and the initial one of the first layer.
+        min_lr: The rate at which LeRaC starts the last layer (eta_n(0)).
+        batch_size: Examples per optimizer step, on all processes together.
+        epochs: The most epochs; training may end earlier, see stop-patience.
+        lerac_epochs: How many epochs LeRaC lasts (k).
+        sigma: Of CBS, at the start.
+        decay: What CBS multiplies sigma by (d).
+        cbs_every: After how many epochs it does (u).
+        momentum: Of SGD.
+        weight_decay: Of the optimizer.
+    """
+
+    optimizer: Literal["SGD", "Adam", "AdamW", "Adamax"]
+    lr: float
+    min_lr: float
+    batch_size: int
+    epochs: int
+    lerac_epochs: float
+    sigma: float = 1.0
+    decay: float = 0.9
+    cbs_every: float = 2.0
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model that can be asked for.
+
+    The module takes one argument, the inputs of a batch, and returns logits `[B, classes]`, or values `[B]` for
+    regression (`Parts.classes` is 1). Detectors take images and, in training mode, targets, as torchvision's.
+
+    Attributes:
+        build: makes it for a data set, with random weights from torch's global generator; or, if it is `pretrained`,
+            with those in a folder.
+        settings: of the paper, or of a small variant for a CPU.
+        groups: the layers, in the order of their depth.
+        smoothing: where CBS acts; None: at convolutions.
+    """
+
+    name: str
+    """As on the command line."""
+    title: str
+    """As in tables."""
+    kinds: tuple[Kind, ...]
+    """Of data that it takes."""
+    build: Callable[[Parts, Path | None], nn.Module]
+    settings: Settings
+    groups: Callable[[nn.Module, Inputs], list[dict[str, Any]]] = lambda model, inputs: layer_groups(
+        model, example_inputs=inputs
+    )
+    smoothing: Where | None = None
+    encoding: TextEncoding | None = None
+    """Of models for text."""
+    pretrained: Callable[[], Path] | None = None
+    """Finds the folder with the weights, for models that start from some; raises Unavailable."""
+
+    def check_takes(self, data: DataSet) -> None:
+        """Raises ExperimentError if it does not."""
+        if data.kind not in self.kinds:
+            raise ExperimentError(f"{self.name} takes {' or '.join(self.kinds)} data, and {data.name} is {data.kind}")

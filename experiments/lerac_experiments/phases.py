@@ -1,0 +1,50 @@
+"""What a regime does to the first epochs of a training, and for how long."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from lerac_experiments.trials.trial import Trial
+from lerac_fast.cbs.cbs import retirement_step
+
+SMOOTHING_WINDOW = 3
+"""Of CBS, as in its paper."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a regime that comes to an end."""
+
+    title: str
+    epochs: Callable[[Trial], float]
+    """How many, by the trial's settings; infinite if it never ends."""
+    option: str
+    """The setting that decides."""
+    must_end: bool = True
+    """Whether a training that ends within it says nothing of the regime. CBS's paper has such trainings, too."""
+
+    def outlasts(self, trial: Trial, epochs: int) -> bool:
+        """Whether it leaves nothing of so many epochs. What ends with the last step has not ended before."""
+        return self.epochs(trial) >= epochs
+
+
+def _lerac_epochs(trial: Trial) -> float:
+    return trial.settings.lerac_epochs
+
+
+def _warm_up_epochs(trial: Trial) -> float:
+    given = trial.protocol.warm_up_epochs
+    return _lerac_epochs(trial) if given is None else given
+
+
+def _smoothed_epochs(trial: Trial) -> float:
+    settings = trial.settings
+    times = retirement_step(settings.sigma, settings.decay, 1, SMOOTHING_WINDOW, torch.float32)
+    return math.inf if times is None else times * settings.cbs_every
+
+
+LERAC = Phase("LeRaC", _lerac_epochs, "lerac_epochs")
+WARM_UP = Phase("warm-up", _warm_up_epochs, "warm_up_epochs")
+SMOOTHING = Phase("CBS", _smoothed_epochs, "cbs_every", must_end=False)

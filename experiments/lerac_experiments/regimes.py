@@ -1,0 +1,316 @@
+"""The regimes of training that trials compare.
+
+A regime is a list of parts. Each part is told of every optimizer step and epoch, and may change batches and the loss:
+what a curriculum of another kind (by frequencies, as EfficientTrain; by similarity of labels) needs, too. To add one,
+write a `Part`, and a line in `REGIMES`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+
+from lerac_experiments.data.examples import Batch, Examples, Inputs
+from lerac_experiments.data.source import Parts
+from lerac_experiments.distributed import Ranks
+from lerac_experiments.errors import ExperimentError
+from lerac_experiments.phases import LERAC, SMOOTHING, SMOOTHING_WINDOW, WARM_UP, Phase
+from lerac_experiments.trials.trial import Trial
+from lerac_fast import CBS, DataParameters, LeRaC
+from lerac_fast.cbs.sites import Where
+from lerac_fast.data_parameters.detection import TemperedAnchors
+
+SNR_EXAMPLES = 64
+"""How many training examples the signal-to-noise ratio is measured with."""
+
+WARM_UP_START = 1e-3
+"""The share of the base rate that warm-up starts from."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the parts of a regime are made for."""
+
+    trial: Trial
+    model: nn.Module
+    optimizer: Optimizer
+    parts: Parts
+    smoothing: Where | None
+    """Where CBS acts on this model."""
+    steps_per_epoch: int
+    ranks: Ranks
+
+    def first_inputs(self, count: int) -> Inputs:
+        """Of so many training examples, for what is measured before the training."""
+        batch = self.parts.train.__getitems__(list(range(min(count, len(self.parts.train)))))
+        return batch.to(self.ranks.device).inputs
+
+    def steps(self, epochs: float) -> int:
+        """So many epochs in optimizer steps."""
+        return round(epochs * self.steps_per_epoch)
+
+
+class Part:
+    """One ingredient of a regime. It does nothing; parts that do override what they need."""
+
+    decides_rates = False
+    """Whether it takes the place of the decay of the trial's protocol."""
+
+    def agree(self, ranks: Ranks) -> None:
+        """Goes on from what the first rank has measured. Called once all are built: while they are, one might wait for
+        another that has failed."""
+
+    def on_batch(self, batch: Batch) -> Batch:
+        """The batch to train with."""
+        return batch
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor | None:  # noqa: ARG002
+        """What is minimised; None, the loss of the task."""
+        return None
+
+    def on_step(self) -> None:
+        """An optimizer step is done."""
+
+    def on_epoch(self) -> None:
+        """An epoch is done."""
+
+    def on_mode(self, training: bool) -> None:
+        """Training or evaluation begins."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it still keeps the training from what it would be without it, so that its plateaus are none."""
+        return False
+
+    def trace(self) -> dict[str, float]:
+        """What is recorded of it after each epoch."""
+        return {}
+
+    def wrong_found(self, examples: Examples, wrong: Tensor) -> float | None:  # noqa: ARG002
+        """The share of the wrong labels, of which there are some, that it has found out by itself; None if it does not
+        look for them.
+
+        Args:
+            wrong: which labels of the training examples are, bool [N].
+        """
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs to go on."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
+
+
+class LeRaCPart(Part):
+    """LeRaC, stepped by optimizer steps; or a scheduler that takes its place."""
+
+    def __init__(self, scheduler: LeRaC) -> None:
+        self.scheduler = scheduler
+
+    @classmethod
+    def with_curve(cls, curve: str) -> "PartMaker":
+        """From the base rate to `min_lr`, geometrically in depth."""
+
+        def make(setup: Setup) -> Part:
+            settings = setup.trial.settings
+            iters = setup.steps(settings.lerac_epochs)
+            return cls(LeRaC(setup.optimizer, total_iters=iters, min_lr=settings.min_lr, curve=curve))
+
+        return make
+
+    @classmethod
+    def from_snr(cls, setup: Setup) -> Part:
+        """Initial rates as the measured signal-to-noise ratio falls, down to `min_lr` at the last layer."""
+        settings = setup.trial.settings
+        iters, inputs = setup.steps(settings.lerac_epochs), setup.first_inputs(SNR_EXAMPLES)
+        return cls(LeRaC.from_snr(setup.optimizer, iters, setup.model, inputs, settings.min_lr))
+
+    def agree(self, ranks: Ranks) -> None:
+        # A signal-to-noise ratio may differ in its last digits from rank to rank, and the weights would drift apart.
+        groups = self.scheduler.optimizer.param_groups
+        state, lrs = ranks.decide((self.scheduler.state_dict(), [group["lr"] for group in groups]))
+        self.scheduler.load_state_dict(state)
+        for group, lr in zip(groups, lrs, strict=True):
+            group["lr"] = lr
+
+    def on_step(self) -> None:
+        self.scheduler.step()
+
+    @property
+    def active(self) -> bool:
+        return not self.scheduler.finished
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.scheduler.load_state_dict(state)
+
+
+class WarmUpCosinePart(Part):
+    """All layers alike: a linear warm-up, and half a cosine down to 0 at the end of the last epoch."""
+
+    decides_rates = True
+
+    def __init__(self, setup: Setup) -> None:
+        settings = setup.trial.settings
+        warm_up = max(1, setup.steps(WARM_UP.epochs(setup.trial)))
+        rest = max(1, setup.steps(settings.epochs) - warm_up)
+        self.scheduler = SequentialLR(
+            setup.optimizer,
+            [
+                LinearLR(setup.optimizer, WARM_UP_START, total_iters=warm_up),
+                CosineAnnealingLR(setup.optimizer, rest),
+            ],
+            milestones=[warm_up],
+        )
+
+    def on_step(self) -> None:
+        self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.scheduler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.scheduler.load_state_dict(state)
+
+
+class CBSPart(Part):
+    """Curriculum by smoothing, narrowed by optimizer steps: `cbs_every` may be a part of an epoch."""
+
+    def __init__(self, setup: Setup) -> None:
+        settings = setup.trial.settings
+        every = max(1, setup.steps(settings.cbs_every))
+        self.smoothing = CBS(
+            setup.model, settings.sigma, settings.decay, every, SMOOTHING_WINDOW, where=setup.smoothing
+        )
+
+    def on_step(self) -> None:
+        self.smoothing.step()
+
+    def trace(self) -> dict[str, float]:
+        return {"sigma": self.smoothing.sigma if self.smoothing.active else 0.0}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.smoothing.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.smoothing.load_state_dict(state)
+
+
+class DataParametersPart(Part):
+    """Learned temperatures of classes, of examples (of boxes, in detection), or of both."""
+
+    def __init__(self, setup: Setup, *, classes: bool, instances: bool) -> None:
+        protocol, settings = setup.trial.protocol, setup.trial.settings
+        detection = setup.parts.task == "detection"
+        if setup.parts.task == "regression":
+            raise ExperimentError(f"data parameters divide logits, and {setup.trial.data} is a regression")
+        count = getattr(setup.parts.train, "boxes", None) if detection else len(setup.parts.train)
+        device = next(setup.model.parameters()).device
+        self.criterion = DataParameters(
+            setup.parts.classes if classes else None,
+            count if instances else None,
+            class_lr=protocol.class_lr,
+            instance_lr=protocol.instance_lr,
+            # For detection the paper has neither.
+            momentum=0.0 if detection else 0.9,
+            weight_decay=0.0 if detection else settings.weight_decay,
+            clamp=protocol.sigma_bounds,
+        ).to(device)
+        self._detection = detection
+        if detection:
+            detector: Any = setup.model
+            detector.compute_loss = TemperedAnchors(detector.compute_loss, self.criterion)
+
+    @classmethod
+    def of(cls, *, classes: bool = False, instances: bool = False) -> "PartMaker":
+        """Of classes, instances, or both."""
+        return lambda setup: cls(setup, classes=classes, instances=instances)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor | None:
+        if self._detection:  # the detector computes its own
+            return None
+        assert isinstance(batch.targets, Tensor)
+        loss: Tensor = self.criterion(outputs, batch.targets, batch.indices.to(outputs.device))
+        return loss
+
+    def on_step(self) -> None:
+        self.criterion.step()
+
+    def on_mode(self, training: bool) -> None:
+        self.criterion.train(training)
+
+    def wrong_found(self, examples: Examples, wrong: Tensor) -> float | None:
+        """By the highest temperatures, as many as there are wrong labels."""
+        table = self.criterion.instance_log_sigma
+        if table is None or examples.labels is None:
+            return None
+        numbers = torch.arange(len(examples), device=table.device)
+        sigma = self.criterion.sigma(examples.labels.to(table.device), numbers).cpu()
+        return float(wrong[sigma.topk(int(wrong.sum())).indices].double().mean())
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.criterion.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.criterion.load_state_dict(state)
+
+
+PartMaker = Callable[[Setup], Part]
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A way to train."""
+
+    title: str
+    """As in tables."""
+    parts: tuple[PartMaker, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    """Those of its parts that come to an end."""
+    temperatures: bool = False
+    """Whether logits are divided by temperatures that are learned."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether batches may be mixed: a mixed example has no temperature of its own."""
+        return not self.temperatures
+
+    def start(self, setup: Setup) -> list[Part]:
+        """Its parts, for one training."""
+        return [make(setup) for make in self.parts]
+
+
+def _lerac(title: str, make: PartMaker) -> Regime:
+    return Regime(title, (make,), (LERAC,))
+
+
+def _temperatures(kind: str, **of: bool) -> Regime:
+    return Regime(f"data parameters ({kind})", (DataParametersPart.of(**of),), temperatures=True)
+
+
+_EXPONENTIAL = LeRaCPart.with_curve("exponential")
+
+REGIMES: dict[str, Regime] = {
+    "conventional": Regime("conventional"),
+    "warm-up+cosine": Regime("warm-up + cosine", (WarmUpCosinePart,), (WARM_UP,)),
+    "lerac": _lerac("LeRaC", _EXPONENTIAL),
+    "lerac-linear": _lerac("LeRaC (linear update)", LeRaCPart.with_curve("linear")),
+    "lerac-logarithmic": _lerac("LeRaC (logarithmic update)", LeRaCPart.with_curve("logarithmic")),
+    "lerac-cosine": _lerac("LeRaC (cosine update)", LeRaCPart.with_curve("cosine")),
+    "lerac-decades": _lerac("LeRaC (decades)", LeRaCPart.with_curve("decades")),
+    "lerac-snr": _lerac("LeRaC (from SNR)", LeRaCPart.from_snr),
+    "cbs": Regime("CBS", (CBSPart,), (SMOOTHING,)),
+    "cbs+lerac": Regime("CBS + LeRaC", (CBSPart, _EXPONENTIAL), (SMOOTHING, LERAC)),
+    "dp-class": _temperatures("class", classes=True),
+    "dp-instance": _temperatures("instance", instances=True),
+    "dp-joint": _temperatures("joint", classes=True, instances=True),
+}
+"""By their names on the command line."""

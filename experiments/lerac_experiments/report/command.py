@@ -1,0 +1,183 @@
+"""The command `lerac-fast report`: merges whatever trials have ended into tables and figures."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from lerac_experiments.errors import ExperimentError
+from lerac_experiments.files import replacing
+from lerac_experiments.report.figures import write_figures
+from lerac_experiments.report.notes import NOTES
+from lerac_experiments.report.reading import Reading, write_lines
+from lerac_experiments.report.records import Cell, Record, cells_of
+from lerac_experiments.report.tables import (
+    DIFFERENCE,
+    MCNEMAR_P,
+    P_VALUE,
+    Table,
+    comparison_table,
+    score_table,
+    settings_table,
+    wrong_labels_table,
+)
+from lerac_experiments.terminal import say
+
+MOST_NAMED = 5
+"""Of what cannot be read, on the terminal; the report names all."""
+
+_AGAINST = "Against conventional training"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Merge the trials that have ended into the papers' tables, as Markdown and LaTeX, and into figures."""
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of experiments; or files of JSON lines that earlier reports have written."""
+    output: Path | None = None
+    """Where the report is written; None, FOLDER/report of the first folder."""
+    title: str | None = None
+    """None, the name of the first experiment."""
+
+    def run(self) -> None:
+        """Reads, writes report.md, report.tex, records.jsonl and the figures, and prints the tables.
+
+        Raises:
+            ExperimentError: no trial has ended; or, at the end, that manifests or records could not be read.
+            OSError: the output cannot be written.
+        """
+        if not self.folders:
+            raise ExperimentError("give the folder of an experiment")
+        first, reading = self.folders[0], Reading(self.folders)
+        records = reading.records
+        if not records and reading.unreadable:
+            raise ExperimentError("; ".join(reading.unreadable[:MOST_NAMED]))
+        if not records:
+            raise ExperimentError(f"none of the {reading.planned} trials has ended yet: `lerac-fast run {first}`")
+        cells = cells_of(records)
+        output = self.output or (first.parent if first.is_file() else first) / "report"
+        output.mkdir(parents=True, exist_ok=True)
+        tables = _tables(cells)
+        figures = write_figures(cells, output)
+        text = _markdown(self.title or reading.name, reading, cells, tables, figures)
+        for file, content in (("report.md", text), ("report.tex", "\n\n".join(t.latex() for t in tables) + "\n")):
+            with replacing(output / file) as temporary:
+                # A path that is no UTF-8 may be part of a name.
+                temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
+        write_lines(output / "records.jsonl", records)
+        console = Console()
+        for table in tables:
+            if table.title.startswith("Test "):  # the others are too wide for a terminal
+                console.print(table.rich())
+            elif table.title == _AGAINST:
+                for line in _in_words(table):
+                    say(console, line)
+        lines = [f"Did not end: {line}" for line in _unended(cells)]
+        for reason, names in _not_done(records).items():
+            lines.append(f"Not done: {len(names)} trials, {names[0]} the first: {reason}")
+        lines += _repeated(reading)
+        lines.append(f"{len(records)} of {reading.planned} trials have ended. The report is in {output}/")
+        for line in lines:
+            say(console, line)
+        if reading.unreadable:
+            raise ExperimentError(
+                f"the report goes without {len(reading.unreadable)} that could not be read: "
+                f"{'; '.join(reading.unreadable[:MOST_NAMED])}"
+            )
+
+
+def _tables(cells: Sequence[Cell]) -> list[Table]:
+    if not cells:
+        return []
+    tables = [
+        *(
+            score_table(f"Test {metric}", [cell for cell in cells if cell.metric + cell.direction == metric])
+            for metric in dict.fromkeys(cell.metric + cell.direction for cell in cells)
+        ),
+        comparison_table(_AGAINST, cells),
+        wrong_labels_table("Wrong labels among the highest temperatures", cells),
+        settings_table("Settings", cells),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _in_words(comparison: Table) -> list[str]:
+    """A line for each regime that is compared with conventional training."""
+    lines = []
+    for row in comparison.rows:
+        of = dict(zip(comparison.columns, row, strict=True))
+        if of[DIFFERENCE]:
+            said = [f"{of[DIFFERENCE]} against conventional"]
+            said += [f"p {of[P_VALUE] or 'unknown'}"]
+            if "(" in of[MCNEMAR_P]:
+                said += [f"McNemar's alone {of[MCNEMAR_P].replace('(', '(seeds better, worse: ')}"]
+            said += [f"time per epoch {of['overhead']}"] if of["overhead"] else []
+            lines.append(f"{of['model']} on {of['data']}, {of['regime']}: {', '.join(said)}")
+    return lines
+
+
+def _markdown(
+    title: str, reading: Reading, cells: Sequence[Cell], tables: Sequence[Table], figures: dict[str, str]
+) -> str:
+    done = [record for record in reading.records if record.done]
+    lines = [f"# {title}", "", f"{len(done)} of {reading.planned} trials are done.", *_repeated(reading), "", NOTES]
+    for table in tables:
+        lines += [f"## {table.title}", "", table.markdown(), ""]
+    lines += ["## Figures", ""] if figures else []
+    for file, caption in figures.items():
+        lines += [f"![{caption}]({file})", "", f"{caption}.", ""]
+    lines += _section("Did not end", _unended(cells))
+    lines += _section("Data", dict.fromkeys(_data_note(record) for record in done))
+    not_done = _not_done(reading.records)
+    lines += ["## Not done", ""] if not_done else []
+    for reason, names in not_done.items():
+        lines += [f"{reason}", "", *(f"- {name}" for name in names), ""]
+    lines += _section("Not readable, and left out", reading.unreadable)
+    lines += _section("Machines", dict.fromkeys(record.machine for record in done))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _section(title: str, items: Iterable[str]) -> list[str]:
+    """A list under a title, if there is anything in it."""
+    lines = [f"- {item}" for item in items]
+    return [f"## {title}", "", *lines, ""] if lines else []
+
+
+def _unended(cells: Sequence[Cell]) -> list[str]:
+    """The regimes that had not had their course when the training ended."""
+    lines = []
+    for cell in cells:
+        for phase in dict.fromkeys(phase for record in cell.records for phase in record.unended):
+            within = [record for record in cell.records if phase in record.unended]
+            verdict = "says nothing of it" if phase.must_end else "was tested under it"
+            lines.append(
+                f"{cell.model_title} on {cell.data_title}, {cell.regime_title}: {phase.title} lasts "
+                f"{phase.epochs(within[0].trial):g} epochs, by {phase.option}; the training ended before, and "
+                f"{verdict}, in {len(within)} of {len(cell.records)} runs"
+            )
+    return lines
+
+
+def _repeated(reading: Reading) -> list[str]:
+    if not reading.repeated:
+        return []
+    return [f"{reading.repeated} records are of trials of which there is another one, and do not count."]
+
+
+def _not_done(records: Sequence[Record]) -> dict[str, list[str]]:
+    """The trials that ended badly, by the reason."""
+    reasons: dict[str, list[str]] = {}
+    for record in records:
+        if not record.done:
+            reason = f"{record.content['status']}: {record.content['error']}"
+            reasons.setdefault(reason, []).append(record.trial.name)
+    return reasons
+
+
+def _data_note(record: Record) -> str:
+    data = record.content["data"]
+    return f"{record.trial.data}: {data['source']}." + (f" {data['note']}" if data["note"] else "")

@@ -1,0 +1,140 @@
+"""The pictures of a report: a panel for each model and data set, a line for each regime, the mean over its seeds."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lerac_experiments.pictures import STYLES, save
+from lerac_experiments.report.records import Cell
+
+Panel = dict[str, list[Cell]]
+_COLUMNS = 3
+
+
+def write_figures(cells: Sequence[Cell], folder: Path) -> dict[str, str]:
+    """Writes the figures that there is something to show in.
+
+    Returns:
+        Their file names, and what they show.
+    """
+    written = {}
+    for name, (draw, chosen, caption) in _FIGURES.items():
+        shown = [cell for cell in cells if chosen(cell)]
+        if shown:
+            save(_grid(shown, draw), folder / f"{name}.png")
+            written[f"{name}.png"] = caption
+    return written
+
+
+def _grid(cells: Sequence[Cell], draw: Callable[[Axes, Sequence[Cell], dict[str, int]], None]) -> Figure:
+    panels: dict[str, list[Cell]] = {}
+    for cell in cells:
+        panels.setdefault(f"{cell.model_title}\n{cell.data_title}", []).append(cell)
+    regimes = {title: number for number, title in enumerate(dict.fromkeys(cell.regime_title for cell in cells))}
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    # Not pyplot, whose global state belongs to the user.
+    figure = Figure(figsize=(max(4.6 * columns, 6.0), 3.4 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for ax, (title, members) in zip(axes, panels.items(), strict=False):
+        draw(ax, members, regimes)
+        ax.set_title(title, fontsize=10)
+        ax.grid(alpha=0.25)
+    for ax in axes[len(panels) :]:
+        ax.set_visible(False)
+    handles: dict[str, Any] = {}
+    for ax in axes:
+        for line, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, line)
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=min(4, len(handles)))
+    return figure
+
+
+def _style(regimes: dict[str, int], cell: Cell) -> dict[str, Any]:
+    colour, dashes, _ = STYLES[regimes[cell.regime_title] % len(STYLES)]
+    return {"color": colour, "linestyle": dashes}
+
+
+def _series(cell: Cell, name: str) -> np.ndarray:
+    """[runs, epochs], over the epochs that all runs have: runs that ended early have fewer."""
+    shortest = min(len(record.epochs) for record in cell.records)
+    return np.array([[epoch[name] for epoch in record.epochs[:shortest]] for record in cell.records])
+
+
+def _validation_by_time(ax: Axes, cells: Sequence[Cell], regimes: dict[str, int]) -> None:
+    for cell in cells:
+        seconds = _series(cell, "seconds").cumsum(axis=1).mean(axis=0)
+        ax.plot(seconds, _metric(cell).mean(axis=0), label=cell.regime_title, **_style(regimes, cell))
+    ax.set(xlabel="training time in s", ylabel=_metric_label(cells[0]))
+
+
+def _learning_curves(ax: Axes, cells: Sequence[Cell], regimes: dict[str, int]) -> None:
+    for cell in cells:
+        _band(ax, cell, _metric(cell), regimes)
+    ax.set(xlabel="epoch", ylabel=_metric_label(cells[0]))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _training_losses(ax: Axes, cells: Sequence[Cell], regimes: dict[str, int]) -> None:
+    for cell in cells:
+        _band(ax, cell, _series(cell, "train_loss"), regimes)
+    ax.set(xlabel="epoch", ylabel="training loss")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _rates(ax: Axes, cells: Sequence[Cell], regimes: dict[str, int]) -> None:
+    """Of the first seed: plateaus come at other steps in every run."""
+    for cell in cells:
+        epochs, rates = cell.records[0].rates
+        ax.plot(epochs, rates[:, -1], label=cell.regime_title, **_style(regimes, cell))
+        colour = STYLES[regimes[cell.regime_title] % len(STYLES)][0]
+        ax.fill_between(epochs, rates[:, -1], rates[:, 0], color=colour, alpha=0.12, linewidth=0)
+    ax.set(xlabel="epoch", ylabel="rate of the last layer", yscale="log")
+
+
+def _sigmas(ax: Axes, cells: Sequence[Cell], regimes: dict[str, int]) -> None:
+    for cell in cells:
+        sigma = _series(cell, "sigma").mean(axis=0)
+        ax.plot(np.arange(1, len(sigma) + 1), sigma, label=cell.regime_title, **_style(regimes, cell))
+    ax.set(xlabel="epoch", ylabel="sigma of CBS; 0: retired")
+
+
+def _band(ax: Axes, cell: Cell, values: np.ndarray, regimes: dict[str, int]) -> None:
+    epochs = np.arange(1, values.shape[1] + 1)
+    mean = values.mean(axis=0)
+    ax.plot(epochs, mean, label=cell.regime_title, **_style(regimes, cell))
+    if len(values) > 1:
+        deviation = values.std(axis=0, ddof=1)
+        colour = STYLES[regimes[cell.regime_title] % len(STYLES)][0]
+        ax.fill_between(epochs, mean - deviation, mean + deviation, color=colour, alpha=0.12, linewidth=0)
+
+
+def _metric(cell: Cell) -> np.ndarray:
+    scale = 100.0 if cell.higher_is_better else 1.0
+    return scale * _series(cell, "validation_metric")
+
+
+def _metric_label(cell: Cell) -> str:
+    return f"validation {cell.metric}" + (" in %" if cell.higher_is_better else cell.direction)
+
+
+def _always(_: Cell) -> bool:
+    return True
+
+
+def _is_smoothed(cell: Cell) -> bool:
+    return "sigma" in cell.records[0].epochs[0]
+
+
+_FIGURES = {
+    "validation_by_time": (_validation_by_time, _always, "Validation against training time, means over the seeds"),
+    "learning_curves": (_learning_curves, _always, "Validation over the epochs, mean and deviation over the seeds"),
+    "training_losses": (_training_losses, _always, "The training loss over the epochs, mean and deviation"),
+    "rates": (_rates, _always, "Learning rates of the first seed: the last layer's, shaded up to the first layer's"),
+    "sigma": (_sigmas, _is_smoothed, "The width of CBS's Gaussian over the epochs"),
+}

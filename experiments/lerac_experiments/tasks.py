@@ -1,0 +1,126 @@
+"""What is minimised and what is measured, by the task of the data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lerac_experiments.data.examples import Batch
+from lerac_experiments.data.source import Task
+from lerac_experiments.distributed import Ranks
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How well a model does on a part of the data."""
+
+    loss: float
+    """Lower is better: what plateaus are made out by."""
+    metric: float
+    correct: Tensor | None = None
+    """Of a classification, which examples are classified correctly: bool [N]."""
+
+
+class Measure:
+    """A task: its loss for training, and its evaluation."""
+
+    metric: str
+    """What is measured, for tables."""
+    higher_is_better = True
+
+    def forward(self, model: nn.Module, batch: Batch) -> Any:
+        """The outputs of the model in training."""
+        return model(batch.inputs)
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        """What is minimised, averaged over the batch."""
+        raise NotImplementedError
+
+    def evaluate(self, model: Callable[[Any], Any], batches: Iterable[Batch], count: int, ranks: Ranks) -> Outcome:
+        """Of a model in evaluation mode, on the batches of this rank, which are of `count` examples on all ranks."""
+        raise NotImplementedError
+
+
+class Classification(Measure):
+    """Cross entropy and accuracy."""
+
+    metric = "accuracy"
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        assert isinstance(batch.targets, Tensor)
+        return F.cross_entropy(outputs, batch.targets)
+
+    def evaluate(self, model: Callable[[Any], Any], batches: Iterable[Batch], count: int, ranks: Ranks) -> Outcome:
+        correct = torch.zeros(count, dtype=torch.bool)
+        total = 0.0
+        for batch in batches:
+            logits = model(batch.inputs).float()
+            assert isinstance(batch.targets, Tensor)
+            total += float(F.cross_entropy(logits, batch.targets, reduction="sum"))
+            correct[batch.indices.cpu()] = (logits.argmax(dim=1) == batch.targets).cpu()
+        correct = torch.stack(ranks.gather(correct)).any(dim=0)
+        return Outcome(sum(ranks.gather(total)) / count, correct.double().mean().item(), correct)
+
+
+class Regression(Measure):
+    """The mean absolute error, minimised by its smooth version."""
+
+    metric = "mean absolute error"
+    higher_is_better = False
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:
+        assert isinstance(batch.targets, Tensor)
+        return F.smooth_l1_loss(outputs, batch.targets)
+
+    def evaluate(self, model: Callable[[Any], Any], batches: Iterable[Batch], count: int, ranks: Ranks) -> Outcome:
+        total = sum(float((model(batch.inputs).float() - batch.targets).abs().sum()) for batch in batches)
+        error = sum(ranks.gather(total)) / count
+        return Outcome(error, error)
+
+
+class Detection(Measure):
+    """The losses of torchvision's detectors, and the mean average precision at an overlap of 0.5, as COCO averages it.
+
+    Of each image the hundred detections of the highest scores count. Objects marked as difficult are neither hits nor
+    misses.
+    """
+
+    metric = "mean average precision"
+
+    def forward(self, model: nn.Module, batch: Batch) -> Any:
+        return model(batch.inputs, batch.targets)
+
+    def loss(self, outputs: Any, batch: Batch) -> Tensor:  # noqa: ARG002
+        return torch.stack(list(outputs.values())).sum()
+
+    def evaluate(self, model: Callable[[Any], Any], batches: Iterable[Batch], count: int, ranks: Ranks) -> Outcome:  # noqa: ARG002
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchmetrics' own imports
+            from torchmetrics.detection import MeanAveragePrecision
+        found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+        for batch in batches:
+            for detected, target in zip(model(batch.inputs), batch.targets, strict=True):
+                truth = {"boxes": target["boxes"], "labels": target["labels"]}
+                if "difficult" in target:
+                    truth["iscrowd"] = target["difficult"].int()
+                found.append(({k: v.cpu() for k, v in detected.items()}, {k: v.cpu() for k, v in truth.items()}))
+        precision = MeanAveragePrecision(iou_thresholds=[0.5], box_format="xyxy")
+        precision.warn_on_many_detections = False
+        for part in ranks.gather(found):
+            for detected, truth in part:
+                precision.update([detected], [truth])
+        value = max(0.0, float(precision.compute()["map_50"]))  # -1 where there is not one box
+        return Outcome(1.0 - value, value)
+
+
+TASKS: dict[Task, Measure] = {
+    "classification": Classification(),
+    "regression": Regression(),
+    "detection": Detection(),
+}

@@ -1,0 +1,83 @@
+"""The list of the trials of an experiment, as a file."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lerac_experiments.errors import ExperimentError
+from lerac_experiments.files import Damaged, read_json, write_json
+from lerac_experiments.trials.trial import Trial
+
+FILE = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Trials in the order in which they are to be run; each once."""
+
+    name: str
+    trials: tuple[Trial, ...]
+
+    def __post_init__(self) -> None:
+        ids = [trial.id for trial in self.trials]
+        if len(set(ids)) < len(ids):
+            twice = next(trial for trial in self.trials if ids.count(trial.id) > 1)
+            raise ExperimentError(f"{self.name}: {twice.name} is planned twice")
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self.trials)
+
+    def find(self, ids: Sequence[str]) -> list[Trial]:
+        """The trials whose ids begin so.
+
+        Raises:
+            ExperimentError: there is none, or more than one.
+        """
+        found = []
+        for wanted in ids:
+            matches = [trial for trial in self.trials if trial.id.startswith(wanted)]
+            if len(matches) != 1:
+                raise ExperimentError(f"{len(matches)} trials of {self.name} have an id that begins with {wanted!r}")
+            found += matches
+        return found
+
+    def write(self, folder: Path) -> None:
+        """Writes the manifest into a folder, which is made.
+
+        Raises:
+            ExperimentError: there is another one. Trials may be added to it, not taken away or reordered.
+        """
+        path = folder / FILE
+        if path.exists():
+            before = Manifest.read(folder)
+            if [trial.id for trial in self.trials[: len(before)]] != [trial.id for trial in before]:
+                raise ExperimentError(f"{path} plans other trials: plan into another folder, or remove that one")
+        folder.mkdir(parents=True, exist_ok=True)
+        trials = [trial.to_json() for trial in self.trials]
+        write_json(path, {"format": FORMAT, "name": self.name, "trials": trials})
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Reads the manifest of a folder.
+
+        Raises:
+            ExperimentError: there is none, or it is damaged.
+        """
+        path = folder / FILE
+        try:
+            content = read_json(path)
+            if content["format"] != FORMAT:
+                raise ExperimentError(f"{path} has format {content['format']!r}, not {FORMAT}: plan anew")
+            return cls(str(content["name"]), tuple(Trial.from_json(trial) for trial in content["trials"]))
+        except FileNotFoundError:
+            raise ExperimentError(f"{path} does not exist: `lerac-fast plan {folder} ...` writes one") from None
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            raise ExperimentError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+        except Damaged:
+            raise
+        except ExperimentError as error:
+            raise ExperimentError(f"{path}: {error}") from error

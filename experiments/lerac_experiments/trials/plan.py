@@ -1,0 +1,172 @@
+"""The command `lerac-fast plan`: writes the manifest of an experiment."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lerac_experiments.data.registry import DATA
+from lerac_experiments.given import given
+from lerac_experiments.models import MODELS
+from lerac_experiments.models.spec import Settings
+from lerac_experiments.options import find
+from lerac_experiments.regimes import REGIMES
+from lerac_experiments.terminal import say, table
+from lerac_experiments.trials.check import check
+from lerac_experiments.trials.manifest import Manifest
+from lerac_experiments.trials.presets import PRESETS, RUNS, trials_of
+from lerac_experiments.trials.trial import Protocol, Trial
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if TYPE_CHECKING:
+    GivenSettings: TypeAlias = dict[str, Any]
+    GivenProtocol: TypeAlias = dict[str, Any]
+else:
+    GivenSettings = given(Settings, lambda _: "if not given: the model's")
+    GivenProtocol = given(Protocol, lambda usual: f"usual: {_shown(usual)}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Write the manifest of an experiment: every combination of models, data sets, regimes and seeds, or a preset."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Where the experiment is kept. If there is a manifest, trials may be added to it: more seeds, say."""
+    preset: str | None = None
+    """The trials of a table: table2, table3, table4, table5 (LeRaC), dcl-table1, dcl-table2 (data parameters)."""
+    models: tuple[str, ...] = ()
+    """Names of models; `lerac-fast list` prints them."""
+    data: tuple[str, ...] = ()
+    """Names of data sets."""
+    regimes: tuple[str, ...] = ()
+    """Names of regimes: conventional and lerac, if none is given; of a preset, those of its regimes to keep."""
+    seeds: int | None = None
+    """How often each is trained: 5 times, if not given; of a preset, the most of its seeds to keep."""
+    settings: GivenSettings = field(default_factory=dict)
+    protocol: GivenProtocol = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.preset is None and not (self.models and self.data):
+            raise ValueError("give a preset, or models and data")
+        if self.preset is not None and (self.models or self.data):
+            raise ValueError(f"preset={self.preset} has models and data of its own: give either it or them")
+        if self.seeds is not None and self.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {self.seeds}")
+
+    def run(self) -> None:
+        """Writes the manifest.
+
+        Raises:
+            ExperimentError: a name is unknown, a model does not take the data, or the folder holds another manifest.
+        """
+        trials = self._trials()
+        if "mix_up" not in self.protocol:
+            trials = mixed_alike(trials)
+        for trial in trials:
+            check(trial)
+        manifest = Manifest(self.preset or self.folder.name, tuple(trials))
+        manifest.write(self.folder)
+        console = Console()
+        console.print(_summary(manifest))
+        for remark in _remarks(manifest):
+            say(console, remark)
+        say(console, f"`lerac-fast run {self.folder}` runs them.")
+
+    def _trials(self) -> list[Trial]:
+        if self.preset is None:
+            for name in self.models:
+                find(MODELS, name, "model")
+            return trials_of(
+                self.models,
+                self.data,
+                self.regimes or ("conventional", "lerac"),
+                range(RUNS if self.seeds is None else self.seeds),
+                Protocol(**self.protocol),
+                **self.settings,
+            )
+        planned = find(PRESETS, self.preset, "preset")()
+        for name in self.regimes:
+            find({trial.regime: trial for trial in planned}, name, f"the regime of {self.preset}")
+        return [
+            replace(
+                trial,
+                settings=replace(trial.settings, **self.settings),
+                protocol=replace(trial.protocol, **self.protocol),
+            )
+            for trial in planned
+            if (not self.regimes or trial.regime in self.regimes) and (self.seeds is None or trial.seed < self.seeds)
+        ]
+
+
+def mixed_alike(trials: Sequence[Trial]) -> list[Trial]:
+    """Without mix-up on data where one of the regimes cannot have it: what is compared is augmented alike."""
+    unmixed = _with_temperatures_where_mixed(trials)
+    return [
+        replace(trial, protocol=replace(trial.protocol, mix_up=False)) if trial.data in unmixed else trial
+        for trial in trials
+    ]
+
+
+def _with_temperatures_where_mixed(trials: Iterable[Trial]) -> list[str]:
+    """The data that would be mixed but for a regime."""
+    names = (
+        trial.data
+        for trial in trials
+        if find(DATA, trial.data, "data").mixes
+        and trial.protocol.augment
+        and find(REGIMES, trial.regime, "regime").temperatures
+    )
+    return list(dict.fromkeys(names))
+
+
+def _remarks(manifest: Manifest) -> list[str]:
+    """What is to be known of a plan that does what was asked for."""
+    remarks = [
+        f"{name}: mix-up is off for every regime, as mixed examples have no temperatures of their own."
+        for name in _with_temperatures_where_mixed(manifest)
+    ]
+    outlasting = dict.fromkeys(
+        f"{trial.model}, {trial.regime}: {phase.title} lasts {phase.epochs(trial):g} of at most "
+        f"{trial.settings.epochs} epochs, by {phase.option}={getattr(trial.settings, phase.option):g}: what is tested "
+        "is still under it."
+        for trial in manifest
+        for phase in REGIMES[trial.regime].phases
+        if not phase.must_end and phase.outlasts(trial, trial.settings.epochs)
+    )
+    return [*remarks, *outlasting]
+
+
+def _summary(manifest: Manifest) -> Table:
+    title = f"{escape(manifest.name)}: {len(manifest)} trials"
+    made = table("model", "data", "regimes", "seeds", "epochs at most", title=title, whole=2)
+    rows: dict[tuple[str, str], list[Trial]] = {}
+    for trial in manifest:
+        rows.setdefault((trial.model, trial.data), []).append(trial)
+    for (model, data), trials in rows.items():
+        regimes = ", ".join(dict.fromkeys(trial.regime for trial in trials))
+        seeds = len({trial.seed for trial in trials})
+        made.add_row(model, data, regimes, str(seeds), str(max(trial.settings.epochs for trial in trials)))
+    made.caption = _unusual(manifest) or None
+    return made
+
+
+def _unusual(manifest: Manifest) -> str:
+    """The options of the protocol that are not the usual ones: given, or a preset's own."""
+    usual = asdict(Protocol())
+    values = {name: list(dict.fromkeys(getattr(trial.protocol, name) for trial in manifest)) for name in usual}
+    return "; ".join(
+        f"{name.replace('_', '-')}: {' or '.join(map(_shown, found))}"
+        for name, found in values.items()
+        if found != [usual[name]]
+    )

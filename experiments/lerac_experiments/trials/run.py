@@ -1,0 +1,316 @@
+"""The command `lerac-fast run`: runs the trials of a manifest that have not been run yet."""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+
+from lerac_experiments.data.registry import DATA
+from lerac_experiments.data.source import Parts, Request, Unavailable
+from lerac_experiments.distributed import Ranks, started
+from lerac_experiments.environment import environment
+from lerac_experiments.errors import ExperimentError
+from lerac_experiments.models import MODELS
+from lerac_experiments.models.spec import ModelSpec
+from lerac_experiments.options import find, require_at_least
+from lerac_experiments.progress import progress_bar
+from lerac_experiments.runner import Diverged, Machine, Runner, Unanimous
+from lerac_experiments.trials.manifest import Manifest
+from lerac_experiments.trials.store import DONE, FAILED, UNAVAILABLE, Busy, Damaged, TrialFolder
+from lerac_experiments.trials.trial import Trial
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run the trials of a manifest that have not been run yet.
+
+    Any number of these may run at once on one folder, on one machine or several that share it: a trial is run by one.
+    What is killed goes on from its last checkpoint when it is run again. Under torchrun a trial is trained by all
+    processes together (DistributedDataParallel).
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Where `lerac-fast plan` has written the manifest."""
+    trials: tuple[str, ...] = ()
+    """Run these only, by the beginnings of their ids."""
+    index: int | None = None
+    """Run this one only, by its number in the manifest from 0, as a Slurm array has it."""
+    retry_failed: bool = False
+    """Run those again that have failed. Those whose data could not be had are tried again in any case."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a GPU if there is one."""
+    threads: int | None = None
+    """CPU threads; None, as torch has it. With as many processes as cores, 1 is best."""
+    workers: int = 0
+    """Processes that load data, for data sets that are read from files."""
+    checkpoint_seconds: float = 120.0
+    """The least time between two checkpoints of a trial, which are written between steps of training. A large model's
+    take a while: give more."""
+    keep_weights: bool = False
+    """Keep the tested weights of every trial, as trials/ID/weights.pt."""
+    tensorboard: Path | None = None
+    """Write TensorBoard's logs here."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, workers=0, checkpoint_seconds=0)
+        if self.threads is not None:
+            require_at_least(self, threads=1)
+        if self.index is not None and self.trials:
+            raise ValueError(f"give either index={self.index} or trials={' '.join(self.trials)}, not both")
+
+    def run(self) -> None:
+        """Runs them.
+
+        Raises:
+            ExperimentError: no manifest, no such trial; or, at the end, that some have failed, now or before, or that
+                none could be run.
+        """
+        manifest = Manifest.read(self.folder)
+        chosen = self._chosen(manifest)
+        with self.started() as ranks:
+            # Progress goes to the terminal of the first process.
+            console = Console(quiet=not ranks.first)
+            counts = _RunAll(self, ranks, console).run(chosen)
+        console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count), highlight=False)
+        if bad := _what_is_wrong(counts, self.folder):
+            raise ExperimentError(bad)
+
+    @contextmanager
+    def started(self) -> Iterator[Ranks]:
+        """The processes of this run, with as many threads as it asks for."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        with started(self.device) as ranks:
+            yield ranks
+
+    def _chosen(self, manifest: Manifest) -> list[Trial]:
+        if self.index is not None:
+            if not 0 <= self.index < len(manifest):
+                raise ExperimentError(f"index={self.index}: {self.folder} has the trials 0 to {len(manifest) - 1}")
+            return [manifest.trials[self.index]]
+        return manifest.find(self.trials) if self.trials else list(manifest)
+
+
+def _what_is_wrong(counts: dict[str, int], folder: Path) -> str | None:
+    """What is to be said of a run that has left trials undone, if it has."""
+    failed = ", ".join(f"{counts[what]} trials {what}" for what in (FAILED, FAILED_BEFORE) if counts[what])
+    if failed:
+        return (
+            f"{failed}: `lerac-fast report {folder}` lists the reasons, and `lerac-fast run {folder} --retry-failed` "
+            "runs them again"
+        )
+    undone = counts[UNAVAILABLE]
+    return f"none of {undone} trials could be run; above is why" if undone and undone == sum(counts.values()) else None
+
+
+def run_one(folder: Path, trial_id: str, **options: Any) -> str:
+    """Runs one trial in this process; see `lerac_experiments.trials.run_trial`."""
+    run = Run(Path(folder), trials=(trial_id,), **options)
+    trials = Manifest.read(run.folder).find(run.trials)
+    with run.started() as ranks:
+        counts = _RunAll(run, ranks, Console(quiet=True)).run(trials)
+    return next(what for what, count in counts.items() if count)
+
+
+FAILED_BEFORE = "failed before"
+
+
+class Shared(Exception):
+    """An error that all ranks have met alike, so that they can go on with the next trial together."""
+
+
+class _Never(Exception):
+    """Stands for an error that this torch does not have."""
+
+
+_AcceleratorError: type[Exception] = getattr(torch, "AcceleratorError", _Never)
+"""After which nothing more can be done on a GPU in this process."""
+
+
+class _RunAll:
+    """Runs trials one after the other; what happens to one leaves the others alone."""
+
+    def __init__(self, options: Run, ranks: Ranks, console: Console) -> None:
+        self.options, self.ranks, self.console = options, ranks, console
+        self._said: set[str] = set()
+        self._marks: dict[str, str | None] = {}
+        """Of the records that there were at the start, by the ids of their trials."""
+
+    def run(self, trials: list[Trial]) -> dict[str, int]:
+        counts = {DONE: 0, FAILED: 0, UNAVAILABLE: 0, "done before": 0, FAILED_BEFORE: 0, "run elsewhere": 0}
+        if self.ranks.first:
+            self._marks = {trial.id: TrialFolder(self.options.folder, trial).record_mark() for trial in trials}
+        with progress_bar(self.console) as progress:
+            task = progress.add_task("Trials", total=len(trials))
+            for trial in trials:
+                epochs = progress.add_task(escape(trial.name), total=trial.settings.epochs)
+                outcome = self._one(trial, partial(_show, progress, epochs))
+                progress.remove_task(epochs)
+                progress.advance(task)
+                counts[outcome] += 1
+        return counts
+
+    def _one(self, trial: Trial, on_epoch: Callable[[int], None]) -> str:
+        """Runs a trial, unless that is done already or another process is at it. Returns what became of it."""
+        folder = TrialFolder(self.options.folder, trial)
+        with ExitStack() as held:
+            decision: str | None = None
+            if self.ranks.first:
+                try:
+                    held.enter_context(folder.locked())
+                    decision = self._ended(folder)
+                except Busy:
+                    decision = "run elsewhere"
+                except (ExperimentError, OSError) as error:  # the folder is full, or its record damaged
+                    decision = self._complain(trial, str(error))
+            decision = self.ranks.decide(decision)
+            return decision or self._attempt(folder, on_epoch)
+
+    def _complain(self, trial: Trial, reason: str) -> str:
+        if reason not in self._said:  # the same for many trials, where their data cannot be had
+            self._say(trial, reason)
+            self._said.add(reason)
+        return FAILED
+
+    def _say(self, trial: Trial, text: str) -> None:
+        self.console.print(f"[red]{escape(trial.name)}:[/red] {escape(text)}", highlight=False)
+
+    def _ended(self, folder: TrialFolder) -> str | None:
+        """What became of the trial before; None if it is to be run."""
+        # Not if another process has tried it since this one was started. Clocks differ from machine to machine.
+        as_at_start = folder.record_mark() == self._marks[folder.trial.id]
+        try:
+            record = folder.record()
+        except Damaged:
+            if not (self.options.retry_failed and as_at_start):
+                raise
+            self._set_aside(folder, folder.record_path)
+            return None
+        if record is None:
+            return None
+        folder.remove_unneeded(record)  # left by a process that was killed before it had
+        if record["status"] == DONE:
+            return "done before"
+        again = record["status"] == UNAVAILABLE or self.options.retry_failed
+        return None if again and as_at_start else FAILED_BEFORE
+
+    def _set_aside(self, folder: TrialFolder, path: Path) -> None:
+        self._say(folder.trial, f"set aside as {folder.set_aside(path)}")
+
+    def _attempt(self, folder: TrialFolder, on_epoch: Callable[[int], None]) -> str:
+        start = time.time()
+        record, error = self._outcome(folder, on_epoch)
+        record |= {"started": start, "ended": time.time()}
+        alone = error is not None and self.ranks.count > 1 and not isinstance(error, Shared)
+        if self.ranks.first or alone:
+            if record["status"] != DONE:
+                self._complain(folder.trial, record["error"])
+            try:
+                folder.write_record(record)
+            except OSError as failed:
+                record["status"] = self._complain(folder.trial, f"the record could not be written: {failed}")
+        if error is not None and (alone or isinstance(error, _AcceleratorError)):
+            # The other ranks wait for this one in vain, or no trial can go on in a process whose GPU has failed. The
+            # record stands; whoever starts the command again, as `torchrun --max-restarts` does, runs the other trials.
+            raise error
+        gc.collect()  # schedulers and wrappers hold on to models by cycles
+        return str(record["status"])
+
+    def _outcome(self, folder: TrialFolder, on_epoch: Callable[[int], None]) -> tuple[dict[str, Any], Exception | None]:
+        """The record, and the error that has ended the trial, if one has; `Shared` if all ranks have met it."""
+        options = self.options
+        machine = Machine(
+            self.ranks, options.workers, options.checkpoint_seconds, options.keep_weights, on_epoch, options.tensorboard
+        )
+        runner: Runner | None = None
+        failed: dict[str, Any] | None = None
+        cause: Exception = Shared()
+        try:
+            runner = self._begin(folder, machine)
+        except Exception as error:  # whatever it is, it ends this trial alone
+            failed = _failure(error)
+            if isinstance(error, _AcceleratorError):
+                cause = error
+        if all_failed := [failure for failure in self.ranks.gather(failed) if failure]:
+            return all_failed[0], cause
+        assert runner is not None
+        try:
+            return runner.run(folder), None
+        except Unanimous as error:
+            return _failure(error), Shared()
+        except Exception as error:
+            return _failure(error), error
+
+    def _begin(self, folder: TrialFolder, machine: Machine) -> Runner:
+        """Goes on from the last checkpoint that is good; else starts anew. Waits for no other rank."""
+        resumed = (self._resumed(folder, path, machine) for path in folder.checkpoint_paths)
+        return next((runner for runner in resumed if runner is not None), None) or _runner(folder.trial, machine)
+
+    def _resumed(self, folder: TrialFolder, checkpoint: Path, machine: Machine) -> Runner | None:
+        try:
+            if (state := folder.load_checkpoint(checkpoint)) is None:
+                return None
+            runner = _runner(folder.trial, machine)
+            runner.resume(state)
+        except Damaged as error:
+            if self.ranks.first:
+                self._say(folder.trial, str(error))
+                self._set_aside(folder, checkpoint)
+            return None
+        return runner
+
+
+def _show(progress: Progress, bar: TaskID, epochs: int) -> None:
+    progress.update(bar, completed=epochs)
+
+
+def _runner(trial: Trial, machine: Machine) -> Runner:
+    spec, data = find(MODELS, trial.model, "model"), find(DATA, trial.data, "data")
+    spec.check_takes(data)
+    weights = None if spec.pretrained is None else spec.pretrained()
+    return Runner(trial, spec, _loaded(trial.data, request_for(trial, spec, weights)), machine, weights)
+
+
+def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
+    """What a trial asks of its data set. Folds go by the seed."""
+    protocol = trial.protocol
+    return Request(
+        augment_seed=trial.seed if protocol.augment else None,
+        image_seed=trial.seed if protocol.augment_images else None,
+        fold=trial.seed % 5,
+        train_examples=protocol.train_examples,
+        test_examples=protocol.test_examples,
+        image_size=protocol.image_size,
+        encoding=None if spec.encoding is None else replace(spec.encoding, folder=weights),
+        by_speaker=protocol.by_speaker,
+    )
+
+
+@lru_cache(maxsize=1)  # trials on the same data often follow each other
+def _loaded(name: str, request: Request) -> Parts:
+    parts: Parts = DATA[name].load(request)
+    return parts
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    expected = isinstance(error, ExperimentError)
+    return {
+        "status": UNAVAILABLE if isinstance(error, Unavailable) else FAILED,
+        "error": str(error) if expected else f"{type(error).__name__}: {error}",
+        "diverged": isinstance(error, Diverged),
+        "traceback": None if expected else "".join(traceback.format_exception(error)),
+        "environment": environment(),
+    }

@@ -1,0 +1,179 @@
+"""Reading, falling back and splitting."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+import torch
+
+from lerac_experiments.data import fashion_mnist
+from lerac_experiments.data.idx import read_idx
+from lerac_experiments.data.images import ImageData, Labelled
+from lerac_experiments.data.source import Unavailable
+from lerac_experiments.demos import data
+from lerac_experiments.errors import ExperimentError
+
+
+def idx_bytes(values: torch.Tensor) -> bytes:
+    """`values` as an idx file of unsigned bytes, not compressed."""
+    sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
+    return bytes((0, 0, 8, values.ndim)) + sizes + values.to(torch.uint8).numpy().tobytes()
+
+
+def write_fashion_mnist(folder: Path, *, train: int = 40, test: int = 20) -> None:
+    """Files named as in Debian's package, with images of random pixels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, count in (("train", train), ("t10k", test)):
+        images = torch.randint(256, (count, 28, 28))
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(images)))
+        labels = torch.arange(count) % 10
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(labels)))
+
+
+@pytest.fixture
+def debian_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the place of Debian's; it does not exist yet."""
+    folder = tmp_path / "fashion-mnist"
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", folder)
+    return folder
+
+
+def no_network(*_: object) -> None:
+    raise Unavailable("the download failed (no route to host)")
+
+
+def test_read_idx(tmp_path: Path) -> None:
+    values = torch.arange(2 * 3 * 4).view(2, 3, 4)
+    path = tmp_path / "values.gz"
+    path.write_bytes(gzip.compress(idx_bytes(values)))
+    read = read_idx(path)
+    assert read.dtype == torch.uint8
+    assert read.tolist() == values.tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(idx_bytes(torch.zeros(2, 3))[:-1]), "announces 2 x 3 bytes, and 5 follow"),
+        (gzip.compress(idx_bytes(torch.zeros(2, 3)) + b"\0"), "announces 2 x 3 bytes, and 7 follow"),
+        (gzip.compress(idx_bytes(torch.zeros(2, 3))[:7]), "damaged"),
+        (gzip.compress(b"\0\0\x0d\1\0\0\0\0"), "no idx file of unsigned bytes: it starts with '00 00 0d 01'"),
+        (gzip.compress(b""), "no idx file"),
+        (gzip.compress(idx_bytes(torch.zeros(2, 3)))[:-9], "cannot read"),
+        (b"no gzip", "cannot read"),
+        (None, "No such file"),
+    ],
+    ids=["short", "long", "header cut", "floats", "empty", "gzip cut", "no gzip", "missing"],
+)
+def test_damaged_idx_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "values.gz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ExperimentError, match=message) as caught:
+        read_idx(path)
+    assert str(path) in str(caught.value)
+
+
+def test_debians_package_comes_first(debian_folder: Path) -> None:
+    write_fashion_mnist(debian_folder)
+    images = data.load("auto")
+    assert images.name == "Fashion-MNIST"
+    assert str(debian_folder) in images.source
+    assert images.note is None
+    assert images.train.images.shape == (40, 1, 28, 28)
+    assert images.test.labels.tolist() == [*range(10), *range(10)]
+    assert images.classes == 10
+
+
+def test_a_damaged_package_is_not_passed_over(debian_folder: Path) -> None:
+    write_fashion_mnist(debian_folder)
+    path = debian_folder / "t10k-labels-idx1-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ExperimentError, match="t10k-labels"):
+        data.load("auto")
+
+
+def test_images_and_labels_must_fit(debian_folder: Path) -> None:
+    write_fashion_mnist(debian_folder)
+    path = debian_folder / "train-labels-idx1-ubyte.gz"
+    path.write_bytes(gzip.compress(idx_bytes(torch.zeros(39))))
+    with pytest.raises(ExperimentError, match=r"do not fit together.*\(40, 28, 28\) and \(39,\)"):
+        data.load("fashion-mnist")
+
+
+@pytest.mark.usefixtures("debian_folder")
+def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = tmp_path / "mirror"
+    write_fashion_mnist(mirror)
+    monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path / "cache"))
+
+    def copy_from_mirror(url: str, checksum: str, folder: Path) -> None:
+        assert url.startswith("http")
+        assert len(checksum) == 32
+        folder.mkdir(parents=True, exist_ok=True)
+        name = url.rpartition("/")[2]
+        (folder / name).write_bytes((mirror / name).read_bytes())
+
+    monkeypatch.setattr(fashion_mnist, "download", copy_from_mirror)
+    images = data.load("auto")
+    assert images.name == "Fashion-MNIST"
+    assert str(tmp_path / "cache" / "FashionMNIST" / "raw") in images.source
+
+
+@pytest.mark.usefixtures("debian_folder")
+def test_digits_stand_in_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion_mnist, "download", no_network)
+    images = data.load("auto")
+    assert images.name == "digits"
+    assert images.note is not None
+    assert "instead of Fashion-MNIST" in images.note
+    assert "no route to host" in images.note
+
+
+@pytest.mark.usefixtures("debian_folder")
+def test_fashion_mnist_asked_for_by_name_has_no_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion_mnist, "download", no_network)
+    with pytest.raises(ExperimentError, match=r"no route to host.*apt-get install dataset-fashion-mnist"):
+        data.load("fashion-mnist")
+
+
+def test_digits() -> None:
+    images = data.load("digits")
+    assert images.note is None
+    assert images.train.images.shape == (1437, 1, 8, 8)
+    assert images.test.images.shape == (360, 1, 8, 8)
+    assert images.train.images.dtype == torch.uint8
+    assert images.train.images.max() == 16
+    assert images.classes == 10
+
+
+def numbered_images(count: int) -> Labelled:
+    """Images whose every pixel, and whose label, is their number."""
+    numbers = torch.arange(count)
+    return Labelled(numbers.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2), numbers)
+
+
+def test_split() -> None:
+    images = ImageData("numbers", "the test", train=numbered_images(100), test=numbered_images(7))
+    splits = data.split(images, train_images=50, seed=3)
+    assert splits.sizes == {"train": 45, "validation": 5, "test": 7}
+    assert not set(splits.train.labels.tolist()) & set(splits.validation.labels.tolist())
+    assert splits.test.labels.tolist() == [*range(7)]
+    assert abs(splits.train.images.mean()) < 1e-5
+    assert abs(splits.train.images.std() - 1) < 1e-5
+    # Test images go by the mean and deviation of the training images, not by their own.
+    pixels = splits.train.labels.float().repeat_interleave(4)
+    expected = (splits.test.labels - pixels.mean()) / pixels.std()
+    torch.testing.assert_close(splits.test.images[:, 0, 0, 0], expected)
+
+
+def test_split_depends_on_the_seed_alone() -> None:
+    images = ImageData("numbers", "the test", train=numbered_images(100), test=numbered_images(7))
+    first, again, other = (data.split(images, 50, seed).train.labels.tolist() for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_split_takes_all_where_there_are_fewer() -> None:
+    images = ImageData("numbers", "the test", train=numbered_images(20), test=numbered_images(7))
+    assert data.split(images, 1000, seed=0).sizes == {"train": 18, "validation": 2, "test": 7}

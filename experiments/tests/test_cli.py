@@ -1,0 +1,164 @@
+"""The command line: help, and errors that name the value."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lerac_experiments.cli import COMMANDS, main
+from lerac_experiments.data import fashion_mnist
+from lerac_experiments.data.registry import DATA
+from lerac_experiments.models import MODELS
+from lerac_experiments.regimes import REGIMES
+from lerac_experiments.trials.presets import PRESETS
+from lerac_fast import build_info
+
+DIGITS = ("demo", "--data", "digits")
+
+
+def test_help_lists_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for args, expected in (
+        (["--help"], ("demo", "demo noise", "info")),
+        (["demo", "--help"], ("--data", "--epochs", "--seed", "--output", "--lerac-epochs", "lerac-fast demo noise")),
+        (
+            ["demo", "noise", "--help"],
+            ("lerac-fast demo noise", "--data", "--noise", "--instance-lr", "--random-epochs"),
+        ),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(args)
+        assert left.value.code == 0
+        printed = capsys.readouterr().out
+        for text in expected:
+            assert text in printed
+
+
+def test_what_help_says_of_a_command_is_what_the_command_says() -> None:
+    for entry in COMMANDS.values():
+        assert (entry.load().__doc__ or "").splitlines()[0] == entry.description
+
+
+@pytest.mark.parametrize("columns", ["80", "60"])
+def test_names_to_be_copied_are_not_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["list"]) == 0
+    words = capsys.readouterr().out.split()
+    assert {*MODELS, *DATA, *REGIMES, *PRESETS} <= set(words)
+    assert not any("…" in word for word in words)
+
+
+def run_in(environment: dict[str, str], *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "lerac_experiments.cli", *args],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def test_an_encoding_that_lacks_characters_ends_no_command(tmp_path: Path) -> None:
+    """Where it does, that is found out at the end, when results are printed."""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    record = Path(__file__).parents[2] / "docs" / "results" / "small" / "records.jsonl"
+    lines = [line for line in record.read_text().splitlines() if '"minilm"' in line]
+    place = tmp_path / os.fsdecode(b"caf\xe9")  # in Latin-1: no UTF-8
+    place.mkdir()
+    (place / "records.jsonl").write_text("\n".join(lines))
+    run = run_in(environment, "report", str(place / "records.jsonl"))
+    assert run.returncode == 0, run.stderr
+    assert "52.27 +- 2.41" in run.stdout
+    assert "20 of 20 trials have ended. The report is in " in run.stdout
+    assert run_in(environment, "plan", str(place / "mine"), "--models", "lenet", "--data", "digits").returncode == 0
+    run = run_in(environment, "plan", str(place / "mine"), "--models", "caf\u00e9", "--data", "digits")
+    assert run.returncode == 1
+    assert "model 'caf?' is unknown" in run.stderr
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    assert json.loads(capsys.readouterr().out) == build_info()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["demo", "--data", "cifar"], "'cifar'"),
+        (["demo", "--epochs", "0"], "epochs must be at least 1, got 0"),
+        (["demo", "--epochs", "two"], "'two'"),
+        (["demo", "--batch-size", "-3"], "batch_size must be at least 1, got -3"),
+        (["demo", "--train-images", "9"], "train_images must be at least 10, got 9"),
+        (["demo", "--seed", "-1"], "seed must be at least 0, got -1"),
+        (["demo", "--threads", "0"], "threads must be at least 1, got 0"),
+        (["demo", "--lr", "nan"], "lr must be finite and above 0, got nan"),
+        (["demo", "--lr", "inf"], "lr must be finite and above 0, got inf"),
+        (["demo", "--min-lr", "0"], "min_lr must be above 0, got 0"),
+        (["demo", "--lerac-epochs", "inf"], "lerac_epochs must be finite and above 0, got inf"),
+        (["demo", "--lerac-epochs", "5"], "lerac_epochs must be below epochs, got lerac_epochs=5 and epochs=5"),
+        (["demo", "noise", "--lr", "inf"], "lr must be finite and above 0, got inf"),
+        (["run", "x", "--checkpoint-seconds", "nan"], "checkpoint_seconds must be at least 0, got nan"),
+        (["demo", "--min-lr", "0.2"], "min_lr=0.2 and lr=0.1"),
+        (["demo", "--lerac-epochs", "6"], "lerac_epochs=6 and epochs=5"),
+        (["demo", "noise", "--noise", "0"], "noise must be above 0 and below 1, got 0"),
+        (["demo", "noise", "--noise", "1.5"], "noise must be above 0 and below 1, got 1.5"),
+        (["demo", "noise", "--noise", "nan"], "got nan"),
+        (["demo", "noise", "--instance-lr", "-1"], "instance_lr must be above 0, got -1"),
+        (["demo", "noise", "--random-images", "1"], "random_images must be at least 2, got 1"),
+        (["demo", "noise", "--random-epochs", "0"], "random_epochs must be at least 1, got 0"),
+        (["demo", "noise", "--lerac-epochs", "1"], "--lerac-epochs"),
+        (["demo", "nose"], "nose"),
+        (["demo", "--seed", "1", "noise"], "noise"),
+        (["dome"], "dome"),
+    ],
+)
+def test_wrong_arguments(capsys: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(args)
+    assert left.value.code == 2
+    # tyro frames its messages and breaks their lines.
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def assert_fails(capsys: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
+    assert main(args) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("lerac-fast: error: ")
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_too_few_images_for_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = [*DIGITS, "--train-images", "20", "--batch-size", "19", "--output", str(tmp_path)]
+    assert_fails(capsys, args, "18 training images do not fill a batch of 19")
+
+
+def test_too_few_random_images_for_a_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["demo", "noise", "--data", "digits", "--train-images", "100", "--batch-size", "30", "--random-images", "20"]
+    assert_fails(capsys, [*args, "--output", str(tmp_path)], "20 training images do not fill a batch of 30")
+
+
+def test_diverging_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = [*DIGITS, "--train-images", "100", "--epochs", "9", "--lr", "1e38", "--output", str(tmp_path)]
+    assert_fails(capsys, args, "the loss is ")
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_damaged_data(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"damaged")
+    args = ["demo", "--output", str(tmp_path / "demo")]
+    assert_fails(capsys, args, f"cannot read {tmp_path / 'train-images-idx3-ubyte.gz'}")
+
+
+def test_the_output_folder_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    assert_fails(capsys, [*DIGITS, "--output", str(path)], str(path))

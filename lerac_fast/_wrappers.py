@@ -1,0 +1,16 @@
+"""What others wrap around a model."""
+
+from torch import nn
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside of DataParallel, DistributedDataParallel and torch.compile, in any order; else `model`."""
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrap(model.module)
+    compiled = getattr(model, "_orig_mod", None)
+    return unwrap(compiled) if isinstance(compiled, nn.Module) else model
+
+
+def unwrapped_name(name: str) -> str:
+    """The name of a module or a tensor without the components that `torch.compile` adds to its path."""
+    return ".".join(part for part in name.split(".") if part not in ("", "_orig_mod"))

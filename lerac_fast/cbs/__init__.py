@@ -1,0 +1,1 @@
+"""CBS, curriculum by smoothing."""

@@ -1,1 +1,0 @@
-"""Curricula: schedules over layers, feature maps and examples."""

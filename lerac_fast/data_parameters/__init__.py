@@ -1,0 +1,1 @@
+"""Data parameters: learned temperatures of classes and examples."""

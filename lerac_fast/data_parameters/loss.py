@@ -1,0 +1,347 @@
+"""Data parameters: a learned temperature for every class and every training example, at O(batch) a step.
+
+Source: Saxena, Tuzel and DeCoste, "Data Parameters: A New Family of Parameters for Learning a Differentiable
+Curriculum", NeurIPS 2019. Where the authors' code does otherwise, that is an option, or said where it is none.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._compile import _disable_dynamo
+
+from lerac_fast.data_parameters._checks import (
+    check_bounds,
+    check_clamp,
+    check_integer,
+    check_integers,
+    check_lengths,
+    check_logits,
+    check_number,
+    check_sizes,
+    check_weight,
+)
+from lerac_fast.data_parameters._rows import NoteRows, Rows, gather_rows, sum_rows
+from lerac_fast.ops.tempered_cross_entropy import tempered_cross_entropy
+
+_MANY = 100  # backward passes without a step: a step() has been forgotten
+
+
+class DataParameters(nn.Module):
+    """A cross entropy whose logits are divided by learned temperatures: one per class, per example, or their sum.
+
+    In training, ``criterion(logits, targets, indices)`` returns ``cross_entropy(logits / sigma, targets)``, averaged
+    over the batch, with sigma = sigma_class[target], sigma_instance[index], or, if there are both, their sum. After the
+    backward pass ``criterion.step()`` updates log sigma of the classes and examples in the batch by SGD with momentum
+    and weight decay of its own, and leaves those that were not in it as they are, momentum included. Hard and
+    mislabelled examples thus get a high temperature and a small gradient. In evaluation (``criterion.eval()``) it is
+    the plain cross entropy, and the indices are not looked at.
+
+    Each step costs O(batch), however many examples there are. The tables take 8 bytes per example.
+
+    Example:
+        >>> criterion = DataParameters(num_classes=10, num_instances=len(dataset), instance_lr=0.2)
+        >>> loader = DataLoader(with_indices(dataset), batch_size=64, shuffle=True)
+        >>> for images, targets, indices in loader:
+        ...     optimizer.zero_grad()
+        ...     criterion(model(images), targets, indices).backward()
+        ...     optimizer.step()
+        ...     criterion.step()
+
+    Args:
+        num_classes: give the classes temperatures; None, they have none.
+        num_instances: give that many examples temperatures; None, they have none.
+        class_lr, instance_lr: learning rates of log sigma. The paper has 0.1 for classes, and for instances 0.8
+            (ImageNet), 0.2 (noisy labels) or 0.1 (detection, with `momentum` and `weight_decay` 0).
+        momentum, weight_decay: of both; decay pulls log sigma to 0, and so sigma to 1. It counts once a step for every
+            class and example in the batch. In the authors' code it counts for each occurrence, so that a class with n
+            examples in the batch decays n times as much.
+        class_sigma, instance_sigma: initial temperatures. By default 1; with both, classes 1 and instances 0.001.
+        class_gradient: "class_mean", a class's gradient is the average over its examples in the batch (the paper);
+            "batch_mean", their sum divided by the size of the batch (the authors' code).
+        clamp: (lowest, highest) sigma, imposed after each step on the classes and examples in the batch. The authors'
+            code imposes (1/20, 20) on all. None: no bounds, as in the paper.
+        label_smoothing, ignore_index, weight: as of :class:`torch.nn.CrossEntropyLoss`. Examples with `ignore_index`
+            as their target are not in the batch.
+
+    Attributes:
+        class_lr, instance_lr, momentum, weight_decay, clamp: as given; each step reads them anew.
+        class_log_sigma, class_momentum, instance_log_sigma, instance_momentum: the tables, float32 whatever the model
+            is cast to, and the state dict; None where there are none. Buffers, out of reach of the model's optimizer.
+
+    Gradients accumulate over backward passes up to the step, as those of other parameters do; `zero_grad()` drops them.
+    As the loss is an average, divide it by the number of passes: ``(criterion(...) / passes).backward()``. Passes over
+    batches of equal size then give, to this module and to the model, what one over all of their examples would.
+
+    Distributed: where torch.distributed is initialised, indices are those of the whole data set, losses count as
+    averaged over ranks (as DistributedDataParallel has it), and all ranks must call `step()` together. They exchange
+    the rows that they have touched, and hold the same bits afterwards. Keep the criterion outside of
+    DistributedDataParallel, which would send whole tables.
+
+    Raises:
+        ValueError: arguments that make no sense; the message names the value.
+        TypeError: an argument is of the wrong kind.
+    """
+
+    class_log_sigma: Tensor | None
+    class_momentum: Tensor | None
+    instance_log_sigma: Tensor | None
+    instance_momentum: Tensor | None
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        num_instances: int | None = None,
+        *,
+        class_lr: float = 0.1,
+        instance_lr: float = 0.2,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        class_sigma: float = 1.0,
+        instance_sigma: float | None = None,
+        class_gradient: Literal["class_mean", "batch_mean"] = "class_mean",
+        clamp: tuple[float, float] | None = None,
+        label_smoothing: float = 0.0,
+        ignore_index: int = -100,
+        weight: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        if instance_sigma is None:
+            instance_sigma = 1.0 if num_classes is None else 0.001
+        check_sizes(num_classes, num_instances)
+        check_weight(weight, num_classes)
+        check_integer("ignore_index", ignore_index)
+        for name, value, interval in (
+            ("class_lr", class_lr, "[0, inf)"),
+            ("instance_lr", instance_lr, "[0, inf)"),
+            ("momentum", momentum, "[0, 1)"),
+            ("weight_decay", weight_decay, "[0, inf)"),
+            ("class_sigma", class_sigma, "(0, inf)"),
+            ("instance_sigma", instance_sigma, "(0, inf)"),
+            ("label_smoothing", label_smoothing, "[0, 1]"),
+        ):
+            check_number(name, value, interval)
+        if class_gradient not in ("class_mean", "batch_mean"):
+            raise ValueError(
+                f"DataParameters: class_gradient must be 'class_mean' or 'batch_mean', not {class_gradient!r}"
+            )
+        check_clamp(clamp)
+        self.num_classes, self.num_instances = num_classes, num_instances
+        self.class_lr, self.instance_lr = class_lr, instance_lr
+        self.momentum, self.weight_decay = momentum, weight_decay
+        self.class_gradient, self.clamp = class_gradient, clamp
+        self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
+        self._register_table("class", num_classes, class_sigma)
+        self._register_table("instance", num_instances, instance_sigma)
+        self.register_buffer("weight", None if weight is None else weight.detach(), persistent=False)
+        self._noted: list[dict[str, Rows]] = []  # the gradients of each backward pass since the last step
+
+    def _register_table(self, kind: str, count: int | None, sigma: float) -> None:
+        table = None if count is None else torch.full((count,), math.log(sigma), dtype=torch.float32)
+        self.register_buffer(f"{kind}_log_sigma", table)
+        self.register_buffer(f"{kind}_momentum", None if table is None else torch.zeros_like(table))
+
+    @property
+    def class_sigma(self) -> Tensor | None:
+        """The temperature of every class ``[num_classes]``, a copy; None without class parameters."""
+        return None if self.class_log_sigma is None else self.class_log_sigma.exp()
+
+    @property
+    def instance_sigma(self) -> Tensor | None:
+        """The temperature of every example ``[num_instances]``, a copy; None without instance parameters."""
+        return None if self.instance_log_sigma is None else self.instance_log_sigma.exp()
+
+    def sigma(self, targets: Tensor | None = None, indices: Tensor | None = None) -> Tensor:
+        """Return the temperatures ``[N]`` of examples, from their classes and indices, without a gradient.
+
+        Raises:
+            ValueError, TypeError: as calling it does.
+        """
+        with torch.no_grad():
+            return _total(self._lookup(self._rows(targets, indices)))
+
+    @_disable_dynamo
+    def temperatures(
+        self,
+        targets: Tensor | None = None,
+        indices: Tensor | None = None,
+        counted: Tensor | None = None,
+        examples: Tensor | float | None = None,
+    ) -> Tensor:
+        """Return the temperatures ``[N]`` of examples with a gradient that `step` applies: for other losses than this.
+
+        All examples count as in the batch, with a gradient or without. In evaluation the temperatures are 1, and the
+        values of targets and indices are not looked at.
+
+        Example:
+            >>> sigma = criterion.temperatures(indices=boxes)  # detection: matched anchors have those of their boxes,
+            >>> sigma = torch.where(matched >= 0, sigma[matched], sigma.detach().mean())  # background has their mean
+            >>> loss = tempered_cross_entropy(logits, targets, sigma)
+
+        Args:
+            targets, indices: int64 ``[N]``; each may be left out if there are no parameters for it.
+            counted: bool ``[N]``, which of the examples are in the batch; None, all.
+            examples: what the loss divides the sum over examples by, for the average over the examples of a class;
+                None, how many are in the batch.
+
+        Raises:
+            ValueError, TypeError: as calling it does.
+        """
+        given = indices if targets is None else targets
+        if not self.training and given is not None:
+            return torch.ones_like(given, dtype=torch.float32)
+        return self._temperatures(self._rows(targets, indices), counted, examples)
+
+    @_disable_dynamo  # a compiled training step calls this as it is: the checks read values, and the hook notes them
+    def forward(self, logits: Tensor, targets: Tensor, indices: Tensor | None = None) -> Tensor:
+        """Return the loss of a batch, a scalar.
+
+        Args:
+            logits: ``[N, C]``, floating point. C is `num_classes`, if given.
+            targets: int64 ``[N]``, from 0 to C - 1, or `ignore_index`.
+            indices: int64 ``[N]``, from 0 to `num_instances` - 1; not needed without instance parameters.
+
+        Raises:
+            ValueError: targets or indices are out of range or of another dtype, indices are missing, or shapes do not
+                match. The message names the value, and nothing has changed.
+            TypeError: an argument is not a tensor.
+        """
+        if not self.training:
+            weight = None if self.weight is None else self.weight.to(logits.dtype)
+            return F.cross_entropy(
+                logits, targets, weight, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing
+            )
+        check_logits(logits, targets, self.num_classes)
+        ignored = targets == self.ignore_index
+        counted = ~ignored if bool(ignored.any()) else None
+        classes = targets if counted is None else targets.masked_fill(ignored, 0)
+        if self.num_classes is None:
+            check_bounds("targets", classes, logits.shape[1])
+        rows = self._rows(classes, indices)
+        if "instance" in rows:
+            check_lengths("indices", rows["instance"], "targets", targets)
+        examples = None
+        if self.weight is not None:
+            weights = self.weight[classes]
+            examples = weights.sum() if counted is None else (weights * counted).sum()
+        return tempered_cross_entropy(
+            logits,
+            targets,
+            self._temperatures(rows, counted, examples),
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+        )
+
+    @_disable_dynamo
+    @torch.no_grad()
+    def step(self, scaler: torch.amp.GradScaler | None = None) -> None:
+        """Update the classes and examples of the batches since the last step.
+
+        Nothing changes if a gradient is infinite or not a number, on any rank. Every rank must call it.
+
+        Args:
+            scaler: the GradScaler that scaled the loss, if one did. Call ``scaler.update()`` afterwards.
+        """
+        scale = 1.0 if scaler is None else scaler.get_scale()
+        kinds = [kind for kind in ("class", "instance") if getattr(self, f"{kind}_log_sigma") is not None]
+        own = [self._own_rows(kind, scale) for kind in kinds]
+        self._noted.clear()
+        changes = [self._changes(kind, rows) for kind, rows in zip(kinds, gather_rows(own), strict=True)]
+        if not bool(torch.cat([values for _, *both in changes for values in both]).isfinite().all()):
+            return
+        for kind, (rows, log_sigma, momentum) in zip(kinds, changes, strict=True):
+            getattr(self, f"{kind}_log_sigma")[rows] = log_sigma
+            getattr(self, f"{kind}_momentum")[rows] = momentum
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of the backward passes since the last step."""
+        super().zero_grad(set_to_none)
+        self._noted.clear()
+
+    def _own_rows(self, kind: str, scale: float) -> Rows:
+        """The gradients noted on this rank, each row once."""
+        if not self._noted:
+            none = getattr(self, f"{kind}_log_sigma").new_empty(0)
+            return Rows(none.long(), none, none)
+        rows, gradients, shares = sum_rows([rows[kind] for rows in self._noted])
+        # Shares of the average over the passes: a loss divided by their number gives what one whole batch would give.
+        return Rows(rows, gradients / scale, shares / len(self._noted))
+
+    def _changes(self, kind: str, own: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """SGD with momentum and weight decay on rows that occur once each: their new log sigma and momentum."""
+        rows, gradient, share = own
+        if kind == "class" and self.class_gradient == "class_mean":
+            gradient = gradient / share  # what the class counts for in the loss
+        before, momentum = getattr(self, f"{kind}_log_sigma")[rows], getattr(self, f"{kind}_momentum")[rows]
+        momentum = self.momentum * momentum + (gradient + self.weight_decay * before)
+        after = before - (self.class_lr if kind == "class" else self.instance_lr) * momentum
+        if self.clamp is not None:
+            after = after.clamp(*map(math.log, self.clamp))
+        return rows, after, momentum
+
+    def _rows(self, targets: Tensor | None, indices: Tensor | None) -> dict[str, Tensor]:
+        """The rows of the examples in each table that there is."""
+        found: dict[str, Tensor] = {}
+        for kind, name, rows in (("class", "targets", targets), ("instance", "indices", indices)):
+            table: Tensor | None = getattr(self, f"{kind}_log_sigma")
+            if table is None:
+                continue
+            if rows is None:
+                raise ValueError(
+                    f"DataParameters: {name} are missing, and there are {len(table)} temperatures to choose from"
+                )
+            check_integers(name, rows)
+            check_bounds(name, rows, len(table))
+            found[kind] = rows.to(table.device, copy=True)  # the caller may write the next batch into it
+        if len(found) == 2:
+            check_lengths("indices", found["instance"], "targets", found["class"])
+        return found
+
+    def _lookup(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {kind: getattr(self, f"{kind}_log_sigma")[of_kind].exp() for kind, of_kind in rows.items()}
+
+    def _temperatures(self, rows: dict[str, Tensor], counted: Tensor | None, examples: Tensor | float | None) -> Tensor:
+        sigmas = self._lookup(rows)
+        total = _total(sigmas)
+        if torch.is_grad_enabled():
+            if len(self._noted) == _MANY:
+                warnings.warn(
+                    f"DataParameters: {_MANY} backward passes without a step; call criterion.step() after each, or "
+                    "criterion.zero_grad() to drop their gradients",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            total = total.detach().requires_grad_()  # another tensor than those that its hook holds: no cycle
+            total.register_hook(NoteRows(self._noted, rows, sigmas, counted, examples))
+        return total
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DataParameters:
+        """Tables go where the module goes, and stay float32."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            result = fn(tensor)
+            return result if result.dtype == tensor.dtype else tensor.to(result.device)
+
+        super()._apply(moved, recurse)
+        return self
+
+    def extra_repr(self) -> str:
+        parts = []
+        if self.num_classes is not None:
+            parts.append(f"num_classes={self.num_classes}, class_lr={self.class_lr:g}")
+        if self.num_instances is not None:
+            parts.append(f"num_instances={self.num_instances}, instance_lr={self.instance_lr:g}")
+        return ", ".join([*parts, f"momentum={self.momentum:g}, weight_decay={self.weight_decay:g}"])
+
+
+def _total(sigmas: dict[str, Tensor]) -> Tensor:
+    first, *second = sigmas.values()
+    return first + second[0] if second else first

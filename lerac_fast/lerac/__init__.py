@@ -1,0 +1,1 @@
+"""LeRaC, the learning rate curriculum: its schedule, and what its rates can follow."""

@@ -1,4 +1,0 @@
-"""Evidence for GPU code where there is no GPU: every kernel is compiled ahead of time and its machine code is read.
-
-Run it with ``python -m tests.gpu_code [--markdown PATH]``.
-"""

@@ -1,0 +1,1 @@
+"""What inspects and emulates the kernels for GPUs, without one."""
