@@ -76,12 +76,12 @@ COMMANDS = {
         "Measure the signal-to-noise ratio and the entropy of every layer of a randomly initialised network.",
     ),
     "demo": Entry(
-        "demos.demo",
+        "demo",
         "Demo",
         "Train a small residual network on real images, conventionally and with each curriculum, and compare.",
     ),
     DEMO_NOISE: Entry(
-        "demos.noise",
+        "demo",
         "Noise",
         "Train a small residual network on images with wrong labels, with and without data parameters, and compare.",
     ),

@@ -19,7 +19,7 @@ from experiments.tests.data import (
     test_utkface,
 )
 from experiments.tests.data.loading import write_zip
-from experiments.tests.demos.test_data import write_fashion_mnist
+from experiments.tests.data.test_fashion_mnist import write_fashion_mnist
 from experiments.tests.trials.helpers import planned, run
 from lerac_experiments.data.fashion_mnist import DEBIAN_FOLDER
 from lerac_experiments.data.registry import DATA

@@ -36,11 +36,6 @@ def corrupt_labels(labels: Tensor, classes: int, noise: float, seed: int) -> tup
     return noisy, noisy != labels
 
 
-def random_labels(count: int, classes: int, seed: int) -> Tensor:
-    """Labels that say nothing about the images: int64 `[count]`, each drawn uniformly from all classes."""
-    return torch.randint(classes, (count,), generator=_generator("random labels", seed))
-
-
 def _generator(purpose: str, seed: int) -> torch.Generator:
     """A stream of numbers of its own. The order of training is a permutation drawn from the plain seed: one more from
     the same stream would be the same permutation, and the wrong labels the first to be trained on."""

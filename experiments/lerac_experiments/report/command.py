@@ -22,6 +22,7 @@ from lerac_experiments.report.tables import (
     comparison_table,
     score_table,
     settings_table,
+    time_table,
     wrong_labels_table,
 )
 from lerac_experiments.terminal import say
@@ -30,6 +31,7 @@ MOST_NAMED = 5
 """Of what cannot be read, on the terminal; the report names all."""
 
 _AGAINST = "Against conventional training"
+_TIMES = "Time of a training step"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Report:
         write_lines(output / "records.jsonl", records)
         console = Console()
         for table in tables:
-            if table.title.startswith("Test "):  # the others are too wide for a terminal
+            if table.title == _TIMES or table.title.startswith("Test "):  # the others are too wide for a terminal
                 console.print(table.rich())
             elif table.title == _AGAINST:
                 for line in _in_words(table):
@@ -99,6 +101,7 @@ def _tables(cells: Sequence[Cell]) -> list[Table]:
             for metric in dict.fromkeys(cell.metric + cell.direction for cell in cells)
         ),
         comparison_table(_AGAINST, cells),
+        time_table(_TIMES, cells),
         wrong_labels_table("Wrong labels among the highest temperatures", cells),
         settings_table("Settings", cells),
     ]
@@ -115,7 +118,6 @@ def _in_words(comparison: Table) -> list[str]:
             said += [f"p {of[P_VALUE] or 'unknown'}"]
             if "(" in of[MCNEMAR_P]:
                 said += [f"McNemar's alone {of[MCNEMAR_P].replace('(', '(seeds better, worse: ')}"]
-            said += [f"time per epoch {of['overhead']}"] if of["overhead"] else []
             lines.append(f"{of['model']} on {of['data']}, {of['regime']}: {', '.join(said)}")
     return lines
 

@@ -91,7 +91,6 @@ def comparison_table(title: str, cells: Sequence[Cell]) -> Table:
         compared = None if baseline is None or baseline is cell else compare(cell, baseline)
         _, unit = _scale(cell)
         epochs, _ = mean_and_deviation(_epochs(cell))
-        seconds = min(record.seconds_per_epoch() for record in cell.records)
         rows.append(
             (
                 cell.model_title,
@@ -100,17 +99,29 @@ def comparison_table(title: str, cells: Sequence[Cell]) -> Table:
                 _score(cell) + unit + cell.direction,
                 *(("", "", "", "") if compared is None else _differences(cell, compared)),
                 f"{epochs:.0f}",
-                f"{seconds:.2f}",
-                "" if compared is None or compared.overhead is None else _overhead(compared.overhead),
                 str(len(cell.records)),
             )
         )
     columns = (
         *("model", "data", "regime", "test"),
         *(DIFFERENCE, P_VALUE, SEEDS_P, MCNEMAR_P),
-        *("epochs", "s/epoch, least", "overhead", "runs"),
+        *("epochs", "runs"),
     )
     return Table(title, columns, tuple(rows), left=3)
+
+
+def time_table(title: str, cells: Sequence[Cell]) -> Table:
+    """What a training step of every regime takes: the least mean of a run, and what it takes more than conventional
+    training on the same model, data and seeds."""
+    conventional = baselines(cells)
+    rows = []
+    for cell in cells:
+        baseline = conventional.get(comparison_key(cell))
+        compared = None if baseline is None or baseline is cell else compare(cell, baseline)
+        least = min(record.seconds_per_epoch() / record.steps for record in cell.records)
+        overhead = "" if compared is None or compared.overhead is None else _overhead(compared.overhead)
+        rows.append((cell.model_title, cell.data_title, cell.regime_title, f"{1e3 * least:.1f}", overhead))
+    return Table(title, ("model", "data", "regime", "ms per step, least", "overhead"), tuple(rows), left=3)
 
 
 def _differences(cell: Cell, compared: Comparison) -> tuple[str, str, str, str]:

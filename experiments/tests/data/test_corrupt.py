@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lerac_experiments.data.corrupt import corrupt_labels, random_labels
+from lerac_experiments.data.corrupt import corrupt_labels
 from lerac_experiments.errors import ExperimentError
 
 LABELS = torch.arange(10_000) % 10
@@ -40,13 +40,3 @@ def test_wrong_labels_are_spread_over_the_order_of_training() -> None:
 def test_nothing_or_all_wrong_is_refused(noise: float, message: str) -> None:
     with pytest.raises(ExperimentError, match=f"noise={noise:g} makes {message} labels wrong"):
         corrupt_labels(LABELS[:10], 10, noise, seed=0)
-
-
-def test_random_labels() -> None:
-    labels = random_labels(10_000, 10, seed=0)
-    assert labels.dtype == torch.int64
-    assert labels.bincount(minlength=10).min() > 850
-    assert labels.max() == 9
-    assert (labels == LABELS).float().mean().item() == pytest.approx(0.1, abs=0.015)
-    assert torch.equal(labels, random_labels(10_000, 10, seed=0))
-    assert not torch.equal(labels, random_labels(10_000, 10, seed=1))

@@ -1,4 +1,4 @@
-"""Idx files that are not what they claim to be. Others: experiments/tests/demos/test_data.py."""
+"""Idx files that are not what they claim to be. Others: test_fashion_mnist.py."""
 
 import gzip
 import os

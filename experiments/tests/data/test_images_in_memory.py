@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.tests.data.image_parts import batches, load_all
-from experiments.tests.demos.test_data import write_fashion_mnist
+from experiments.tests.data.test_fashion_mnist import write_fashion_mnist
 from lerac_experiments.data import fashion_mnist
 from lerac_experiments.data.examples import TensorExamples
 from lerac_experiments.data.images import ImageData, Labelled

@@ -1,4 +1,4 @@
-"""Reading, falling back and splitting."""
+"""Images that come with Debian or scikit-learn: reading them, and downloading those that are not there."""
 
 import gzip
 from pathlib import Path
@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from lerac_experiments.data import fashion_mnist
+from lerac_experiments.data.digits import load_digits
+from lerac_experiments.data.fashion_mnist import load_fashion_mnist
 from lerac_experiments.data.idx import read_idx
-from lerac_experiments.data.images import ImageData, Labelled
 from lerac_experiments.data.source import Unavailable
-from lerac_experiments.demos import data
 from lerac_experiments.errors import ExperimentError
 
 
@@ -76,7 +76,7 @@ def test_damaged_idx_is_named(tmp_path: Path, content: bytes | None, message: st
 
 def test_debians_package_comes_first(debian_folder: Path) -> None:
     write_fashion_mnist(debian_folder)
-    images = data.load("auto")
+    images = load_fashion_mnist()
     assert images.name == "Fashion-MNIST"
     assert str(debian_folder) in images.source
     assert images.note is None
@@ -90,7 +90,7 @@ def test_a_damaged_package_is_not_passed_over(debian_folder: Path) -> None:
     path = debian_folder / "t10k-labels-idx1-ubyte.gz"
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(ExperimentError, match="t10k-labels"):
-        data.load("auto")
+        load_fashion_mnist()
 
 
 def test_images_and_labels_must_fit(debian_folder: Path) -> None:
@@ -98,7 +98,7 @@ def test_images_and_labels_must_fit(debian_folder: Path) -> None:
     path = debian_folder / "train-labels-idx1-ubyte.gz"
     path.write_bytes(gzip.compress(idx_bytes(torch.zeros(39))))
     with pytest.raises(ExperimentError, match=r"do not fit together.*\(40, 28, 28\) and \(39,\)"):
-        data.load("fashion-mnist")
+        load_fashion_mnist()
 
 
 @pytest.mark.usefixtures("debian_folder")
@@ -115,65 +115,23 @@ def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / name).write_bytes((mirror / name).read_bytes())
 
     monkeypatch.setattr(fashion_mnist, "download", copy_from_mirror)
-    images = data.load("auto")
+    images = load_fashion_mnist()
     assert images.name == "Fashion-MNIST"
     assert str(tmp_path / "cache" / "FashionMNIST" / "raw") in images.source
 
 
 @pytest.mark.usefixtures("debian_folder")
-def test_digits_stand_in_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fashion_mnist, "download", no_network)
-    images = data.load("auto")
-    assert images.name == "digits"
-    assert images.note is not None
-    assert "instead of Fashion-MNIST" in images.note
-    assert "no route to host" in images.note
-
-
-@pytest.mark.usefixtures("debian_folder")
-def test_fashion_mnist_asked_for_by_name_has_no_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fashion_mnist, "download", no_network)
     with pytest.raises(ExperimentError, match=r"no route to host.*apt-get install dataset-fashion-mnist"):
-        data.load("fashion-mnist")
+        load_fashion_mnist()
 
 
 def test_digits() -> None:
-    images = data.load("digits")
+    images = load_digits()
     assert images.note is None
     assert images.train.images.shape == (1437, 1, 8, 8)
     assert images.test.images.shape == (360, 1, 8, 8)
     assert images.train.images.dtype == torch.uint8
     assert images.train.images.max() == 16
     assert images.classes == 10
-
-
-def numbered_images(count: int) -> Labelled:
-    """Images whose every pixel, and whose label, is their number."""
-    numbers = torch.arange(count)
-    return Labelled(numbers.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2), numbers)
-
-
-def test_split() -> None:
-    images = ImageData("numbers", "the test", train=numbered_images(100), test=numbered_images(7))
-    splits = data.split(images, train_images=50, seed=3)
-    assert splits.sizes == {"train": 45, "validation": 5, "test": 7}
-    assert not set(splits.train.labels.tolist()) & set(splits.validation.labels.tolist())
-    assert splits.test.labels.tolist() == [*range(7)]
-    assert abs(splits.train.images.mean()) < 1e-5
-    assert abs(splits.train.images.std() - 1) < 1e-5
-    # Test images go by the mean and deviation of the training images, not by their own.
-    pixels = splits.train.labels.float().repeat_interleave(4)
-    expected = (splits.test.labels - pixels.mean()) / pixels.std()
-    torch.testing.assert_close(splits.test.images[:, 0, 0, 0], expected)
-
-
-def test_split_depends_on_the_seed_alone() -> None:
-    images = ImageData("numbers", "the test", train=numbered_images(100), test=numbered_images(7))
-    first, again, other = (data.split(images, 50, seed).train.labels.tolist() for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
-
-
-def test_split_takes_all_where_there_are_fewer() -> None:
-    images = ImageData("numbers", "the test", train=numbered_images(20), test=numbered_images(7))
-    assert data.split(images, 1000, seed=0).sizes == {"train": 18, "validation": 2, "test": 7}
