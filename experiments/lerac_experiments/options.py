@@ -43,18 +43,6 @@ POSITIVE = Range(0, above=True)
 NOT_NEGATIVE = Range(0)
 
 
-def require_in(options: object, **ranges: Range) -> None:
-    """Checks attributes of `options` by their names.
-
-    Raises:
-        ValueError: one is not in its range; the message names it and its value.
-    """
-    for name, allowed in ranges.items():
-        value = getattr(options, name)
-        if value not in allowed:
-            raise ValueError(f"{name} must be {allowed.told(value)}, got {value:g}")
-
-
 def require_at_least(options: object, **lowest: int) -> None:
     """Checks attributes of `options` by their names.
 
