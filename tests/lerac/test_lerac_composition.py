@@ -413,7 +413,7 @@ LEGITIMATE = st.one_of(
 )
 @pytest.mark.filterwarnings("ignore:LeRaC has nothing to do")
 def test_schedulers_that_multiply_raise_no_false_alarm(others, lerac_at, every, base_lrs, below, curve, tensor_lr):
-    # At 0, where there are no multiples, torch's cosine adds. Two of them there add twice, and rise beyond the base rate.
+    # At 0, where there are no multiples, torch's cosine adds. Two of them add twice, and rise beyond the base rate.
     assume(sum(options.get("T_max") == K // 2 for _, options in others) < 2)
 
     def build(with_lerac):
