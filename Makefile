@@ -60,8 +60,10 @@ endef
 
 build: $(BUILT)
 
+# The regimes in training, and what the steps of their optimizers cost, timed in turns.
 demo: $(BUILT) fashion-mnist
 	$(VENV)/bin/lerac-fast demo $(ARGS)
+	$(PY) -m pytest benchmarks/bench_optimizer_step.py -q -k "bench_number_of_groups and 364"
 
 noise: $(BUILT) fashion-mnist
 	$(VENV)/bin/lerac-fast demo noise $(ARGS)
@@ -79,12 +81,14 @@ reproduce-small: $(BUILT) fashion-mnist
 	for data in cifar10-subset fashion-mnist; do for model in lenet resnet-small; do \
 	  $(VENV)/bin/lerac-fast snr $$model $$data --output $(RESULTS)/snr-$$model-$$data; done; done
 
-# Real images for the demo, from Debian's package where that can be had. Elsewhere torchvision downloads them.
+# Real images for the demo: Debian's package where it is there or can be had; elsewhere they are downloaded. APT=no leaves the
+# system's packages alone.
+APT ?= yes
 fashion-mnist:
-	@if [ ! -d $(FASHION_MNIST) ] && [ -f /etc/debian_version ] && [ "$$(id -u)" = 0 ]; then \
-	  echo "Installing Debian's dataset-fashion-mnist with apt-get"; \
+	@if [ "$(APT)" = yes ] && [ ! -d $(FASHION_MNIST) ] && [ -f /etc/debian_version ] && [ "$$(id -u)" = 0 ]; then \
+	  echo "Installing Debian's package dataset-fashion-mnist (31 MB) with apt-get; APT=no leaves that out"; \
 	  { apt-get update -qq && apt-get install -qq -y dataset-fashion-mnist; } >/dev/null 2>&1 \
-	    || echo "apt-get failed; the demo will look for the images elsewhere"; \
+	    || echo "apt-get failed; the images are looked for elsewhere"; \
 	fi
 
 # A process per core, each with one thread; a file's tests stay together, as some share what they have built.

@@ -62,7 +62,7 @@ def memory(spec: ModelSpec, shape: tuple[int, ...] | None, batch_size: int) -> M
     """
     without_memory = spec.name not in NEEDS_VALUES
     with torch.device("meta") if without_memory else nullcontext():
-        model = spec.build(_parts(spec, shape, 2), None).train()
+        model = spec.make(_parts(spec, shape, 2), None).train()
     with FakeTensorMode() if without_memory else nullcontext():
         if without_memory:
             _make_fake(model)

@@ -101,10 +101,8 @@ class Runner:
         self.total_steps = settings.epochs * self.steps_per_epoch
         _seed("initial weights", trial.seed)
         device = self.ranks.device
-        self.model = spec.build(parts, pretrained).to(device)
+        self.model = spec.make(parts, pretrained).to(device)
         example = parts.train.__getitems__([0, min(1, len(parts.train) - 1)]).to(device).inputs
-        if isinstance(example, Tensor) and example.ndim == 4:
-            self.model = self.model.to(memory_format=torch.channels_last)  # faster, and the same numbers
         self.optimizer = _optimizer(trial, spec.groups(self.model, example))
         setup = Setup(trial, self.model, self.optimizer, parts, spec.smoothing, self.steps_per_epoch, self.ranks)
         self.regime_parts = self.regime.start(setup)

@@ -150,7 +150,7 @@ def _batch(parts: Parts, examples: int) -> Batch:
 
 def _measure(spec: ModelSpec, parts: Parts, inputs: Inputs, seed: int) -> list[LayerSignal]:
     torch.manual_seed(seed)
-    model = spec.build(parts, None)
+    model = spec.make(parts, None)
     return signal_to_noise(model, inputs, spec.groups(model, inputs), seed=seed)
 
 

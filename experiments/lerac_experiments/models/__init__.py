@@ -5,7 +5,7 @@ from lerac_experiments.models.cvt import CVT_13, CVT_13_PRETRAINED, CVT_SMALL
 from lerac_experiments.models.densenet import DENSENET_121, DENSENET_SMALL
 from lerac_experiments.models.lenet import LENET
 from lerac_experiments.models.lstm import LSTM, LSTM_SMALL
-from lerac_experiments.models.resnet import RESNET_18, RESNET_SMALL, WIDE_RESNET_50, ResNet, resnet_for
+from lerac_experiments.models.resnet import RESNET_18, RESNET_SMALL, WIDE_RESNET_50, ResNet
 from lerac_experiments.models.septr import SEPTR, SEPTR_SMALL
 from lerac_experiments.models.spec import ModelSpec, Settings
 from lerac_experiments.models.ssd import SSD, SSD_SMALL
@@ -22,4 +22,4 @@ MODELS: dict[str, ModelSpec] = {
 }
 """By their names on the command line: of the LeRaC paper, of others, and small ones for a CPU."""
 
-__all__ = ["MODELS", "ModelSpec", "ResNet", "Settings", "resnet_for"]
+__all__ = ["MODELS", "ModelSpec", "ResNet", "Settings"]

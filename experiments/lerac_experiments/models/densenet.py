@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from lerac_experiments.data.source import Parts
-from lerac_experiments.models.shapes import channels_last, has_small_images, head, image_shape
+from lerac_experiments.models.shapes import has_small_images, head, image_shape
 from lerac_experiments.models.spec import ModelSpec, Settings
 
 
@@ -30,7 +30,7 @@ def _densenet(parts: Parts, *, stem: int, **sizes: Any) -> nn.Module:
     if small:
         model.features.pool0 = nn.Identity()
     model.classifier = head(model.classifier.in_features, parts)
-    return channels_last(model)
+    return model
 
 
 def _build_121(parts: Parts, _: Path | None) -> nn.Module:

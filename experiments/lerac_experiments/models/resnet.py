@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lerac_experiments.data.source import Parts
-from lerac_experiments.models.shapes import channels_last, has_small_images, head, image_shape
+from lerac_experiments.models.shapes import has_small_images, head, image_shape
 from lerac_experiments.models.spec import ModelSpec, Settings
 
 if TYPE_CHECKING:
@@ -84,17 +83,6 @@ class ResNet(nn.Module):
         return logits
 
 
-def resnet_for(images: Tensor, classes: int, **options: Any) -> ResNet:
-    """A ResNet for images like these, [N, C, H, W], in the memory format that a CPU is fastest with.
-
-    Args:
-        options: as of `ResNet`.
-    """
-    channels, _, width = images.shape[1:]
-    model = ResNet(channels, classes, stem_stride=2 if width >= WIDE_IMAGE else 1, **options)
-    return model.to(memory_format=torch.channels_last)  # convolutions on a CPU are several times faster
-
-
 def _with_stem(model: torchvision.models.ResNet, parts: Parts) -> nn.Module:
     """Fits a network for ImageNet to the channels of the images, and, if these are small, to their size.
 
@@ -108,7 +96,7 @@ def _with_stem(model: torchvision.models.ResNet, parts: Parts) -> nn.Module:
     if small:
         model.maxpool = nn.Identity()
     model.fc = head(model.fc.in_features, parts)
-    return channels_last(model)
+    return model
 
 
 def _build_resnet18(parts: Parts, _: Path | None) -> nn.Module:
@@ -124,8 +112,9 @@ def _build_wide_resnet50(parts: Parts, _: Path | None) -> nn.Module:
 
 
 def _build_small(parts: Parts, _: Path | None) -> nn.Module:
-    channels, height, width = image_shape(parts)
-    model = resnet_for(torch.empty(1, channels, height, width), parts.classes, widths=SMALL_WIDTHS, blocks=1)
+    channels, width = image_shape(parts)[::2]
+    stem_stride = 2 if width >= WIDE_IMAGE else 1
+    model = ResNet(channels, parts.classes, widths=SMALL_WIDTHS, blocks=1, stem_stride=stem_stride)
     model.head = head(SMALL_WIDTHS[-1], parts)
     return model
 

@@ -1,6 +1,5 @@
 """What models take from a data set: the shape of its inputs, and the head that its task asks for."""
 
-import torch
 from torch import Tensor, nn
 
 from lerac_experiments.data.examples import Inputs
@@ -34,11 +33,6 @@ def pad_to(side: int, parts: Parts) -> nn.ZeroPad2d:
     _, height, width = image_shape(parts)
     below, beside = max(0, side - height), max(0, side - width)
     return nn.ZeroPad2d((beside // 2, beside - beside // 2, below // 2, below - below // 2))
-
-
-def channels_last(model: nn.Module) -> nn.Module:
-    """In the memory format in which convolutions on a CPU are several times faster."""
-    return model.to(memory_format=torch.channels_last)
 
 
 def first_example(inputs: Inputs) -> Inputs:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lerac_experiments.data.examples import Inputs
 from lerac_experiments.data.source import DataSet, Kind, Parts, TextEncoding
@@ -55,7 +56,7 @@ class ModelSpec:
 
     Attributes:
         build: makes it for a data set, with random weights from torch's global generator; or, if it is `pretrained`,
-            with those in a folder.
+            with those in a folder. `make` calls it.
         settings: of the paper, or of a small variant for a CPU.
         groups: the layers, in the order of their depth.
         smoothing: where CBS acts; None: at convolutions.
@@ -77,6 +78,14 @@ class ModelSpec:
     """Of models for text."""
     pretrained: Callable[[], Path] | None = None
     """Finds the folder with the weights, for models that start from some; raises Unavailable."""
+
+    def make(self, parts: Parts, pretrained: Path | None) -> nn.Module:
+        """Builds it for a data set, in the memory format that is fastest for its inputs. The numbers are the same."""
+        model = self.build(parts, pretrained)
+        inputs = parts.train.__getitems__([0]).inputs
+        if isinstance(inputs, Tensor) and inputs.ndim == 4:  # convolutions on a CPU are several times faster
+            model = model.to(memory_format=torch.channels_last)
+        return model
 
     def check_takes(self, data: DataSet) -> None:
         """Raises ExperimentError if it does not."""

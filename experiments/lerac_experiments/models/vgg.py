@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from lerac_experiments.data.source import Parts
-from lerac_experiments.models.shapes import channels_last, has_small_images, head, image_shape, pad_to
+from lerac_experiments.models.shapes import has_small_images, head, image_shape, pad_to
 from lerac_experiments.models.spec import ModelSpec, Settings
 
 SIDE = 32
@@ -26,7 +26,7 @@ def _build(parts: Parts, _: Path | None) -> nn.Module:
         model.classifier = nn.Sequential(head(512, parts))
     else:
         model.classifier[-1] = head(4096, parts)
-    return channels_last(model)
+    return model
 
 
 # Saxena et al. (appendix) train it on random labels, and do not give their settings. These are this library's: those of

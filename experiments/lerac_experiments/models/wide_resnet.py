@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lerac_experiments.data.source import Parts
-from lerac_experiments.models.shapes import channels_last, head, image_shape
+from lerac_experiments.models.shapes import head, image_shape
 from lerac_experiments.models.spec import ModelSpec, Settings
 
 
@@ -65,7 +65,7 @@ class WideResNet(nn.Module):
 
 
 def _build(parts: Parts, _: Path | None, *, depth: int, width: int) -> nn.Module:
-    return channels_last(WideResNet(image_shape(parts)[0], depth, width, head(64 * width, parts)))
+    return WideResNet(image_shape(parts)[0], depth, width, head(64 * width, parts))
 
 
 # Of Zagoruyko and Komodakis, as Saxena et al. have them (section 3.1). Neither trains it with LeRaC or CBS: these are

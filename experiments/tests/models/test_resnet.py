@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from lerac_experiments.models import ResNet, resnet_for
+from experiments.tests.models.samples import CLASSES, parts_of
+from lerac_experiments.models import MODELS, ResNet
 from lerac_fast import layer_groups
 
 
@@ -32,10 +33,11 @@ def test_every_parameter_is_used() -> None:
 
 
 @pytest.mark.parametrize(("width", "stem_stride"), [(8, 1), (28, 2)])
-def test_resnet_for_images(width: int, stem_stride: int) -> None:
+def test_the_small_one_fits_its_images(width: int, stem_stride: int) -> None:
     images = torch.randn(2, 3, width, width)
-    model = resnet_for(images, 5, blocks=1)
-    assert model(images).shape == (2, 5)
+    model = MODELS["resnet-small"].make(parts_of(images), None)
+    assert isinstance(model, ResNet)
+    assert model(images).shape == (2, CLASSES)
     assert len(model.stages) == 3
     assert model.stem.stride == (stem_stride, stem_stride)
     assert model.stem.weight.is_contiguous(memory_format=torch.channels_last)
