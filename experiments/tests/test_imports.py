@@ -33,28 +33,29 @@ def test_info_takes_the_core_alone() -> None:
     assert json.loads(run.stdout)["gpu_backends"].keys() == {"cuda", "triton"}
 
 
-@pytest.mark.parametrize(
-    ("args", "allowed"),
-    [
-        (["--help"], {"rich"}),
-        (["info"], set()),
-        (["list"], {"rich"}),
-        (["plan", "--help"], {"rich"}),
-        (["run", "--help"], {"rich"}),
-        (["report", "--help"], {"rich", "scipy", "matplotlib"}),
-    ],
-)
-def test_commands_import_what_they_need(args: list[str], allowed: set[str]) -> None:
+# What commands may have imported, each after those before it.
+ALLOWED: dict[tuple[str, ...], set[str]] = {
+    ("info",): set(),
+    ("--help",): {"rich"},
+    ("list",): {"rich"},
+    ("plan", "--help"): {"rich"},
+    ("run", "--help"): {"rich"},
+    ("report", "--help"): {"rich", "scipy", "matplotlib"},
+}
+
+
+def test_commands_import_what_they_need() -> None:
     """Not what other commands need, which takes seconds."""
     code = (
-        "import sys\n"
+        "import contextlib, json, sys\n"
         "from lerac_experiments.cli import main\n"
-        "try:\n"
-        f"    main({args!r})\n"
-        "except SystemExit:\n"
-        "    pass\n"
-        f"print('imported:', *(name for name in {SLOW!r} if name in sys.modules))"
+        "imported = []\n"
+        f"for args in {list(ALLOWED)!r}:\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        main(args)\n"
+        f"    imported.append([name for name in {SLOW!r} if name in sys.modules])\n"
+        "print(json.dumps(imported))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    imported = run.stdout.rpartition("imported:")[2].split()
-    assert set(imported) <= allowed
+    for (args, allowed), imported in zip(ALLOWED.items(), json.loads(run.stdout.splitlines()[-1]), strict=True):
+        assert set(imported) <= allowed, args
