@@ -5,7 +5,7 @@ from pathlib import Path
 
 import ray
 
-from lerac_experiments.trials import Manifest, run_trial
+from lerac_experiments import Manifest, run_trial
 
 folder = Path(sys.argv[1]).resolve()
 ray.init()

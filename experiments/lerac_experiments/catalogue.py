@@ -6,9 +6,9 @@ from rich.console import Console
 
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.models import MODELS
-from lerac_experiments.regimes import REGIMES
+from lerac_experiments.presets import PRESETS
 from lerac_experiments.terminal import table
-from lerac_experiments.trials.presets import PRESETS
+from lerac_experiments.training.regimes import REGIMES
 
 
 @dataclass(frozen=True)

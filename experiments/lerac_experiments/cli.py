@@ -60,11 +60,11 @@ class Entry:
 COMMANDS = {
     "list": Entry("catalogue", "Catalogue", "List the models, data sets, regimes and presets that can be planned."),
     "plan": Entry(
-        "trials.plan",
+        "plan",
         "Plan",
         "Write the manifest of an experiment: every combination of models, data sets, regimes and seeds, or a preset.",
     ),
-    "run": Entry("trials.run", "Run", "Run the trials of a manifest that have not been run yet."),
+    "run": Entry("run", "Run", "Run the trials of a manifest that have not been run yet."),
     "report": Entry(
         "report.command",
         "Report",

@@ -9,11 +9,11 @@ from rich.console import Console
 from lerac_experiments.data.fashion_mnist import load_fashion_mnist
 from lerac_experiments.data.source import Unavailable
 from lerac_experiments.options import require_at_least
+from lerac_experiments.presets import DEMO_DATA, demo, demo_noise
 from lerac_experiments.report.command import Report
+from lerac_experiments.run import Run
 from lerac_experiments.terminal import say
 from lerac_experiments.trials.manifest import Manifest
-from lerac_experiments.trials.presets import DEMO_DATA, demo, demo_noise
-from lerac_experiments.trials.run import Run
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from lerac_experiments.data.registry import DATA
 from lerac_experiments.data.source import VALIDATION_SHARE, DataSet, Parts, Request
 from lerac_experiments.environment import environment
 from lerac_experiments.errors import ExperimentError
+from lerac_experiments.figure_style import STYLES, save
 from lerac_experiments.files import write_json
 from lerac_experiments.models import MODELS
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.options import find, require_at_least
-from lerac_experiments.pictures import STYLES, save
 from lerac_experiments.progress import progress_bar
 from lerac_experiments.terminal import say
 from lerac_fast.lerac.snr import HIGHEST_SNR, LOWEST_SNR, Decay, LayerSignal, decay_rate, signal_to_noise

@@ -13,8 +13,8 @@ from lerac_experiments.cli import COMMANDS, main
 from lerac_experiments.data import fashion_mnist
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.models import MODELS
-from lerac_experiments.regimes import REGIMES
-from lerac_experiments.trials.presets import PRESETS
+from lerac_experiments.presets import PRESETS
+from lerac_experiments.training.regimes import REGIMES
 from lerac_fast import build_info
 
 DIGITS = ("demo", "--data", "digits")

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from lerac_experiments import memory as counting
-from lerac_experiments.memory import SHAPES, memory
 from lerac_experiments.models import MODELS
-from lerac_experiments.trials.presets import PRESETS
+from lerac_experiments.presets import PRESETS
+from lerac_experiments.training import memory as counting
+from lerac_experiments.training.memory import SHAPES, memory
 
 
 @pytest.mark.parametrize(

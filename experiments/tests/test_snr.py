@@ -11,7 +11,8 @@ from lerac_experiments import snr
 from lerac_experiments.data.examples import TensorExamples
 from lerac_experiments.data.source import DataSet, Parts, Request
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.models.spec import ModelSpec, Settings
+from lerac_experiments.models.spec import ModelSpec
+from lerac_experiments.settings import Settings
 from lerac_experiments.snr import LayerMeasure, Snr, picture
 from lerac_fast.lerac.snr import LayerSignal, decay_rate, signal_to_noise
 

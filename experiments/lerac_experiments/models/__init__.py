@@ -7,10 +7,11 @@ from lerac_experiments.models.lenet import LENET
 from lerac_experiments.models.lstm import LSTM, LSTM_SMALL
 from lerac_experiments.models.resnet import RESNET_18, RESNET_SMALL, WIDE_RESNET_50, ResNet
 from lerac_experiments.models.septr import SEPTR, SEPTR_SMALL
-from lerac_experiments.models.spec import ModelSpec, Settings
+from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.models.ssd import SSD, SSD_SMALL
 from lerac_experiments.models.vgg import VGG_16
 from lerac_experiments.models.wide_resnet import WRN_16_2, WRN_28_10
+from lerac_experiments.settings import Settings
 
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec

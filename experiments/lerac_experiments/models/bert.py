@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from lerac_experiments.data.examples import Inputs
 from lerac_experiments.data.source import Parts, TextEncoding
 from lerac_experiments.models.shapes import first_example, head
-from lerac_experiments.models.spec import ModelSpec, Settings
+from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.models.weights import pretrained_folder, quiet_loading
+from lerac_experiments.settings import Settings
 from lerac_fast import layer_groups
 from lerac_fast.cbs.sites import Tokens, Where
 

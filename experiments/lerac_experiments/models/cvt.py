@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from lerac_experiments.data.examples import Inputs
 from lerac_experiments.data.source import Parts
 from lerac_experiments.models.shapes import has_small_images, head, image_shape
-from lerac_experiments.models.spec import ModelSpec, Settings
+from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.models.weights import pretrained_folder, quiet_loading
+from lerac_experiments.settings import Settings
 from lerac_fast import layer_groups
 
 

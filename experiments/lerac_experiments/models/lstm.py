@@ -10,7 +10,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from lerac_experiments.data.examples import Inputs
 from lerac_experiments.data.source import Parts, TextEncoding
 from lerac_experiments.models.shapes import first_example, head
-from lerac_experiments.models.spec import ModelSpec, Settings
+from lerac_experiments.models.spec import ModelSpec
+from lerac_experiments.settings import Settings
 from lerac_fast import layer_groups
 from lerac_fast.cbs.sites import Tokens, Where
 

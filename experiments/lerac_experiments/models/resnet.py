@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from lerac_experiments.data.source import Parts
 from lerac_experiments.models.shapes import has_small_images, head, image_shape
-from lerac_experiments.models.spec import ModelSpec, Settings
+from lerac_experiments.models.spec import ModelSpec
+from lerac_experiments.settings import Settings
 
 if TYPE_CHECKING:
     import torchvision

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from lerac_experiments.data.examples import Inputs
 from lerac_experiments.data.source import Parts
 from lerac_experiments.models.shapes import head, image_shape
-from lerac_experiments.models.spec import ModelSpec, Settings
+from lerac_experiments.models.spec import ModelSpec
+from lerac_experiments.settings import Settings
 from lerac_fast import layer_groups
 from lerac_fast.cbs.sites import Tokens, Where
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,40 +11,9 @@ from torch import Tensor, nn
 from lerac_experiments.data.examples import Inputs
 from lerac_experiments.data.source import DataSet, Kind, Parts, TextEncoding
 from lerac_experiments.errors import ExperimentError
+from lerac_experiments.settings import Settings
 from lerac_fast import layer_groups
 from lerac_fast.cbs.sites import Where
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a model is trained, as in Table 1 of Croitoru et al. Where that gives a range, the value is within it; what
-    it does not give is a choice of this library, and said so where the model is defined.
-
-    Attributes:
-        optimizer: Of lerac_fast.
-        lr: The base learning rate (eta), and the initial one of the first layer.
-        min_lr: The rate at which LeRaC starts the last layer (eta_n(0)).
-        batch_size: Examples per optimizer step, on all processes together.
-        epochs: The most epochs; training may end earlier, see stop-patience.
-        lerac_epochs: How many epochs LeRaC lasts (k).
-        sigma: Of CBS, at the start.
-        decay: What CBS multiplies sigma by (d).
-        cbs_every: After how many epochs it does (u).
-        momentum: Of SGD.
-        weight_decay: Of the optimizer.
-    """
-
-    optimizer: Literal["SGD", "Adam", "AdamW", "Adamax"]
-    lr: float
-    min_lr: float
-    batch_size: int
-    epochs: int
-    lerac_epochs: float
-    sigma: float = 1.0
-    decay: float = 0.9
-    cbs_every: float = 2.0
-    momentum: float = 0.9
-    weight_decay: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from lerac_experiments.data.examples import Inputs
 from lerac_experiments.data.source import Parts
 from lerac_experiments.models.shapes import first_example
-from lerac_experiments.models.spec import ModelSpec, Settings
+from lerac_experiments.models.spec import ModelSpec
+from lerac_experiments.settings import Settings
 from lerac_fast import layer_groups
 
 SMALL_SIDE = 96

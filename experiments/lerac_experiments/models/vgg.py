@@ -6,7 +6,8 @@ from torch import nn
 
 from lerac_experiments.data.source import Parts
 from lerac_experiments.models.shapes import has_small_images, head, image_shape, pad_to
-from lerac_experiments.models.spec import ModelSpec, Settings
+from lerac_experiments.models.spec import ModelSpec
+from lerac_experiments.settings import Settings
 
 SIDE = 32
 """The smallest image that five poolings leave something of; smaller ones are surrounded by zeros."""

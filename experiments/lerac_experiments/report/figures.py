@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lerac_experiments.pictures import STYLES, save
+from lerac_experiments.figure_style import STYLES, save
 from lerac_experiments.report.records import Cell
 
 Panel = dict[str, list[Cell]]

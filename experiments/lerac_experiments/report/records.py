@@ -10,11 +10,12 @@ from lerac_experiments.data.registry import DATA
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models import MODELS
 from lerac_experiments.options import find
-from lerac_experiments.phases import Phase
-from lerac_experiments.regimes import REGIMES
-from lerac_experiments.results import unpack_bits
+from lerac_experiments.settings import Protocol
+from lerac_experiments.training.history import unpack_bits
+from lerac_experiments.training.phases import Phase
+from lerac_experiments.training.regimes import REGIMES
 from lerac_experiments.trials.record import DONE
-from lerac_experiments.trials.trial import Protocol, Trial, canonical_json
+from lerac_experiments.trials.trial import Trial, canonical_json
 
 CONVENTIONAL = "conventional"
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from lerac_experiments import sealed
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.files import Damaged, read_json, remove_left_over, require_regular, write_json
+from lerac_experiments.trials import sealed
 from lerac_experiments.trials.record import DONE, FAILED, UNAVAILABLE, check_record
 from lerac_experiments.trials.trial import Trial
 

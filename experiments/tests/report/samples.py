@@ -7,7 +7,7 @@ import torch
 
 from lerac_experiments.environment import environment
 from lerac_experiments.report.records import Record
-from lerac_experiments.results import pack_bits
+from lerac_experiments.training.history import pack_bits
 from lerac_experiments.trials.trial import Trial
 
 ENVIRONMENT = environment()

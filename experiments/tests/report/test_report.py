@@ -19,7 +19,7 @@ from lerac_experiments.report.tables import (
     comparison_table,
     score_table,
 )
-from lerac_experiments.results import pack_bits, unpack_bits
+from lerac_experiments.training.history import pack_bits, unpack_bits
 from lerac_experiments.trials.trial import Trial
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from experiments.tests.trials.helpers import digits_trial
+from lerac_experiments import run as runs
 from lerac_experiments.data import registry
 from lerac_experiments.data.audio_augmentation import mix_up
 from lerac_experiments.data.source import Parts, Request
 from lerac_experiments.models import MODELS
-from lerac_experiments.trials import run as runs
 from lerac_experiments.trials.trial import Trial
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from lerac_experiments.cli import main
 from lerac_experiments.models import MODELS
+from lerac_experiments.settings import Protocol
 from lerac_experiments.trials.manifest import Manifest
 from lerac_experiments.trials.store import TrialFolder
-from lerac_experiments.trials.trial import Protocol, Trial
+from lerac_experiments.trials.trial import Trial
 
 
 def digits_trial(regime: str = "conventional", seed: int = 0, **changes: Any) -> Trial:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from experiments.tests.trials.helpers import Killed, die, digits_trial, on_call, outcome, planned, record_of, run
-from lerac_experiments import sealed
 from lerac_experiments.files import Damaged
-from lerac_experiments.runner import Runner
+from lerac_experiments.training.runner import Runner
+from lerac_experiments.trials import sealed
 from lerac_experiments.trials.store import TrialFolder
 from lerac_experiments.trials.trial import Trial
 

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from experiments.tests.models.samples import parts_of, sample_parts, text
 from experiments.tests.trials.helpers import digits_trial, outcome, planned, record_of, run
-from lerac_experiments import runner
 from lerac_experiments.data.examples import Batch
-from lerac_experiments.distributed import Ranks
-from lerac_experiments.loading import consecutive, load
 from lerac_experiments.models import MODELS
-from lerac_experiments.tasks import TASKS, Classification, Outcome
+from lerac_experiments.training import runner
+from lerac_experiments.training.distributed import Ranks
+from lerac_experiments.training.loading import consecutive, load
+from lerac_experiments.training.tasks import TASKS, Classification, Outcome
 
 
 @pytest.mark.parametrize(("trained", "evaluated"), [(2, 2), (16, 16), (64, 50)])

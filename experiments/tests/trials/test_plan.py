@@ -7,14 +7,13 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from lerac_experiments.check import RANGES, check
 from lerac_experiments.cli import main
 from lerac_experiments.models import MODELS
-from lerac_experiments.models.spec import Settings
-from lerac_experiments.regimes import REGIMES
-from lerac_experiments.trials.check import RANGES, check
+from lerac_experiments.presets import PRESETS
+from lerac_experiments.settings import Protocol, Settings
+from lerac_experiments.training.regimes import REGIMES
 from lerac_experiments.trials.manifest import FILE, Manifest
-from lerac_experiments.trials.presets import PRESETS
-from lerac_experiments.trials.trial import Protocol
 
 FEW = ("conventional", "lerac", "dp-class")
 TWO = ("--models", "resnet-small", "--data", "digits")

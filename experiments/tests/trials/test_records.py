@@ -15,8 +15,8 @@ from lerac_experiments.cli import main
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.files import read_json, write_json
 from lerac_experiments.report.reading import Reading
-from lerac_experiments.runner import Runner
-from lerac_experiments.tasks import Classification, Outcome
+from lerac_experiments.training.runner import Runner
+from lerac_experiments.training.tasks import Classification, Outcome
 from lerac_experiments.trials.manifest import FILE
 from lerac_experiments.trials.record import check_record
 from lerac_experiments.trials.store import TrialFolder

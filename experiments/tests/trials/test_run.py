@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from experiments.tests.trials.helpers import Killed, die, digits_trial, on_call, outcome, planned, record_of, run
-from lerac_experiments import sealed
+from lerac_experiments import run as runs
+from lerac_experiments import run_trial
 from lerac_experiments.data import registry
 from lerac_experiments.data.examples import Batch
 from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable
-from lerac_experiments.regimes import REGIMES
-from lerac_experiments.runner import Runner
-from lerac_experiments.tasks import Classification, Outcome
-from lerac_experiments.trials import run as runs
-from lerac_experiments.trials import run_trial
+from lerac_experiments.training.regimes import REGIMES
+from lerac_experiments.training.runner import Runner
+from lerac_experiments.training.tasks import Classification, Outcome
+from lerac_experiments.trials import sealed
 from lerac_experiments.trials.store import TrialFolder
 from lerac_experiments.trials.trial import Trial
 
@@ -78,7 +78,7 @@ def test_a_killed_process_lets_go(tmp_path: Path) -> None:
     folder = planned(tmp_path, trial)
     code = (
         "import os, signal\n"
-        "from lerac_experiments.runner import Runner\n"
+        "from lerac_experiments.training.runner import Runner\n"
         "from experiments.tests.trials.helpers import run\n"
         "from pathlib import Path\n"
         "step, calls = Runner._step, []\n"

@@ -18,11 +18,11 @@ from experiments.tests.trials.ranks import run_ranks
 from lerac_experiments.cli import main
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.data.source import Unavailable
-from lerac_experiments.distributed import Ranks
 from lerac_experiments.models import MODELS
-from lerac_experiments.regimes import LeRaCPart
-from lerac_experiments.runner import Runner
-from lerac_experiments.tasks import Classification
+from lerac_experiments.training.distributed import Ranks
+from lerac_experiments.training.regimes import LeRaCRates
+from lerac_experiments.training.runner import Runner
+from lerac_experiments.training.tasks import Classification
 from lerac_experiments.trials.store import TrialFolder
 from lerac_experiments.trials.trial import Trial
 from lerac_fast import LeRaC
@@ -111,7 +111,9 @@ def test_a_process_that_cannot_start_keeps_none_waiting(tmp_path: Path) -> None:
 def test_processes_take_the_rates_that_the_first_has_measured() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 2))
     first, second = (
-        LeRaCPart(LeRaC(SGD([{"params": layer.parameters()} for layer in model], lr=0.5), 9, initial_lrs=[0.5, lowest]))
+        LeRaCRates(
+            LeRaC(SGD([{"params": layer.parameters()} for layer in model], lr=0.5), 9, initial_lrs=[0.5, lowest])
+        )
         for lowest in (1e-3, 1.1e-3)
     )
 

@@ -9,8 +9,9 @@ import pytest
 
 from experiments.tests.trials.helpers import digits_trial
 from lerac_experiments.errors import ExperimentError
+from lerac_experiments.settings import Protocol
 from lerac_experiments.trials.manifest import FILE, Manifest
-from lerac_experiments.trials.trial import Protocol, Trial
+from lerac_experiments.trials.trial import Trial
 
 
 def test_the_content_makes_the_id() -> None:

@@ -10,17 +10,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lerac_experiments.check import check
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.given import given
 from lerac_experiments.models import MODELS
-from lerac_experiments.models.spec import Settings
 from lerac_experiments.options import find
-from lerac_experiments.regimes import REGIMES
+from lerac_experiments.presets import PRESETS, RUNS, trials_of
+from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.terminal import say, table
-from lerac_experiments.trials.check import check
+from lerac_experiments.training.regimes import REGIMES
 from lerac_experiments.trials.manifest import Manifest
-from lerac_experiments.trials.presets import PRESETS, RUNS, trials_of
-from lerac_experiments.trials.trial import Protocol, Trial
+from lerac_experiments.trials.trial import Trial
 
 
 def _shown(value: Any) -> str:

@@ -1,6 +1,6 @@
 """How much memory the trainings of the presets take, counted without doing them.
 
-python -m lerac_experiments.memory  # the table in docs/experiments.md
+python -m lerac_experiments.training.memory  # the table in docs/experiments.md
 """
 
 from collections.abc import Iterable
@@ -18,8 +18,8 @@ from lerac_experiments.data.source import Parts
 from lerac_experiments.data.spectrograms import MEL_BINS
 from lerac_experiments.models import MODELS
 from lerac_experiments.models.spec import ModelSpec
-from lerac_experiments.tasks import TASKS
-from lerac_experiments.trials.presets import PRESETS
+from lerac_experiments.presets import PRESETS
+from lerac_experiments.training.tasks import TASKS
 
 SHAPES = {
     "cifar10": (3, 32, 32),

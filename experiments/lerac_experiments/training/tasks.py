@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lerac_experiments.data.examples import Batch
 from lerac_experiments.data.source import Task
-from lerac_experiments.distributed import Ranks
+from lerac_experiments.training.distributed import Ranks
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The regimes of training that trials compare.
 
-A regime is a list of parts. Each part is told of every optimizer step and epoch, and may change batches and the loss:
+A regime is a list of ingredients. Each is told of every optimizer step and epoch, and may change batches and the loss:
 what a curriculum of another kind (by frequencies, as EfficientTrain; by similarity of labels) needs, too. To add one,
-write a `Part`, and a line in `REGIMES`.
+write a `Ingredient`, and a line in `REGIMES`.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from lerac_experiments.data.examples import Batch, Examples, Inputs
 from lerac_experiments.data.source import Parts
-from lerac_experiments.distributed import Ranks
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.phases import LERAC, SMOOTHING, SMOOTHING_WINDOW, WARM_UP, Phase
+from lerac_experiments.training.distributed import Ranks
+from lerac_experiments.training.phases import LERAC, SMOOTHING, SMOOTHING_WINDOW, WARM_UP, Phase
 from lerac_experiments.trials.trial import Trial
 from lerac_fast import CBS, DataParameters, LeRaC
 from lerac_fast.cbs.sites import Where
@@ -33,7 +33,7 @@ WARM_UP_START = 1e-3
 
 @dataclass(frozen=True)
 class Setup:
-    """What the parts of a regime are made for."""
+    """What the ingredients of a regime are made for."""
 
     trial: Trial
     model: nn.Module
@@ -54,8 +54,8 @@ class Setup:
         return round(epochs * self.steps_per_epoch)
 
 
-class Part:
-    """One ingredient of a regime. It does nothing; parts that do override what they need."""
+class Ingredient:
+    """One ingredient of a regime. It does nothing; those that do override what they need."""
 
     decides_rates = False
     """Whether it takes the place of the decay of the trial's protocol."""
@@ -107,17 +107,17 @@ class Part:
         """Goes on from there."""
 
 
-class LeRaCPart(Part):
+class LeRaCRates(Ingredient):
     """LeRaC, stepped by optimizer steps; or a scheduler that takes its place."""
 
     def __init__(self, scheduler: LeRaC) -> None:
         self.scheduler = scheduler
 
     @classmethod
-    def with_curve(cls, curve: str) -> "PartMaker":
+    def with_curve(cls, curve: str) -> "Maker":
         """From the base rate to `min_lr`, geometrically in depth."""
 
-        def make(setup: Setup) -> Part:
+        def make(setup: Setup) -> Ingredient:
             settings = setup.trial.settings
             iters = setup.steps(settings.lerac_epochs)
             return cls(LeRaC(setup.optimizer, total_iters=iters, min_lr=settings.min_lr, curve=curve))
@@ -125,7 +125,7 @@ class LeRaCPart(Part):
         return make
 
     @classmethod
-    def from_snr(cls, setup: Setup) -> Part:
+    def from_snr(cls, setup: Setup) -> Ingredient:
         """Initial rates as the measured signal-to-noise ratio falls, down to `min_lr` at the last layer."""
         settings = setup.trial.settings
         iters, inputs = setup.steps(settings.lerac_epochs), setup.first_inputs(SNR_EXAMPLES)
@@ -153,7 +153,7 @@ class LeRaCPart(Part):
         self.scheduler.load_state_dict(state)
 
 
-class WarmUpCosinePart(Part):
+class WarmUpCosine(Ingredient):
     """All layers alike: a linear warm-up, and half a cosine down to 0 at the end of the last epoch."""
 
     decides_rates = True
@@ -181,7 +181,7 @@ class WarmUpCosinePart(Part):
         self.scheduler.load_state_dict(state)
 
 
-class CBSPart(Part):
+class Smoothing(Ingredient):
     """Curriculum by smoothing, narrowed by optimizer steps: `cbs_every` may be a part of an epoch."""
 
     def __init__(self, setup: Setup) -> None:
@@ -204,7 +204,7 @@ class CBSPart(Part):
         self.smoothing.load_state_dict(state)
 
 
-class DataParametersPart(Part):
+class Temperatures(Ingredient):
     """Learned temperatures of classes, of examples (of boxes, in detection), or of both."""
 
     def __init__(self, setup: Setup, *, classes: bool, instances: bool) -> None:
@@ -230,7 +230,7 @@ class DataParametersPart(Part):
             detector.compute_loss = TemperedAnchors(detector.compute_loss, self.criterion)
 
     @classmethod
-    def of(cls, *, classes: bool = False, instances: bool = False) -> "PartMaker":
+    def of(cls, *, classes: bool = False, instances: bool = False) -> "Maker":
         """Of classes, instances, or both."""
         return lambda setup: cls(setup, classes=classes, instances=instances)
 
@@ -263,7 +263,7 @@ class DataParametersPart(Part):
         self.criterion.load_state_dict(state)
 
 
-PartMaker = Callable[[Setup], Part]
+Maker = Callable[[Setup], Ingredient]
 
 
 @dataclass(frozen=True)
@@ -272,9 +272,9 @@ class Regime:
 
     title: str
     """As in tables."""
-    parts: tuple[PartMaker, ...] = ()
+    ingredients: tuple[Maker, ...] = ()
     phases: tuple[Phase, ...] = ()
-    """Those of its parts that come to an end."""
+    """Those of its ingredients that come to an end."""
     temperatures: bool = False
     """Whether logits are divided by temperatures that are learned."""
 
@@ -283,32 +283,32 @@ class Regime:
         """Whether batches may be mixed: a mixed example has no temperature of its own."""
         return not self.temperatures
 
-    def start(self, setup: Setup) -> list[Part]:
-        """Its parts, for one training."""
-        return [make(setup) for make in self.parts]
+    def start(self, setup: Setup) -> list[Ingredient]:
+        """Its ingredients, for one training."""
+        return [make(setup) for make in self.ingredients]
 
 
-def _lerac(title: str, make: PartMaker) -> Regime:
+def _lerac(title: str, make: Maker) -> Regime:
     return Regime(title, (make,), (LERAC,))
 
 
 def _temperatures(kind: str, **of: bool) -> Regime:
-    return Regime(f"data parameters ({kind})", (DataParametersPart.of(**of),), temperatures=True)
+    return Regime(f"data parameters ({kind})", (Temperatures.of(**of),), temperatures=True)
 
 
-_EXPONENTIAL = LeRaCPart.with_curve("exponential")
+_EXPONENTIAL = LeRaCRates.with_curve("exponential")
 
 REGIMES: dict[str, Regime] = {
     "conventional": Regime("conventional"),
-    "warm-up+cosine": Regime("warm-up + cosine", (WarmUpCosinePart,), (WARM_UP,)),
+    "warm-up+cosine": Regime("warm-up + cosine", (WarmUpCosine,), (WARM_UP,)),
     "lerac": _lerac("LeRaC", _EXPONENTIAL),
-    "lerac-linear": _lerac("LeRaC (linear update)", LeRaCPart.with_curve("linear")),
-    "lerac-logarithmic": _lerac("LeRaC (logarithmic update)", LeRaCPart.with_curve("logarithmic")),
-    "lerac-cosine": _lerac("LeRaC (cosine update)", LeRaCPart.with_curve("cosine")),
-    "lerac-decades": _lerac("LeRaC (decades)", LeRaCPart.with_curve("decades")),
-    "lerac-snr": _lerac("LeRaC (from SNR)", LeRaCPart.from_snr),
-    "cbs": Regime("CBS", (CBSPart,), (SMOOTHING,)),
-    "cbs+lerac": Regime("CBS + LeRaC", (CBSPart, _EXPONENTIAL), (SMOOTHING, LERAC)),
+    "lerac-linear": _lerac("LeRaC (linear update)", LeRaCRates.with_curve("linear")),
+    "lerac-logarithmic": _lerac("LeRaC (logarithmic update)", LeRaCRates.with_curve("logarithmic")),
+    "lerac-cosine": _lerac("LeRaC (cosine update)", LeRaCRates.with_curve("cosine")),
+    "lerac-decades": _lerac("LeRaC (decades)", LeRaCRates.with_curve("decades")),
+    "lerac-snr": _lerac("LeRaC (from SNR)", LeRaCRates.from_snr),
+    "cbs": Regime("CBS", (Smoothing,), (SMOOTHING,)),
+    "cbs+lerac": Regime("CBS + LeRaC", (Smoothing, _EXPONENTIAL), (SMOOTHING, LERAC)),
     "dp-class": _temperatures("class", classes=True),
     "dp-instance": _temperatures("instance", instances=True),
     "dp-joint": _temperatures("joint", classes=True, instances=True),

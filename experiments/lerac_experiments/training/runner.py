@@ -17,17 +17,17 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, ReduceLROnP
 from lerac_experiments.data.examples import Batch, Examples
 from lerac_experiments.data.noise import Chosen, with_wrong_labels
 from lerac_experiments.data.source import Parts
-from lerac_experiments.distributed import Ranks
 from lerac_experiments.environment import environment
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.files import Damaged
-from lerac_experiments.loading import consecutive, derived, load, shuffled
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.options import find
-from lerac_experiments.regimes import REGIMES, Setup
-from lerac_experiments.results import History, describe
-from lerac_experiments.tasks import TASKS, Outcome
-from lerac_experiments.training_log import training_log
+from lerac_experiments.training.distributed import Ranks
+from lerac_experiments.training.history import History, describe
+from lerac_experiments.training.loading import consecutive, derived, load, shuffled
+from lerac_experiments.training.log import training_log
+from lerac_experiments.training.regimes import REGIMES, Setup
+from lerac_experiments.training.tasks import TASKS, Outcome
 from lerac_experiments.trials.store import DONE, TrialFolder
 from lerac_experiments.trials.trial import Trial
 from lerac_fast import optim
@@ -105,7 +105,7 @@ class Runner:
         example = parts.train.__getitems__([0, min(1, len(parts.train) - 1)]).to(device).inputs
         self.optimizer = _optimizer(trial, spec.groups(self.model, example))
         setup = Setup(trial, self.model, self.optimizer, parts, spec.smoothing, self.steps_per_epoch, self.ranks)
-        self.regime_parts = self.regime.start(setup)
+        self.ingredients = self.regime.start(setup)
         self.decay = self._decay()
         self.wrapped = self.model
         self.history = History()
@@ -125,8 +125,8 @@ class Runner:
         """
         if len(set(done := self.ranks.gather(self.steps_done))) > 1:
             raise Unanimous(f"the processes find different checkpoints, of the steps {done}: {folder.path}")
-        for part in self.regime_parts:
-            part.agree(self.ranks)
+        for ingredient in self.ingredients:
+            ingredient.agree(self.ranks)
         self.wrapped = self.ranks.wrap(self.model)
         logs = self.machine.tensorboard if self.ranks.first else None
         with training_log(logs and logs / self.trial.id, len(self.history.epochs)) as log:
@@ -146,7 +146,7 @@ class Runner:
         history, patience = self.history, self.trial.protocol.stop_patience
         if len(history.epochs) >= self.trial.settings.epochs:
             return True
-        if patience is None or any(part.active or part.decides_rates for part in self.regime_parts):
+        if patience is None or any(ingredient.active or ingredient.decides_rates for ingredient in self.ingredients):
             return False
         # Epochs under LeRaC are no waiting.
         return len(history.epochs) - max(history.best_epoch, history.active_epochs) >= patience
@@ -174,9 +174,9 @@ class Runner:
         number = len(self.history.epochs) + 1
         loss = sum(self.ranks.gather(torch.stack(self.losses).mean().item())) / self.ranks.count
         _require_finite(loss, f"the training loss of epoch {number}")
-        active = any(part.active for part in self.regime_parts)
-        for part in self.regime_parts:
-            part.on_epoch()
+        active = any(ingredient.active for ingredient in self.ingredients)
+        for ingredient in self.ingredients:
+            ingredient.on_epoch()
         started = time.perf_counter()
         outcome = self._evaluate(self.parts.validation)
         _require_finite(outcome.loss, f"the validation loss after epoch {number}")
@@ -185,20 +185,20 @@ class Runner:
 
     def _step(self, batch: Batch) -> Tensor:
         self.history.note_rates(self.steps_done, self.total_steps, self.optimizer)
-        for part in self.regime_parts:
-            batch = part.on_batch(batch)
+        for ingredient in self.ingredients:
+            batch = ingredient.on_batch(batch)
         self.optimizer.zero_grad()
         with self._precision():
             outputs = self.task.forward(self.wrapped, batch)
         if isinstance(outputs, Tensor):
             outputs = outputs.float()
-        own = (part.loss(outputs, batch) for part in self.regime_parts)
+        own = (ingredient.loss(outputs, batch) for ingredient in self.ingredients)
         chosen = next((loss for loss in own if loss is not None), None)
         loss = self.task.loss(outputs, batch) if chosen is None else chosen
         loss.backward()
         self.optimizer.step()
-        for part in self.regime_parts:
-            part.on_step()
+        for ingredient in self.ingredients:
+            ingredient.on_step()
         if isinstance(self.decay, CosineAnnealingLR | MultiStepLR):
             self.decay.step()
         self.steps_done += 1
@@ -213,8 +213,8 @@ class Runner:
             "evaluation_seconds": evaluation_seconds,
             "active": float(active),
         }
-        for part in self.regime_parts:
-            epoch |= part.trace()
+        for ingredient in self.ingredients:
+            epoch |= ingredient.trace()
         if self.history.note_epoch(epoch, outcome.metric if self.task.higher_is_better else -outcome.metric):
             self.best = {name: t.detach().cpu().clone() for name, t in self.model.state_dict().items()}
         if isinstance(self.decay, ReduceLROnPlateau) and not active:
@@ -250,8 +250,8 @@ class Runner:
     def _set_mode(self, *, training: bool) -> None:
         self.model.train(training)
         self.wrapped.train(training)
-        for part in self.regime_parts:
-            part.on_mode(training)
+        for ingredient in self.ingredients:
+            ingredient.on_mode(training)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(
@@ -260,7 +260,7 @@ class Runner:
 
     def _decay(self) -> ReduceLROnPlateau | MultiStepLR | CosineAnnealingLR | None:
         protocol, total = self.trial.protocol, self.total_steps
-        if any(part.decides_rates for part in self.regime_parts):
+        if any(ingredient.decides_rates for ingredient in self.ingredients):
             return None
         if protocol.schedule == "steps":
             milestones = [round(share * total) for share in protocol.milestones]
@@ -297,7 +297,7 @@ class Runner:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "parts": [part.state_dict() for part in self.regime_parts],
+            "parts": [ingredient.state_dict() for ingredient in self.ingredients],
             "decay": None if self.decay is None else self.decay.state_dict(),
             "history": vars(self.history),
             "best": self.best,
@@ -315,8 +315,8 @@ class Runner:
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            for part, part_state in zip(self.regime_parts, state["parts"], strict=True):
-                part.load_state_dict(part_state)
+            for ingredient, part_state in zip(self.ingredients, state["parts"], strict=True):
+                ingredient.load_state_dict(part_state)
             if self.decay is not None:
                 self.decay.load_state_dict(state["decay"])
             self.history = History(**state["history"])
@@ -348,7 +348,7 @@ class Runner:
     def _record(self, tested: Outcome) -> dict[str, Any]:
         described = describe(self.history, self.task, tested, self.parts, self.model, self.optimizer)
         if self.corrupt is not None:
-            found = (part.wrong_found(self.parts.train, self.corrupt) for part in self.regime_parts)
+            found = (ingredient.wrong_found(self.parts.train, self.corrupt) for ingredient in self.ingredients)
             described["result"]["wrong_found"] = next((share for share in found if share is not None), None)
         return {
             "status": DONE,

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lerac_experiments.data.examples import Batch, Examples
-from lerac_experiments.distributed import Ranks
+from lerac_experiments.training.distributed import Ranks
 
 
 def load(examples: Examples, batches: list[list[int]], ranks: Ranks, workers: int) -> Iterator[Batch]:

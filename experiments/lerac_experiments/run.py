@@ -20,14 +20,14 @@ from rich.progress import Progress, TaskID
 
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.data.source import Parts, Request, Unavailable
-from lerac_experiments.distributed import Ranks, started
 from lerac_experiments.environment import environment
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models import MODELS
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.options import find, require_at_least
 from lerac_experiments.progress import progress_bar
-from lerac_experiments.runner import Diverged, Machine, Runner, Unanimous
+from lerac_experiments.training.distributed import Ranks, started
+from lerac_experiments.training.runner import Diverged, Machine, Runner, Unanimous
 from lerac_experiments.trials.manifest import Manifest
 from lerac_experiments.trials.store import DONE, FAILED, UNAVAILABLE, Busy, Damaged, TrialFolder
 from lerac_experiments.trials.trial import Trial

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lerac_experiments.data.source import Parts
-from lerac_experiments.tasks import Measure, Outcome
+from lerac_experiments.training.tasks import Measure, Outcome
 
 TRACED_STEPS = 200
 """How many points the traces of learning rates have, about."""

@@ -6,7 +6,8 @@ from itertools import product
 from typing import Any
 
 from lerac_experiments.models import MODELS
-from lerac_experiments.trials.trial import Protocol, Trial
+from lerac_experiments.settings import Protocol
+from lerac_experiments.trials.trial import Trial
 
 RUNS = 5  # Croitoru et al.: means of five runs
 DCL_RUNS = 3  # Saxena et al.: of three

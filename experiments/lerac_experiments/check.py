@@ -7,8 +7,9 @@ from lerac_experiments.data.source import DataSet
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models import MODELS
 from lerac_experiments.options import NOT_NEGATIVE, POSITIVE, Range, find
-from lerac_experiments.regimes import REGIMES, Regime
-from lerac_experiments.trials.trial import Protocol, Trial
+from lerac_experiments.settings import Protocol
+from lerac_experiments.training.regimes import REGIMES, Regime
+from lerac_experiments.trials.trial import Trial
 
 RANGES = {
     "lr": POSITIVE,
