@@ -6,6 +6,7 @@
 #include "engine/row.h"
 #include "math/adam.h"
 #include "math/adamax.h"
+#include "math/lion.h"
 #include "math/sgd.h"
 
 // X(functor of csrc/math, whether state["step"] counts its steps, names of its states in the functor's order...)
@@ -14,7 +15,8 @@
   X(SgdMomentum, false, "momentum_buffer")                                                                             \
   X(Adam, true, "exp_avg", "exp_avg_sq")                                                                               \
   X(AdamAmsgrad, true, "exp_avg", "exp_avg_sq", "max_exp_avg_sq")                                                      \
-  X(Adamax, true, "exp_avg", "exp_inf")
+  X(Adamax, true, "exp_avg", "exp_inf")                                                                                \
+  X(Lion, false, "exp_avg")
 
 // X(optimizer, its rule for the numbers `h` of a group, fields of the group that it reads beside lr, weight_decay and
 // maximize...)
@@ -22,7 +24,8 @@
   X(SGD, h.momentum != 0 ? Rule::kSgdMomentum : Rule::kSgd, kDifferentiable, kMomentum, kDampening, kNesterov)         \
   X(Adam, h.amsgrad ? Rule::kAdamAmsgrad : Rule::kAdam, kDifferentiable, kAmsgrad, kDecoupledWeightDecay, kEps,        \
     kBetas)                                                                                                            \
-  X(Adamax, Rule::kAdamax, kDifferentiable, kEps, kBetas)
+  X(Adamax, Rule::kAdamax, kDifferentiable, kEps, kBetas)                                                              \
+  X(Lion, Rule::kLion, kBetas)
 
 namespace lerac_fast::engine {
 

@@ -82,7 +82,7 @@ def bias_correction(beta, t):
     return 1 - tl.exp2(t * tl.log2(beta))
 
 
-# ---- sgd.h, adam.h, adamax.h: the parameter and the states after a step; what a rule lacks, untouched ----
+# ---- sgd.h, adam.h, adamax.h, lion.h: the parameter and the states after a step; what a rule lacks, untouched ----
 
 
 @triton.jit
@@ -143,12 +143,25 @@ def adamax(param, gradient, m, u, state2, h, correction1, sqrt_correction2):
     return param - divide((tl.load(h + LR) / correction1).to(T) * m, u), m, u, state2
 
 
+@triton.jit
+def lion(param, gradient, m, state1, state2, h, correction1, sqrt_correction2):
+    T: tl.constexpr = param.dtype
+    lr, beta1, beta2 = tl.load(h + LR), tl.load(h + BETA1), tl.load(h + BETA2)
+    g = scaled_gradient(gradient, h)
+    direction = beta1.to(T) * m + (1 - beta1).to(T) * g
+    m = beta2.to(T) * m + (1 - beta2).to(T) * g
+    sign = (direction > 0).to(T) - (direction < 0).to(T)  # as torch.sign: 0 of 0 and of NaN
+    param = param * (1 - lr * tl.load(h + WEIGHT_DECAY)).to(T) - lr.to(T) * sign
+    return param, m, state1, state2
+
+
 RULES = {  # by the names of their functors in csrc/math
     "Sgd": sgd,
     "SgdMomentum": sgd_momentum,
     "Adam": adam,
     "AdamAmsgrad": adam_amsgrad,
     "Adamax": adamax,
+    "Lion": lion,
 }
 
 
