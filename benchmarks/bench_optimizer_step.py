@@ -18,6 +18,7 @@ import lerac_fast.optim
 from benchmarks.conftest import LIMIT
 from benchmarks.shapes import MODELS
 from benchmarks.stream_limit import stream_pass
+from lerac_fast.optim.lion import _PlainLion
 
 try:
     with warnings.catch_warnings():
@@ -31,9 +32,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "Adam": {"weight_decay": 1e-4},
     "AdamW": {"weight_decay": 1e-2},
     "Adamax": {"weight_decay": 1e-4},
+    "Lion": {"weight_decay": 1e-2},
 }
 # Arrays of the parameter's size that a step reads and writes: the parameter and its states.
-UPDATED = {"SGD": 2, "Adam": 3, "AdamW": 3, "Adamax": 3}
+UPDATED = {"SGD": 2, "Adam": 3, "AdamW": 3, "Adamax": 3, "Lion": 2}
 
 OURS, OURS_ONE = "lerac_fast, group per tensor", "lerac_fast, one group"
 
@@ -55,15 +57,17 @@ def per_tensor(params: list[nn.Parameter]) -> list[dict[str, Any]]:
 
 def contenders(name: str, params: list[nn.Parameter], large: bool) -> dict[str, Callable[[], object]]:
     options = OPTIONS[name]
-    ours, torchs = getattr(lerac_fast.optim, name), getattr(torch.optim, name)
+    ours, torchs = getattr(lerac_fast.optim, name), getattr(torch.optim, name, _PlainLion)
     optimizers = {OURS: ours(per_tensor(params), **options), OURS_ONE: ours(params, lr=1e-7, **options)}
-    if name == "Adamax":  # torch has no fused one
+    if name == "Lion":  # torch has none
+        optimizers["torch loop, one group"] = torchs(params, lr=1e-7, **options)
+    elif name == "Adamax":  # torch has no fused one
         optimizers["torch foreach, one group"] = torchs(params, lr=1e-7, foreach=True, **options)
         optimizers["torch loop, one group"] = torchs(params, lr=1e-7, foreach=False, **options)
     else:
         optimizers["torch fused, one group"] = torchs(params, lr=1e-7, fused=True, **options)
     if not large:
-        if name != "Adamax":
+        if name not in ("Adamax", "Lion"):
             optimizers["torch fused, group per tensor"] = torchs(per_tensor(params), fused=True, **options)
         optimizers["torch default, group per tensor"] = torchs(per_tensor(params), **options)
     state = optimizers[OURS].state

@@ -22,10 +22,10 @@ namespace {
 
 void bind_engine(py::module_& m) {
   using engine::Optimizer;
-  py::enum_<Optimizer>(m, "Optimizer")
-      .value("SGD", Optimizer::kSgd)
-      .value("ADAM", Optimizer::kAdam)
-      .value("ADAMAX", Optimizer::kAdamax);
+  py::enum_<Optimizer> optimizers(m, "Optimizer");
+#define X(name, ...) optimizers.value(#name, Optimizer::k##name);
+  LERAC_FAST_OPTIMIZERS(X)
+#undef X
 
   py::class_<engine::Step>(m, "Step")
       .def(py::init<Optimizer>(), py::arg("optimizer"))
@@ -42,7 +42,7 @@ void bind_engine(py::module_& m) {
   m.def(
       "check_param_group",
       [](Optimizer optimizer, const py::dict& param_group, Py_ssize_t index) {
-        engine::read_hyperparameters(optimizer, {param_group.ptr(), index});
+        engine::read_numbers(optimizer, {param_group.ptr(), index});
       },
       py::arg("optimizer"), py::arg("param_group"), py::arg("index"));
 }
@@ -51,7 +51,7 @@ void bind_backends(py::module_& m) {
   using engine::PackedTable;
   py::class_<PackedTable>(m, "PackedTable")
       .def_property_readonly("device", [](const PackedTable& t) { return t.device; })
-      .def_property_readonly("rule", [](const PackedTable& t) { return static_cast<int>(t.rule); })
+      .def_property_readonly("rule", [](const PackedTable& t) { return engine::facts_of(t.rule).name; })
       .def_property_readonly("elements", [](const PackedTable& t) { return static_cast<int>(t.elements); })
       .def_readonly("rows", &PackedTable::rows)
       .def_readonly("numbers", &PackedTable::numbers)
@@ -59,6 +59,15 @@ void bind_backends(py::module_& m) {
       .def_readonly("grad_scale", &PackedTable::grad_scale)
       .def_readonly("found_inf", &PackedTable::found_inf)
       .def_readwrite("kept", &PackedTable::kept);
+
+  py::dict rules;
+  for (const auto& facts : engine::kRuleFacts) rules[facts.name] = facts.states;
+  m.attr("RULES") = rules;
+  py::list numbers;
+#define X(type, name, value) numbers.append(#name);
+  LERAC_FAST_NUMBERS(X)
+#undef X
+  m.attr("NUMBERS") = py::tuple(numbers);
 
   m.def(
       "choose_python_backend",

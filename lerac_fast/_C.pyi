@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 class Optimizer:
-    SGD: ClassVar[Optimizer]
-    ADAM: ClassVar[Optimizer]
-    ADAMAX: ClassVar[Optimizer]
+    """An enumeration; csrc/engine/rules.h lists its members."""
+
+    __members__: ClassVar[dict[str, Optimizer]]
 
 class Step:
     def __init__(self, optimizer: Optimizer) -> None: ...
@@ -23,11 +23,16 @@ class Step:
 def why_traced() -> str | None: ...
 def check_param_group(optimizer: Optimizer, param_group: dict[str, Any], index: int) -> None: ...
 
+RULES: dict[str, int]
+"""The update rules, by the names of their functors in csrc/math -> how many states they have."""
+NUMBERS: tuple[str, ...]
+"""The hyperparameters, as they stand in PackedTable.numbers."""
+
 class PackedTable:
     """A TensorTable as a backend in Python sees it: csrc/engine/python_backend.h."""
 
     device: torch.device
-    rule: int
+    rule: str
     elements: int
     rows: bytes
     numbers: bytes

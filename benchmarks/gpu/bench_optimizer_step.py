@@ -18,6 +18,7 @@ import lerac_fast.optim
 from benchmarks.bench_optimizer_step import OPTIONS, OURS, OURS_ONE, UPDATED, per_tensor
 from benchmarks.gpu.conftest import TINY
 from benchmarks.shapes import MODELS, Shapes
+from lerac_fast.optim.lion import _PlainLion
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # torch's implementations: what they are called, and the options that choose them.
@@ -49,11 +50,13 @@ def share_moments(optimizer: torch.optim.Optimizer, of: torch.optim.Optimizer) -
 
 def contenders(name: str, params: list[nn.Parameter]) -> dict[str, Callable[[], object]]:
     options = OPTIONS[name]
-    ours, torchs = getattr(lerac_fast.optim, name), getattr(torch.optim, name)
+    ours, torchs = getattr(lerac_fast.optim, name), getattr(torch.optim, name, _PlainLion)
     optimizers = {OURS: ours(per_tensor(params), **options), OURS_ONE: ours(params, lr=1e-7, **options)}
-    if name != "SGD" and params[0].is_cuda:  # step counts on the device, as graphs and GradScaler need them
+    if (
+        name not in ("SGD", "Lion") and params[0].is_cuda
+    ):  # step counts on the device, as graphs and GradScaler need them
         optimizers["lerac_fast capturable, group per tensor"] = _capturable(name, per_tensor(params))
-    for label, implementation in TORCHS.items():
+    for label, implementation in ({"torch loop": {}} if name == "Lion" else TORCHS).items():
         if name == "Adamax" and "fused" in implementation:  # torch has none
             continue
         optimizers[f"{label}, one group"] = torchs(params, lr=1e-7, **implementation, **options)

@@ -17,6 +17,7 @@ namespace {
 
 using at::IntArrayRef;
 using at::Tensor;
+using ops::SmoothElement;
 
 // Rows from this length on are smoothed one at a time; planes of shorter ones several at once, about kBlock elements.
 constexpr int64_t kLongRow = 128;

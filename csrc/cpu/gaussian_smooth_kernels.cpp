@@ -340,7 +340,7 @@ template <typename Element> constexpr GaussianSmoothKernel kernel{smooth_rows<El
 
 } // namespace
 
-// In the order of SmoothElement.
+// In the order of ops::SmoothElement.
 extern const GaussianSmoothKernels LERAC_FAST_KERNELS = {
     {kernel<float>, kernel<double>, kernel<math::BFloat16>, kernel<math::Half>}};
 

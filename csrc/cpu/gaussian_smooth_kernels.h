@@ -75,11 +75,8 @@ inline int64_t scratch_of_planes(const Plane& plane, const Gaussian& gaussian, i
   return 4 * whole_lines(at_once * plane.rows * plane.row_size()) + gaussian.radius + 1;
 }
 
-// In the order of GaussianSmoothKernels.
-enum class SmoothElement : uint8_t { kFloat, kDouble, kBFloat16, kHalf };
-
 struct GaussianSmoothKernels {
-  GaussianSmoothKernel of[4];
+  GaussianSmoothKernel of[4]; // in the order of ops::SmoothElement
 };
 
 // One definition per instruction set that the build compiled; see CMakeLists.txt.

@@ -2,10 +2,7 @@
 // standard containers: an inline function of theirs, compiled here for AVX-512, could be the one that the linker keeps.
 #include "cpu/optimizer_step_kernels.h"
 
-#include "math/adam.h"
-#include "math/adamax.h"
 #include "math/float16.h"
-#include "math/sgd.h"
 
 namespace lerac_fast::cpu {
 namespace {
@@ -61,24 +58,17 @@ void update_range(const Row& row, const Hyperparameters& h, int64_t begin, int64
   }
 }
 
-// In the order of engine::Elements.
-#define LERAC_FAST_ELEMENTS(rule)                                                                                      \
-  {update_range<rule, float, float>,                                                                                   \
-   update_range<rule, double, double>,                                                                                 \
-   update_range<rule, math::BFloat16, math::BFloat16>,                                                                 \
-   update_range<rule, math::Half, math::Half>,                                                                         \
-   update_range<rule, math::BFloat16, float>,                                                                          \
-   update_range<rule, math::Half, float>}
-
 } // namespace
 
-// In the order of engine::Rule.
-extern const OptimizerStepKernels LERAC_FAST_KERNELS = {{
-    LERAC_FAST_ELEMENTS(math::Sgd),
-    LERAC_FAST_ELEMENTS(math::SgdMomentum),
-    LERAC_FAST_ELEMENTS(math::Adam),
-    LERAC_FAST_ELEMENTS(math::AdamAmsgrad),
-    LERAC_FAST_ELEMENTS(math::Adamax),
-}};
+// In the order of engine::Elements.
+#define X(rule, ...)                                                                                                   \
+  {update_range<math::rule, float, float>,                                                                             \
+   update_range<math::rule, double, double>,                                                                           \
+   update_range<math::rule, math::BFloat16, math::BFloat16>,                                                           \
+   update_range<math::rule, math::Half, math::Half>,                                                                   \
+   update_range<math::rule, math::BFloat16, float>,                                                                    \
+   update_range<math::rule, math::Half, float>},
+extern const OptimizerStepKernels LERAC_FAST_KERNELS = {{LERAC_FAST_RULES(X)}};
+#undef X
 
 } // namespace lerac_fast::cpu

@@ -1,8 +1,7 @@
 // The inner loops of the optimizer step, compiled once per instruction set.
 #pragma once
 
-#include "engine/row.h"
-#include "math/hyperparameters.h"
+#include "engine/rules.h"
 
 namespace lerac_fast::cpu {
 

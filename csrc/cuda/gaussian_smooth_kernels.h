@@ -8,7 +8,7 @@
 
 namespace lerac_fast::cuda {
 
-enum class SmoothElement : uint8_t { kFloat, kDouble, kBFloat16, kHalf };
+using ops::SmoothElement;
 
 // Smooths by the nearest neighbours, with the weights w(0) and w(1), across rows and along columns in one pass.
 // `stream` is a cudaStream_t.

@@ -7,11 +7,8 @@
 #include "cuda/arguments.h"
 #include "cuda/launch.h"
 #include "cuda/vector.h"
-#include "math/adam.h"
-#include "math/adamax.h"
 #include "math/bias_correction.h"
 #include "math/float16.h"
-#include "math/sgd.h"
 
 namespace lerac_fast::cuda {
 namespace {
@@ -331,24 +328,20 @@ bool Update::is_deferred() const {
 
 // Rules are small structs of a few numbers each.
 size_t workspace_of(const Update& update) {
-  constexpr size_t kLargestRule = sizeof(math::AdamAmsgrad<double>);
-  static_assert(kLargestRule >= sizeof(math::Adamax<double>) && kLargestRule >= sizeof(math::SgdMomentum<double>));
-  return update.is_deferred() ? size_t(update.count) * kLargestRule : 0;
+#define X(rule, ...) sizeof(math::rule<double>),
+  constexpr size_t kSizes[] = {LERAC_FAST_RULES(X)};
+#undef X
+  return update.is_deferred() ? size_t(update.count) * kSizes[int(update.rule)] : 0;
 }
 
 void launch_update(const Update& update, void* workspace, void* stream) {
   const auto run = [&](auto launcher) { typename decltype(launcher)::type(update, workspace, stream).run(); };
   switch (update.rule) {
-  case engine::Rule::kSgd:
-    return with_elements<math::Sgd>(update.elements, run);
-  case engine::Rule::kSgdMomentum:
-    return with_elements<math::SgdMomentum>(update.elements, run);
-  case engine::Rule::kAdam:
-    return with_elements<math::Adam>(update.elements, run);
-  case engine::Rule::kAdamAmsgrad:
-    return with_elements<math::AdamAmsgrad>(update.elements, run);
-  case engine::Rule::kAdamax:
-    return with_elements<math::Adamax>(update.elements, run);
+#define X(name, ...)                                                                                                   \
+  case engine::Rule::k##name:                                                                                          \
+    return with_elements<math::name>(update.elements, run);
+    LERAC_FAST_RULES(X)
+#undef X
   }
 }
 

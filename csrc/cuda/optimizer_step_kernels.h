@@ -4,8 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "engine/row.h"
-#include "math/hyperparameters.h"
+#include "engine/rules.h"
 
 namespace lerac_fast::cuda {
 

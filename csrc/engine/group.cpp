@@ -9,10 +9,9 @@ namespace py = pybind11;
 
 namespace {
 
-constexpr std::array kNames{
-    "params",   "lr",    "weight_decay", "maximize", "differentiable",         "momentum",   "dampening",
-    "nesterov", "betas", "eps",          "amsgrad",  "decoupled_weight_decay", "capturable", "fused",
-};
+#define X(field, name) name,
+constexpr std::array kNames{LERAC_FAST_GROUP_FIELDS(X)};
+#undef X
 
 using GroupKeys = Keys<GroupField, kNames.size()>;
 GroupKeys& keys() {

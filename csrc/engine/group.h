@@ -9,22 +9,25 @@
 namespace lerac_fast::engine {
 
 // The keys of param groups that the engine reads.
-enum class GroupField : size_t {
-  kParams,
-  kLr,
-  kWeightDecay,
-  kMaximize,
-  kDifferentiable,
-  kMomentum,
-  kDampening,
-  kNesterov,
-  kBetas,
-  kEps,
-  kAmsgrad,
-  kDecoupledWeightDecay,
-  kCapturable,
-  kFused,
-};
+#define LERAC_FAST_GROUP_FIELDS(X)                                                                                     \
+  X(kParams, "params")                                                                                                 \
+  X(kLr, "lr")                                                                                                         \
+  X(kWeightDecay, "weight_decay")                                                                                      \
+  X(kMaximize, "maximize")                                                                                             \
+  X(kDifferentiable, "differentiable")                                                                                 \
+  X(kMomentum, "momentum")                                                                                             \
+  X(kDampening, "dampening")                                                                                           \
+  X(kNesterov, "nesterov")                                                                                             \
+  X(kBetas, "betas")                                                                                                   \
+  X(kEps, "eps")                                                                                                       \
+  X(kAmsgrad, "amsgrad")                                                                                               \
+  X(kDecoupledWeightDecay, "decoupled_weight_decay")                                                                   \
+  X(kCapturable, "capturable")                                                                                         \
+  X(kFused, "fused")
+
+#define X(field, name) field,
+enum class GroupField : size_t { LERAC_FAST_GROUP_FIELDS(X) };
+#undef X
 
 // A param group and its place. Errors name the group and the value. Reading a value may run Python code: `__float__` of
 // a number, `__bool__` of a flag, the dispatch of a tensor subclass.

@@ -2,8 +2,8 @@
 
 #include <tuple>
 
-#include "engine/parameter.h"
 #include "engine/python_tensor.h"
+#include "engine/tensor_table.h"
 #include "math/bias_correction.h"
 
 namespace lerac_fast::engine {
@@ -17,62 +17,92 @@ bool is_device_number(PyObject* object) {
   return is_tensor(object) && engine::is_device_number(THPVariable_Unpack(object), THPVariable_Unpack(object).device());
 }
 
+inline void read_field(GroupField field, const Group& group, math::GroupNumbers& h) {
+  switch (field) {
+  case GroupField::kWeightDecay:
+    h.weight_decay = group.non_negative(field);
+    return;
+  case GroupField::kMaximize:
+    h.maximize = group.flag(field);
+    return;
+  case GroupField::kMomentum:
+    h.momentum = group.non_negative(field);
+    return;
+  case GroupField::kDampening:
+    h.dampening = group.number(field);
+    return;
+  case GroupField::kNesterov:
+    h.nesterov = group.flag(field);
+    return;
+  case GroupField::kBetas:
+    std::tie(h.beta1, h.beta2) = group.betas();
+    return;
+  case GroupField::kEps:
+    h.eps = group.non_negative(field);
+    return;
+  case GroupField::kAmsgrad:
+    h.amsgrad = group.flag(field);
+    return;
+  case GroupField::kDecoupledWeightDecay:
+    h.decoupled_weight_decay = group.flag(field);
+    return;
+  case GroupField::kDifferentiable:
+    if (!group.flag(field)) return;
+    throw py::value_error(group.describe() + ": differentiable=True is not supported: the fused step writes the "
+                                             "parameters without autograd. Use torch.optim for it");
+  case GroupField::kParams:
+  case GroupField::kLr:
+  case GroupField::kCapturable:
+  case GroupField::kFused:
+    return; // no numbers, or not from the group alone
+  }
+}
+
+template <GroupField... fields> void read_fields(const Group& group, math::GroupNumbers& h) {
+  (read_field(fields, group, h), ...);
+}
+
 } // namespace
 
-math::Hyperparameters read_hyperparameters(Optimizer optimizer, const Group& group, at::Tensor* rate) {
-  using Field = GroupField;
-  math::Hyperparameters h;
-  PyObject* const lr = group.at(Field::kLr);
+math::GroupNumbers read_numbers(Optimizer optimizer, const Group& group, at::Tensor* rate) {
+  using enum GroupField;
+  math::GroupNumbers h;
+  PyObject* const lr = group.at(kLr);
   if (rate != nullptr && !PyFloat_CheckExact(lr) && is_device_number(lr))
     *rate = THPVariable_Unpack(lr);
   else
-    h.lr = group.non_negative(Field::kLr, group.number(Field::kLr, lr));
-  h.weight_decay = group.non_negative(Field::kWeightDecay);
-  h.maximize = group.flag(Field::kMaximize);
-  if (group.flag(Field::kDifferentiable)) {
-    throw py::value_error(group.describe() + ": differentiable=True is not supported: the fused step writes the "
-                                             "parameters without autograd. Use torch.optim for it");
-  }
+    h.lr = group.non_negative(kLr, group.number(kLr, lr));
+  read_fields<kWeightDecay, kMaximize>(group, h);
   switch (optimizer) {
-  case Optimizer::kSgd:
-    h.momentum = group.non_negative(Field::kMomentum);
-    h.dampening = group.number(Field::kDampening);
-    h.nesterov = group.flag(Field::kNesterov);
+#define X(name, rule, ...)                                                                                             \
+  case Optimizer::k##name:                                                                                             \
+    read_fields<__VA_ARGS__>(group, h);                                                                                \
     break;
-  case Optimizer::kAdam:
-    h.amsgrad = group.flag(Field::kAmsgrad);
-    h.decoupled_weight_decay = group.flag(Field::kDecoupledWeightDecay);
-    [[fallthrough]];
-  case Optimizer::kAdamax:
-    h.eps = group.non_negative(Field::kEps);
-    std::tie(h.beta1, h.beta2) = group.betas();
-    break;
+    LERAC_FAST_OPTIMIZERS(X)
+#undef X
   }
   return h;
 }
 
-Rule rule_of(Optimizer optimizer, const math::Hyperparameters& h) {
+Rule rule_of(Optimizer optimizer, [[maybe_unused]] const math::GroupNumbers& h) {
   switch (optimizer) {
-  case Optimizer::kSgd:
-    return h.momentum != 0 ? Rule::kSgdMomentum : Rule::kSgd;
-  case Optimizer::kAdam:
-    return h.amsgrad ? Rule::kAdamAmsgrad : Rule::kAdam;
-  default:
-    return Rule::kAdamax;
+#define X(name, rule, ...)                                                                                             \
+  case Optimizer::k##name:                                                                                             \
+    return rule;
+    LERAC_FAST_OPTIMIZERS(X)
+#undef X
   }
+  __builtin_unreachable();
 }
 
 void BiasCorrections::apply(math::Hyperparameters& h, double t) {
-  if (h.beta1 != beta1_ || h.beta2 != beta2_ || t != t_) {
-    beta1_ = h.beta1;
-    beta2_ = h.beta2;
-    t_ = t;
+  if (h.beta1 != last_.beta1 || h.beta2 != last_.beta2 || t != t_) {
     math::correct_bias(h, t);
-    bias_correction1_ = h.bias_correction1;
-    sqrt_bias_correction2_ = h.sqrt_bias_correction2;
+    last_ = h;
+    t_ = t;
   }
-  h.bias_correction1 = bias_correction1_;
-  h.sqrt_bias_correction2 = sqrt_bias_correction2_;
+  h.bias_correction1 = last_.bias_correction1;
+  h.sqrt_bias_correction2 = last_.sqrt_bias_correction2;
 }
 
 } // namespace lerac_fast::engine

@@ -6,7 +6,8 @@
 
 namespace lerac_fast::engine {
 
-// The keys that an enumeration names. Never freed: they live as long as the process.
+// The keys that an enumeration names (nullptr: one that is never asked for). Never freed: they live as long as the
+// process.
 //
 // Hundreds of param groups, and of states, hold the same keys in the same order. So each key remembers the offset of
 // its last find and looks there first: that is cheaper than a look-up, and an offset that is wrong costs a search
@@ -17,7 +18,7 @@ template <typename Field, size_t N> class Keys {
  public:
   explicit Keys(const std::array<const char*, N>& names) {
     for (size_t i = 0; i < N; ++i) {
-      interned_[i] = PyUnicode_InternFromString(names[i]);
+      interned_[i] = PyUnicode_InternFromString(names[i] != nullptr ? names[i] : "");
       if (interned_[i] == nullptr) throw pybind11::error_already_set();
     }
     found_ = interned_;

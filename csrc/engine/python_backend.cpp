@@ -28,9 +28,9 @@ py::bytes pack_rows(const TensorTable& table) {
 py::bytes pack_numbers(const TensorTable& table) {
   std::vector<double> packed;
   for (const auto& h : table.hyperparameters) {
-    packed.insert(packed.end(), {h.lr, h.weight_decay, h.eps, h.beta1, h.beta2, h.momentum, h.dampening,
-                                 double(h.nesterov), double(h.maximize), double(h.decoupled_weight_decay),
-                                 double(h.first_step), h.inverse_scale, h.bias_correction1, h.sqrt_bias_correction2});
+#define X(type, name, value) packed.push_back(static_cast<double>(h.name));
+    LERAC_FAST_NUMBERS(X)
+#undef X
   }
   return bytes_of(packed);
 }

@@ -16,7 +16,7 @@ struct PackedTable {
   // int64 [rows, 9]: addresses of the parameter, the gradient and three states (or 0), numel, which of `numbers`, the
   // address of the step count on the device (or 0), and whether that is a double.
   pybind11::bytes rows;
-  // float64 [n, 14]: see pack_numbers.
+  // float64 [n, numbers]: all of math::Hyperparameters, in its order.
   pybind11::bytes numbers;
   // int64 [n, 2]: the address of each lr on the device (or 0), and whether that is a double.
   pybind11::bytes rates;

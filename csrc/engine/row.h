@@ -25,10 +25,6 @@ struct Row {
   DeviceNumber step;       // state["step"], to be counted up by the backend; bias corrections follow from it
 };
 
-// The update rules, by what they read and write.
-enum class Rule : uint8_t { kSgd, kSgdMomentum, kAdam, kAdamAmsgrad, kAdamax };
-inline constexpr int kRules = 5;
-
 // Storage types of (parameter and gradient, states).
 enum class Elements : uint8_t {
   kFloat,

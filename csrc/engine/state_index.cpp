@@ -1,5 +1,7 @@
 #include "engine/state_index.h"
 
+#include <unordered_set>
+
 namespace lerac_fast::engine {
 
 void StateIndex::refresh(PyObject* state) {
@@ -24,6 +26,34 @@ void StateIndex::refresh(PyObject* state) {
 PyObject* StateIndex::find(PyObject* param) const {
   const auto found = by_param_.find(param);
   return found == by_param_.end() ? nullptr : found->second;
+}
+
+void KnownParameters::begin(PyObject* state) {
+  index_.refresh(state);
+  walked_ = 0;
+}
+
+PyObject* KnownParameters::next(PyObject* param) {
+  if (walked_ == known_.size()) known_.emplace_back();
+  auto& [known, dict] = known_[walked_++];
+  if (known == param && generation_ == index_.generation()) return dict;
+  if (known != param) none_twice_ = false;
+  known = param;
+  return dict = index_.find(param);
+}
+
+void KnownParameters::end() {
+  known_.resize(walked_);
+  generation_ = index_.generation();
+  if (none_twice_) return;
+  std::unordered_set<PyObject*> seen;
+  for (const auto& [param, dict] : known_) {
+    if (seen.insert(param).second) continue;
+    throw pybind11::value_error("a parameter of shape " +
+                                std::string(pybind11::str(pybind11::handle(param).attr("shape"))) +
+                                " appears more than once in the param groups");
+  }
+  none_twice_ = true;
 }
 
 } // namespace lerac_fast::engine

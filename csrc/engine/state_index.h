@@ -28,4 +28,22 @@ class StateIndex {
   uint64_t generation_ = 1;
 };
 
+// The parameters of a walk in its order, with their state dictionaries. What the last walk met at the same place spares
+// the look-up where neither has moved.
+class KnownParameters {
+ public:
+  void begin(PyObject* state);
+  // The state dictionary of the next parameter, as StateIndex has it.
+  PyObject* next(PyObject* param);
+  // ValueError where a parameter came twice: rows are updated at the same time, so a tensor must have one row only.
+  void end();
+
+ private:
+  StateIndex index_;
+  std::vector<std::pair<PyObject*, PyObject*>> known_;
+  size_t walked_ = 0;
+  uint64_t generation_ = 0; // of the index that the known dictionaries are from
+  bool none_twice_ = true;  // checked for the parameters as they are
+};
+
 } // namespace lerac_fast::engine

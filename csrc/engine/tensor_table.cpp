@@ -85,4 +85,13 @@ const char* why_unserved(const at::Tensor& tensor) {
   return nullptr;
 }
 
+bool is_device_number(const at::Tensor& number, at::Device device) {
+  if (number.device() != device || !is_asynchronous(device.type()) || why_unreachable(number) != nullptr) return false;
+  return number.numel() == 1 && (number.scalar_type() == at::kFloat || number.scalar_type() == at::kDouble);
+}
+
+DeviceNumber device_number(const at::Tensor& number) {
+  return {number.mutable_data_ptr(), number.scalar_type() == at::kDouble};
+}
+
 } // namespace lerac_fast::engine

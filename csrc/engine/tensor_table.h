@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "engine/row.h"
-#include "math/hyperparameters.h"
+#include "engine/rules.h"
 
 namespace lerac_fast::engine {
 
@@ -69,5 +69,10 @@ inline const char* why_unreachable(const at::Tensor& tensor) {
 
 // Why the kernels do not serve a parameter or gradient, or nullptr where they do.
 const char* why_unserved(const at::Tensor& tensor);
+
+// Whether the kernels of a device read this number where it lies: one plain float32 or float64 number there, and
+// kernels that run when the host has gone on.
+bool is_device_number(const at::Tensor& number, at::Device device);
+DeviceNumber device_number(const at::Tensor& number);
 
 } // namespace lerac_fast::engine

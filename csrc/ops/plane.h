@@ -14,6 +14,9 @@ struct Plane {
   int64_t row_size() const { return columns * inner; }
 };
 
+// The types of elements that the kernels smooth.
+enum class SmoothElement : uint8_t { kFloat, kDouble, kBFloat16, kHalf };
+
 // Smooths `planes` of them, which lie one behind the other.
 struct Sweep {
   int64_t planes;

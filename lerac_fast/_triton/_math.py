@@ -3,8 +3,12 @@
 They work on tensors of the arithmetic's type, float32 or float64, element by element.
 """
 
+# ruff: noqa: ARG001 - every rule takes the same arguments
+
 import triton
 import triton.language as tl
+
+from lerac_fast._extension import extension
 
 
 @triton.jit
@@ -37,23 +41,28 @@ def lerp(start, end, weight):
     return tl.where(weight < 0.5, start + weight * (end - start), end - (end - start) * (1 - weight))
 
 
-# ---- hyperparameters.h: float64 numbers, in the order of csrc/engine/python_backend.cpp ----
+# ---- hyperparameters.h: where each stands among a row's float64 numbers ----
 
-LR = tl.constexpr(0)
-WEIGHT_DECAY = tl.constexpr(1)
-EPS = tl.constexpr(2)
-BETA1 = tl.constexpr(3)
-BETA2 = tl.constexpr(4)
-MOMENTUM = tl.constexpr(5)
-DAMPENING = tl.constexpr(6)
-NESTEROV = tl.constexpr(7)
-MAXIMIZE = tl.constexpr(8)
-DECOUPLED_WEIGHT_DECAY = tl.constexpr(9)
-FIRST_STEP = tl.constexpr(10)
-INVERSE_SCALE = tl.constexpr(11)
-BIAS_CORRECTION1 = tl.constexpr(12)
-SQRT_BIAS_CORRECTION2 = tl.constexpr(13)
-NUMBERS = tl.constexpr(14)
+
+def _number(name: str) -> tl.constexpr:
+    return tl.constexpr(extension.NUMBERS.index(name))
+
+
+LR = _number("lr")
+WEIGHT_DECAY = _number("weight_decay")
+EPS = _number("eps")
+BETA1 = _number("beta1")
+BETA2 = _number("beta2")
+MOMENTUM = _number("momentum")
+DAMPENING = _number("dampening")
+NESTEROV = _number("nesterov")
+MAXIMIZE = _number("maximize")
+DECOUPLED_WEIGHT_DECAY = _number("decoupled_weight_decay")
+FIRST_STEP = _number("first_step")
+INVERSE_SCALE = _number("inverse_scale")
+BIAS_CORRECTION1 = _number("bias_correction1")
+SQRT_BIAS_CORRECTION2 = _number("sqrt_bias_correction2")
+NUMBERS = tl.constexpr(len(extension.NUMBERS))
 
 
 @triton.jit
@@ -73,18 +82,18 @@ def bias_correction(beta, t):
     return 1 - tl.exp2(t * tl.log2(beta))
 
 
-# ---- sgd.h, adam.h, adamax.h: the parameter and its states after a step ----
+# ---- sgd.h, adam.h, adamax.h, lion.h: the parameter and the states after a step; what a rule lacks, untouched ----
 
 
 @triton.jit
-def sgd(param, gradient, h):
+def sgd(param, gradient, state0, state1, state2, h, correction1, sqrt_correction2):
     T: tl.constexpr = param.dtype
     g = with_l2_decay(scaled_gradient(gradient, h), param, tl.load(h + WEIGHT_DECAY).to(T))
-    return param - tl.load(h + LR).to(T) * g
+    return param - tl.load(h + LR).to(T) * g, state0, state1, state2
 
 
 @triton.jit
-def sgd_momentum(param, gradient, buffer, h):
+def sgd_momentum(param, gradient, buffer, state1, state2, h, correction1, sqrt_correction2):
     T: tl.constexpr = param.dtype
     momentum = tl.load(h + MOMENTUM).to(T)
     g = with_l2_decay(scaled_gradient(gradient, h), param, tl.load(h + WEIGHT_DECAY).to(T))
@@ -92,11 +101,11 @@ def sgd_momentum(param, gradient, buffer, h):
     undampened = (1 - tl.load(h + DAMPENING)).to(T) * g
     buffer = tl.where(tl.load(h + FIRST_STEP) != 0, g, momentum * buffer + undampened)
     direction = tl.where(tl.load(h + NESTEROV) != 0, g + momentum * buffer, buffer)
-    return param - tl.load(h + LR).to(T) * direction, buffer
+    return param - tl.load(h + LR).to(T) * direction, buffer, state1, state2
 
 
 @triton.jit
-def adam(param, gradient, m, v, largest_v, h, correction1, sqrt_correction2, AMSGRAD: tl.constexpr):
+def _adam(param, gradient, m, v, largest_v, h, correction1, sqrt_correction2, AMSGRAD: tl.constexpr):
     T: tl.constexpr = param.dtype
     lr = tl.load(h + LR)
     weight_decay = tl.load(h + WEIGHT_DECAY)
@@ -115,13 +124,45 @@ def adam(param, gradient, m, v, largest_v, h, correction1, sqrt_correction2, AMS
 
 
 @triton.jit
-def adamax(param, gradient, m, u, h, correction1):
+def adam(param, gradient, m, v, state2, h, correction1, sqrt_correction2):
+    return _adam(param, gradient, m, v, state2, h, correction1, sqrt_correction2, False)
+
+
+@triton.jit
+def adam_amsgrad(param, gradient, m, v, largest_v, h, correction1, sqrt_correction2):
+    return _adam(param, gradient, m, v, largest_v, h, correction1, sqrt_correction2, True)
+
+
+@triton.jit
+def adamax(param, gradient, m, u, state2, h, correction1, sqrt_correction2):
     T: tl.constexpr = param.dtype
     g = with_l2_decay(scaled_gradient(gradient, h), param, tl.load(h + WEIGHT_DECAY).to(T))
     m = lerp(m, g, (1 - tl.load(h + BETA1)).to(T))
     # eps stands inside the maximum
     u = maximum(tl.load(h + BETA2).to(T) * u, tl.abs(g) + tl.load(h + EPS).to(T))
-    return param - divide((tl.load(h + LR) / correction1).to(T) * m, u), m, u
+    return param - divide((tl.load(h + LR) / correction1).to(T) * m, u), m, u, state2
+
+
+@triton.jit
+def lion(param, gradient, m, state1, state2, h, correction1, sqrt_correction2):
+    T: tl.constexpr = param.dtype
+    lr, beta1, beta2 = tl.load(h + LR), tl.load(h + BETA1), tl.load(h + BETA2)
+    g = scaled_gradient(gradient, h)
+    direction = beta1.to(T) * m + (1 - beta1).to(T) * g
+    m = beta2.to(T) * m + (1 - beta2).to(T) * g
+    sign = (direction > 0).to(T) - (direction < 0).to(T)  # as torch.sign: 0 of 0 and of NaN
+    param = param * (1 - lr * tl.load(h + WEIGHT_DECAY)).to(T) - lr.to(T) * sign
+    return param, m, state1, state2
+
+
+RULES = {  # by the names of their functors in csrc/math
+    "Sgd": sgd,
+    "SgdMomentum": sgd_momentum,
+    "Adam": adam,
+    "AdamAmsgrad": adam_amsgrad,
+    "Adamax": adamax,
+    "Lion": lion,
+}
 
 
 # ---- gaussian.h ----

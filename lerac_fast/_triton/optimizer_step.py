@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lerac_fast._extension import extension
 from lerac_fast._triton._launch import launch
 from lerac_fast._triton._math import (
     BETA1,
@@ -23,21 +24,16 @@ from lerac_fast._triton._math import (
     INVERSE_SCALE,
     LR,
     NUMBERS,
+    RULES,
     SQRT_BIAS_CORRECTION2,
-    adam,
-    adamax,
     bias_correction,
-    sgd,
-    sgd_momentum,
 )
 
 if TYPE_CHECKING:
     from lerac_fast._C import PackedTable
 
-# As csrc/engine/row.h numbers them.
-SGD, SGD_MOMENTUM, ADAM, ADAM_AMSGRAD, ADAMAX = (tl.constexpr(rule) for rule in range(5))
-STATES = {0: 0, 1: 1, 2: 2, 3: 3, 4: 2}  # of each rule
-ELEMENTS = [  # (parameter and gradient, states)
+# (parameter and gradient, states), as csrc/engine/row.h numbers them.
+ELEMENTS = [
     (tl.float32, tl.float32),
     (tl.float64, tl.float64),
     (tl.bfloat16, tl.bfloat16),
@@ -66,27 +62,21 @@ def _update_chunk(
     """The elements at offsets `i`: all of them if `mask` is None."""
     p = tl.load(param + i, mask).to(COMPUTE)
     g = tl.load(gradient + i, mask).to(COMPUTE)
+    s0, s1, s2 = p, p, p  # whatever a rule lacks, it does not look at
     if STATES > 0:
         s0 = tl.load(state0 + i, mask).to(COMPUTE)
     if STATES > 1:
         s1 = tl.load(state1 + i, mask).to(COMPUTE)
-    if RULE == SGD:
-        p = sgd(p, g, h)
-    elif RULE == SGD_MOMENTUM:
-        p, s0 = sgd_momentum(p, g, s0, h)
-    elif RULE == ADAM:
-        p, s0, s1, _ = adam(p, g, s0, s1, s1, h, correction1, sqrt_correction2, False)
-    elif RULE == ADAM_AMSGRAD:
+    if STATES > 2:
         s2 = tl.load(state2 + i, mask).to(COMPUTE)
-        p, s0, s1, s2 = adam(p, g, s0, s1, s2, h, correction1, sqrt_correction2, True)
-        tl.store(state2 + i, s2.to(state2.dtype.element_ty), mask)
-    else:
-        p, s0, s1 = adamax(p, g, s0, s1, h, correction1)
+    p, s0, s1, s2 = RULE(p, g, s0, s1, s2, h, correction1, sqrt_correction2)
     tl.store(param + i, p.to(param.dtype.element_ty), mask)
     if STATES > 0:
         tl.store(state0 + i, s0.to(state0.dtype.element_ty), mask)
     if STATES > 1:
         tl.store(state1 + i, s1.to(state1.dtype.element_ty), mask)
+    if STATES > 2:
+        tl.store(state2 + i, s2.to(state2.dtype.element_ty), mask)
     if UNSCALES:
         g *= tl.load(h + INVERSE_SCALE).to(COMPUTE)
         tl.store(gradient + i, g.to(gradient.dtype.element_ty), mask)
@@ -299,10 +289,11 @@ def _update(table: Table, packed: PackedTable) -> None:
     correction1, sqrt_correction2 = 1.0, 1.0
     if not deferred:
         # Bias corrections differ at every step. Where all rows have the same, they are not part of the table.
-        both = numbers[:, BIAS_CORRECTION1.value : SQRT_BIAS_CORRECTION2.value + 1]
+        columns_of_both = [BIAS_CORRECTION1.value, SQRT_BIAS_CORRECTION2.value]
+        both = numbers[:, columns_of_both]
         if bool((both == both[0]).all()):
             correction1, sqrt_correction2 = both[0].tolist()
-            both.fill_(1)
+            numbers[:, columns_of_both] = 1
     numbers_there = table.numbers.holding(_bytes(numbers))
     if deferred:
         prepared = torch.empty(len(columns), NUMBERS.value, dtype=torch.float64, device=packed.device)
@@ -310,14 +301,14 @@ def _update(table: Table, packed: PackedTable) -> None:
             prepare, (triton.cdiv(len(columns), PREPARED),), THREADS, rows,
             rows, numbers_there, table.rates.holding(packed.rates), prepared, len(columns),
             packed.grad_scale, packed.found_inf,
-            SCALED=scaled, UNSCALES=has_scale, NUMBERS_BLOCK=16, BLOCK=PREPARED,
+            SCALED=scaled, UNSCALES=has_scale, NUMBERS_BLOCK=triton.next_power_of_2(NUMBERS.value), BLOCK=PREPARED,
         )  # fmt: skip
         numbers_there = prepared
     element, state_element = ELEMENTS[packed.elements]
     launch(
         update_rows, (programs,), THREADS, rows,
         rows, numbers_there, chunks, packed.found_inf, correction1, sqrt_correction2,
-        RULE=packed.rule, STATES=STATES[packed.rule], ELEMENT=element, STATE_ELEMENT=state_element,
+        RULE=RULES[packed.rule], STATES=extension.RULES[packed.rule], ELEMENT=element, STATE_ELEMENT=state_element,
         COMPUTE=tl.float64 if element is tl.float64 else tl.float32,
         UNSCALES=unscales, PREPARED=deferred, SCALED=scaled, CHUNK=CHUNK,
     )  # fmt: skip

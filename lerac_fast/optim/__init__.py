@@ -1,8 +1,9 @@
-"""Drop-in ``torch.optim`` optimizers whose step costs the same for any number of learning rates."""
+"""Optimizers, those of ``torch.optim`` and Lion, whose step costs the same for any number of learning rates."""
 
 from lerac_fast.optim.adam import Adam as Adam
 from lerac_fast.optim.adamax import Adamax as Adamax
 from lerac_fast.optim.adamw import AdamW as AdamW
+from lerac_fast.optim.lion import Lion as Lion
 from lerac_fast.optim.sgd import SGD as SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Adamax"]
+__all__ = ["SGD", "Adam", "AdamW", "Adamax", "Lion"]

@@ -30,13 +30,14 @@ _INTERNAL = (os.path.dirname(torch.__file__) + os.sep, __file__)  # code that no
 
 
 class FusedStep(Parent):
-    """Replaces the step of the ``torch.optim`` class that stands behind it in the class's bases.
+    """Replaces the step of the class that stands behind it in the bases, of ``torch.optim`` where that has one.
 
     One native call updates every parameter of every group. Constructor, state and checkpoints remain the parent's.
     Where something is to see every operation of a step, such as a mode or a tracer, the parent's step runs.
     """
 
     _kind: ClassVar["OptimizerKind"]
+    _plain_step: ClassVar[str] = "torch.optim's own step"  # the parent's, in words
     grad_scale: Tensor | None
     found_inf: Tensor | None
 
@@ -158,8 +159,8 @@ class FusedStep(Parent):
             return
         text = "; ".join(f"{_shorten(some)}: {reason}" for reason, some in places.items())
         warnings.warn(
-            f"lerac_fast.optim.{type(self).__name__} leaves to torch.optim's own step what its kernels do not "
-            f"serve: {text}",
+            f"lerac_fast.optim.{type(self).__name__} leaves to {self._plain_step} what its kernels do not serve: "
+            f"{text}",
             stacklevel=_levels_to_caller(),
         )
         warned.update(places)  # now that it was delivered: made an error, it stops every step and not the first alone

@@ -19,4 +19,4 @@ class Adam(FusedStep, torch.optim.Adam):
     then needs a functional form, which torch has for its own classes only, and raises ValueError.
     """
 
-    _kind = extension.Optimizer.ADAM
+    _kind = extension.Optimizer.Adam

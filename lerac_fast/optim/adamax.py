@@ -16,4 +16,4 @@ class Adamax(FusedStep, torch.optim.Adamax):
     then needs a functional form, which torch has for its own classes only, and raises ValueError.
     """
 
-    _kind = extension.Optimizer.ADAMAX
+    _kind = extension.Optimizer.Adamax

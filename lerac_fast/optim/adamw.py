@@ -19,4 +19,4 @@ class AdamW(FusedStep, torch.optim.AdamW):
     then needs a functional form, which torch has for its own classes only, and raises ValueError.
     """
 
-    _kind = extension.Optimizer.ADAM
+    _kind = extension.Optimizer.Adam

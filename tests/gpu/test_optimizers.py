@@ -11,7 +11,7 @@ import lerac_fast.optim
 from benchmarks.shapes import MODELS
 from tests.gpu.twins import Twins, plain
 from tests.kernels import NUMBERS_ON_DEVICE
-from tests.optim.cases import TYPICAL, Case, all_cases, all_dtypes, groups, random, typical_cases
+from tests.optim.cases import COUNTING, TYPICAL, Case, all_cases, all_dtypes, groups, random, typical_cases
 from tests.optim.test_launches import CASES as LAUNCH_CASES
 from tests.optim.test_launches import launches_of_a_step, shrunk
 from tests.reference import optimizers as reference
@@ -99,7 +99,6 @@ def test_late_gradients_and_groups_of_different_kinds(case: Case, device: torch.
 
 # ---- step counts ----
 
-COUNTING = [case for case in TYPICAL if case.name != "SGD"]
 counting_cases = pytest.mark.parametrize("case", COUNTING, ids=str)
 
 
@@ -127,8 +126,8 @@ def test_where_steps_are_counted(
 
 # torch's implementations, by the options that choose them.
 TORCHS: list[tuple[Case, dict[str, Any]]] = [
-    *[(case, {"fused": True}) for case in TYPICAL if case.name != "Adamax"],
-    *[(case, {"foreach": True}) for case in TYPICAL],
+    *[(case, {"fused": True}) for case in TYPICAL if case.is_of_torch and case.name != "Adamax"],
+    *[(case, {"foreach": True}) for case in TYPICAL if case.is_of_torch],
     *[(case, {"foreach": True, "capturable": True}) for case in COUNTING],
 ]
 

@@ -25,6 +25,7 @@ GRAPHED = [
     Case("Adam", {"amsgrad": True, "weight_decay": 0.05, "capturable": True}),
     Case("AdamW", {"weight_decay": 0.3, "capturable": True}),
     Case("Adamax", {"weight_decay": 0.05, "capturable": True}),
+    Case("Lion", {"weight_decay": 0.3}),
 ]
 graphed_cases = pytest.mark.parametrize("case", GRAPHED, ids=str)
 

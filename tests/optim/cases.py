@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import lerac_fast.optim
+from lerac_fast.optim.lion import _PlainLion
 from tests.kernels import NUMBERS_ON_DEVICE
 
 
@@ -33,9 +34,21 @@ class Case:
         optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]
         return optimizer
 
+    @property
+    def is_of_torch(self) -> bool:
+        """Whether torch.optim has an optimizer of this name, with options such as foreach and differentiable."""
+        return hasattr(torch.optim, self.name)
+
+    @property
+    def parent(self) -> type[torch.optim.Optimizer]:
+        """The class that steps what the kernels do not serve."""
+        parent: type[torch.optim.Optimizer] = getattr(torch.optim, self.name) if self.is_of_torch else _PlainLion
+        return parent
+
     def torch(self, params: Iterable[Any], lr: float = 0.02, **options: Any) -> torch.optim.Optimizer:
-        """torch's single-tensor implementation."""
-        return getattr(torch.optim, self.name)(params, lr=lr, foreach=False, **(self.options | options))
+        """The parent's single-tensor implementation, in torch's operations."""
+        single = {"foreach": False} if self.is_of_torch else {}
+        return self.parent(params, lr=lr, **(single | self.options | options))
 
 
 _VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -63,6 +76,11 @@ _VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"betas": (0.6, 0.8), "eps": 1e-3, "weight_decay": 0.05},
         {"weight_decay": 0.05, "maximize": True},
     ],
+    "Lion": [
+        {"weight_decay": 0.3},
+        {"betas": (0.4, 0.7), "weight_decay": 0.3},
+        {"weight_decay": 0.3, "maximize": True},
+    ],
 }
 CASES = [Case(name, options) for name, variants in _VARIANTS.items() for options in variants]
 # One typical setting of each optimizer, for tests of what all settings share.
@@ -71,11 +89,15 @@ TYPICAL = [
     Case("Adam", {"weight_decay": 0.05}),
     Case("AdamW", {"weight_decay": 0.3}),
     Case("Adamax", {"weight_decay": 0.05}),
+    Case("Lion", {"weight_decay": 0.3}),
 ]
+# Those that count their steps in state["step"].
+COUNTING = [case for case in TYPICAL if case.name not in ("SGD", "Lion")]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 all_cases = pytest.mark.parametrize("case", CASES, ids=str)
 typical_cases = pytest.mark.parametrize("case", TYPICAL, ids=str)
+cases_of_torch = pytest.mark.parametrize("case", [case for case in TYPICAL if case.is_of_torch], ids=str)
 all_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d).removeprefix("torch."))
 
 

@@ -79,15 +79,15 @@ def test_overflow_changes_nothing(case: Case, overflow_at: int, fused: bool) -> 
     assert scaler.get_scale() == 512.0
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "Adamax"])
+@typical_cases
 @pytest.mark.parametrize("options", [{}, {"fused": None}, {"fused": True}], ids=str)
-def test_the_scaler_treats_it_as_it_treats_torchs(name: str, options: dict[str, Any]) -> None:
+def test_the_scaler_treats_it_as_it_treats_torchs(case: Case, options: dict[str, Any]) -> None:
     """Trainers ask the flag whether they may clip gradients between the division and the step."""
-    if name == "Adamax":
+    if case.name == "Adamax":
         options = {}  # torch's has no fused
     flags = [
-        getattr(getattr(library, name)(parameters(), **options), "_step_supports_amp_scaling", False)
-        for library in (lerac_fast.optim, torch.optim)
+        getattr(kind(parameters(), **options), "_step_supports_amp_scaling", False)
+        for kind in (getattr(lerac_fast.optim, case.name), case.parent)
     ]
     assert flags[0] == flags[1] == bool(options.get("fused"))
 
@@ -128,7 +128,7 @@ def test_scaled_gradients_of_parameters_beyond_the_kernels(case: Case) -> None:
     optimizer, expected = case.fast([param]), case.torch([twin])
     optimizer.grad_scale, optimizer.found_inf = torch.tensor(8.0), torch.tensor(0.0)
     param.grad, twin.grad = torch.full_like(param, 16.0), torch.full_like(twin, 2.0)
-    with pytest.warns(UserWarning, match="torch.optim's own step"):
+    with pytest.warns(UserWarning, match=optimizer._plain_step):
         optimizer.step()
     expected.step()
     assert_equal(torch.view_as_real(param.detach()), torch.view_as_real(twin.detach()))
@@ -139,12 +139,14 @@ def test_scaled_gradients_of_parameters_beyond_the_kernels(case: Case) -> None:
 def test_half_gradients_are_unscaled_before_they_are_rounded(case: Case) -> None:
     """2^-24 x 2^-10 is nothing in float16; as part of a float32 computation it is something."""
     param = nn.Parameter(torch.zeros(4, dtype=torch.float16))
-    optimizer = case.fast([param], lr=1.0, weight_decay=0.0, **({"eps": 1e-12} if case.name != "SGD" else {}))
+    optimizer = case.fast([param], lr=1.0, weight_decay=0.0, **({} if case.name in ("SGD", "Lion") else {"eps": 1e-12}))
     optimizer.state[param] = {
         key: torch.zeros(() if key == "step" else 4)
-        for key in {"SGD": ["momentum_buffer"], "Adamax": ["step", "exp_avg", "exp_inf"]}.get(
-            case.name, ["step", "exp_avg", "exp_avg_sq"]
-        )
+        for key in {
+            "SGD": ["momentum_buffer"],
+            "Adamax": ["step", "exp_avg", "exp_inf"],
+            "Lion": ["exp_avg"],
+        }.get(case.name, ["step", "exp_avg", "exp_avg_sq"])
     }
     param.grad = torch.full((4,), 2.0**-24, dtype=torch.float16)
     optimizer.grad_scale, optimizer.found_inf = torch.tensor(1024.0), torch.tensor(0.0)

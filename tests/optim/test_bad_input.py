@@ -11,7 +11,7 @@ from torch import nn
 import lerac_fast.optim
 from lerac_fast._extension import extension
 from tests.kernels import KERNELS, NUMBERS_ON_DEVICE
-from tests.optim.cases import Case, assert_equal, typical_cases
+from tests.optim.cases import COUNTING, Case, assert_equal, cases_of_torch, typical_cases
 
 NAN = float("nan")
 
@@ -28,8 +28,6 @@ def parameters() -> list[nn.Parameter]:
         ({"lr": NAN}, "nan"),
         ({"weight_decay": -1.0}, "-1.0"),
         ({"weight_decay": NAN}, "nan"),
-        ({"differentiable": True}, "differentiable=True"),
-        ({"foreach": True}, "foreach=True"),
     ],
 )
 def test_constructor(case: Case, options: dict[str, Any], message: str) -> None:
@@ -37,9 +35,17 @@ def test_constructor(case: Case, options: dict[str, Any], message: str) -> None:
         case.fast(parameters(), **options)
 
 
+@cases_of_torch
+@pytest.mark.parametrize("option", ["differentiable", "foreach"])
+def test_options_of_torchs_that_contradict_a_fused_step(case: Case, option: str) -> None:
+    with pytest.raises(ValueError, match=f"{option}=True"):
+        case.fast(parameters(), **{option: True})
+
+
 def test_fused_false_contradicts_a_fused_optimizer() -> None:
-    with pytest.raises(ValueError, match="fused=False contradicts"):
-        lerac_fast.optim.SGD(parameters(), fused=False)
+    for kind in (lerac_fast.optim.SGD, lerac_fast.optim.Lion):
+        with pytest.raises(ValueError, match="fused=False contradicts"):
+            kind(parameters(), fused=False)
     lerac_fast.optim.SGD(parameters(), fused=True, foreach=False)
 
 
@@ -116,7 +122,6 @@ SPOILS: list[tuple[str, Spoil, type[Exception], str]] = [
     ("text lr", _group("lr", "fast"), TypeError, "lr must be a number, got 'fast'"),
     ("huge lr", _group("lr", 10**400), TypeError, "lr must be a number, got 1000"),
     ("negative decay", _group("weight_decay", -1), ValueError, "weight_decay must be at least 0, got -1.0"),
-    ("differentiable", _group("differentiable", True), ValueError, "differentiable=True is not supported"),
     ("params no list", _group("params", None), TypeError, "params must be a list"),
     ("params no tensors", _group("params", [3]), TypeError, "parameter 0 must be a tensor, got 3"),
     ("gradient of another shape", _wrong_shape, ValueError, r"\[5\].*gradient is float32 of shape \[2, 2\]"),
@@ -159,12 +164,26 @@ def test_bad_step_changes_nothing(case: Case, spoil: Spoil, error: type[Exceptio
         assert_equal(optimizer.state[good][key], value)
 
 
-@pytest.mark.parametrize("case", [Case("Adam"), Case("AdamW"), Case("Adamax")], ids=str)
+@cases_of_torch
+def test_differentiable_switched_on_in_mid_training(case: Case) -> None:
+    spoil, message = _group("differentiable", True), "differentiable=True is not supported"
+    test_bad_step_changes_nothing(case, spoil, ValueError, message)
+
+
+@pytest.mark.parametrize("case", [*COUNTING, Case("Lion")], ids=str)
+@pytest.mark.parametrize(
+    ("betas", "message"),
+    [((0.9, 1.0), r"betas must lie in \[0, 1\), got 1.0"), ((NAN, 0.9), "betas must lie in"), (0.9, "must be a pair")],
+)
+def test_bad_betas(case: Case, betas: Any, message: str) -> None:
+    error = ValueError if isinstance(betas, tuple) else TypeError
+    test_bad_step_changes_nothing(case, _group("betas", betas), error, message)
+
+
+@pytest.mark.parametrize("case", COUNTING, ids=str)
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_group("betas", (0.9, 1.0)), r"betas must lie in \[0, 1\), got 1.0"),
-        (_group("betas", (NAN, 0.9)), "betas must lie in"),
         (_group("eps", -1e-8), "eps must be at least 0, got -1e-08"),
         (_state("step", torch.ones(2)), "'step' must be one real number"),
         (_state("step", torch.tensor(1j)), "'step' must be one real number"),
@@ -284,7 +303,7 @@ def test_a_parameter_that_grows_into_another_where_it_lies(case: Case) -> None:
 
 
 @pytest.mark.skipif(NUMBERS_ON_DEVICE, reason="the CPU stands for a device that has graphs")
-@pytest.mark.parametrize("case", [Case("Adam"), Case("AdamW"), Case("Adamax")], ids=str)
+@pytest.mark.parametrize("case", COUNTING, ids=str)
 def test_capturable_on_a_cpu_is_refused_as_by_torch(case: Case) -> None:
     for make in (case.fast, case.torch):
         param = nn.Parameter(torch.ones(3))

@@ -22,11 +22,12 @@ CASES: list[tuple[Case, dict[str, int]]] = [
     (Case("Adam", {"weight_decay": 0.05}), {}),
     (Case("AdamW", {"weight_decay": 0.3}), {}),
     (Case("Adamax", {"weight_decay": 0.05}), {}),
+    (Case("Lion", {"weight_decay": 0.3}), {}),
     (Case("Adam", {"amsgrad": True, "weight_decay": 0.05}), {"BERT-large": 2}),
 ]
 # Bytes that a launch carries, besides a few numbers, and those of a tensor with a rate of its own, in float32.
 CARRIES = 32764 - 40
-BYTES = {"SGD": 32 + 24, "Adam": 40 + 36, "AdamW": 40 + 36, "Adamax": 40 + 24}
+BYTES = {"SGD": 32 + 24, "Adam": 40 + 36, "AdamW": 40 + 36, "Adamax": 40 + 24, "Lion": 32 + 28}
 
 
 def shrunk(shapes: Shapes) -> Shapes:

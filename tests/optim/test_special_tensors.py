@@ -14,9 +14,9 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import Replicate, distribute_tensor
 
 import lerac_fast.optim
-from tests.optim.cases import Case, assert_equal, typical_cases
+from tests.optim.cases import TYPICAL, Case, assert_equal, typical_cases
 
-COUNTING = [Case("Adam"), Case("AdamW"), Case("Adamax"), Case("Adam", {"amsgrad": True})]
+WITH_STATES = [*TYPICAL, Case("Adam", {"amsgrad": True})]
 
 
 class Wrapped(Tensor):
@@ -67,7 +67,7 @@ def state_keys(case: Case) -> list[str]:
     ("case", "key", "special"),
     [
         (case, key, special)
-        for case in [*COUNTING, Case("SGD", {"momentum": 0.9})]
+        for case in WITH_STATES
         for key in state_keys(case)
         for special in SPECIAL
         if special is not Wrapped or key not in ("max_exp_avg_sq", "exp_inf")  # which torch's step writes by out=

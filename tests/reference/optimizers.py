@@ -16,6 +16,7 @@ STATE_KEYS = {
     "Adam": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
     "AdamW": ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
     "Adamax": ("exp_avg", "exp_inf"),
+    "Lion": ("exp_avg",),
 }
 
 
@@ -28,7 +29,8 @@ def new_state(name: str, param: Tensor, group: dict[str, Any], dtype: torch.dtyp
     if name == "SGD":
         return {}
     keys = STATE_KEYS[name] if group.get("amsgrad") else STATE_KEYS[name][:2]
-    return {"step": 0} | {key: torch.zeros_like(param, dtype=dtype or param.dtype) for key in keys}
+    state: dict[str, Any] = {} if name == "Lion" else {"step": 0}
+    return state | {key: torch.zeros_like(param, dtype=dtype or param.dtype) for key in keys}
 
 
 def step(
@@ -38,7 +40,7 @@ def step(
     compute = compute_dtype(param.dtype)
     p, g = param.to(compute), grad.to(compute)
     g = g * ((-1.0 if group["maximize"] else 1.0) / scale)
-    rule = {"SGD": _sgd, "Adam": _adam, "AdamW": _adam, "Adamax": _adamax}[name]
+    rule = {"SGD": _sgd, "Adam": _adam, "AdamW": _adam, "Adamax": _adamax, "Lion": _lion}[name]
     param.copy_(rule(p, g, state, group, compute))
 
 
@@ -108,3 +110,12 @@ def _adamax(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], 
     state["exp_inf"].copy_(u)
     step_size = group["lr"] / (1 - beta1 ** state["step"])
     return p - step_size * m / u
+
+
+def _lion(p: Tensor, g: Tensor, state: dict[str, Any], group: dict[str, Any], compute: torch.dtype) -> Tensor:
+    """Chen et al. 2023, Algorithm 2."""
+    beta1, beta2 = group["betas"]
+    m = state["exp_avg"].to(compute)
+    direction = torch.sign(beta1 * m + (1 - beta1) * g)
+    state["exp_avg"].copy_(beta2 * m + (1 - beta2) * g)
+    return p * (1 - group["lr"] * group["weight_decay"]) - group["lr"] * direction

@@ -2,10 +2,10 @@
 
 from collections import Counter
 
+from lerac_fast._extension import extension
+
 ITEM_SIZES = {"float": 4, "double": 8, "BFloat16": 2, "Half": 2}  # bytes of an element, by the names in csrc
 NAMES = {"float": "float32", "double": "float64", "BFloat16": "bfloat16", "Half": "float16"}
-# The states that each rule of the optimizers reads and writes.
-STATES = {"Sgd": 0, "SgdMomentum": 1, "Adam": 2, "AdamAmsgrad": 3, "Adamax": 2}
 WIDEST = 16
 
 
@@ -17,7 +17,7 @@ def accesses(count: int, item_size: int, at_once: int | None = None) -> Counter[
 
 def step_items(rule: str, element: int, state: int, unscales: bool) -> tuple[list[int], list[int]]:
     """What an optimizer step reads and writes for one element: bytes. PEERS.md, section 2."""
-    states = [state] * STATES[rule]
+    states = [state] * extension.RULES[rule]
     return [element, element, *states], [element, *states, *[element] * unscales]
 
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from lerac_fast._triton import gaussian_smooth, optimizer_step, tempered_cross_entropy
-from lerac_fast._triton._math import NUMBERS
+from lerac_fast._triton._math import NUMBERS, RULES
 from tools.gpu_code.machine_code import Kernel, Traffic
 from tools.gpu_code.report import Report
 from tools.gpu_code.targets import Target
-from tools.gpu_code.traffic import STATES, WIDEST, accesses, step_items, total
+from tools.gpu_code.traffic import WIDEST, accesses, step_items, total
 from tools.gpu_code.triton_launches import Launch, compile_launch, launches_of
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -74,16 +74,16 @@ def _name_of(launch: Launch, case: Case) -> str:
 
 
 def _optimizer_cases() -> Iterator[Case]:
-    for (rule, rule_name), (elements, (element, state)), deferred in product(
-        enumerate(STATES), enumerate(optimizer_step.ELEMENTS), (False, True)
+    for rule, (elements, (element, state)), deferred in product(
+        RULES, enumerate(optimizer_step.ELEMENTS), (False, True)
     ):
-        name = f"{rule_name}, {_long_name(element)}" + f" + {_long_name(state)} states" * (element is not state)
-        listed = element.name in ("fp32", "bf16") or (rule_name == "Adam" and element.name == "fp64")
-        listed &= rule_name == "Adam" or not deferred
+        name = f"{rule}, {_long_name(element)}" + f" + {_long_name(state)} states" * (element is not state)
+        listed = element.name in ("fp32", "bf16") or (rule == "Adam" and element.name == "fp64")
+        listed &= rule == "Adam" or not deferred
         yield Case(
             name + ", unscaling" * deferred,
             partial(_step, rule, elements, deferred),
-            listed and not (rule_name == "Sgd" and element is not state),
+            listed and not (rule == "Sgd" and element is not state),
         )
 
 
@@ -91,7 +91,7 @@ def _long_name(element: Any) -> str:
     return {"fp32": "float32", "fp64": "float64", "bf16": "bfloat16", "fp16": "float16"}[element.name]
 
 
-def _step(rule: int, elements: int, deferred: bool) -> None:
+def _step(rule: str, elements: int, deferred: bool) -> None:
     """A step of one tensor; if deferred, with all that the device alone may know."""
     some_address = 16
     rows = torch.zeros(1, optimizer_step.COLUMNS.value, dtype=torch.int64)
@@ -115,7 +115,7 @@ def _update_rows(report: Report, kernel: Kernel, launch: Launch) -> None:
     """One way for chunks that are whole and aligned, and one for all others, by single elements."""
     constants = launch.constants
     element, state = (constants[name].primitive_bitwidth // 8 for name in ("ELEMENT", "STATE_ELEMENT"))
-    rule = list(STATES)[constants["RULE"]]
+    [rule] = [name for name, function in RULES.items() if function is constants["RULE"]]
     reads, writes = step_items(rule, element, state, constants["UNSCALES"])
     elements = constants["CHUNK"] // launch.threads
     at_once = WIDEST // state  # so that a thread's parameters and states are the same elements, without gaps

@@ -1,0 +1,37 @@
+#include "engine/plan.h"
+
+#include <ATen/MemoryOverlap.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
+
+namespace lerac_fast::engine {
+
+TensorTable& Plan::table(at::Device device, Rule rule, Elements elements) {
+  for (auto& table : tables) {
+    if (table.holds(device, rule, elements)) return table;
+  }
+  return tables.emplace_back(TensorTable{device, rule, elements, {}, {0}, {}, {}, {}, {}});
+}
+
+void* Plan::operand(const at::Tensor& tensor, const at::Tensor& param, bool written) {
+  const bool dense = param.is_non_overlapping_and_dense();
+  if (dense ? share_dense_layout(tensor, param) : tensor.is_contiguous())
+    return written ? tensor.mutable_data_ptr() : const_cast<void*>(tensor.const_data_ptr());
+  auto copy = dense ? at::empty_strided(param.sizes(), param.strides(), tensor.options())
+                    : at::empty(param.sizes(), tensor.options());
+  // An expanded gradient cannot hold its unscaled values; it keeps the scaled ones.
+  written = written && at::has_internal_overlap(tensor) != at::MemOverlap::Yes;
+  scattered.push_back({tensor, std::move(copy), written});
+  return scattered.back().dense.mutable_data_ptr();
+}
+
+void Plan::clear() {
+  for (auto& table : tables) table.clear();
+  params_and_states.clear();
+  gradients.clear();
+  step_counts.clear();
+  scattered.clear();
+  first_states.clear();
+}
+
+} // namespace lerac_fast::engine

@@ -1,0 +1,29 @@
+// A param group as one walk reads it.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "engine/footprint.h"
+#include "engine/group.h"
+#include "engine/hyperparameters.h"
+
+namespace lerac_fast::engine {
+
+struct ReadGroup {
+  Group group;
+  pybind11::object dict, params; // owned
+  math::GroupNumbers numbers;
+  Rule rule;
+  bool capturable;
+  at::Tensor rate;                    // a number on a device, where kernels read it; undefined: it is among the numbers
+  std::optional<double> rate_on_host; // for parameters elsewhere
+
+  // Waits for the device that the rate lies on, once.
+  double read_rate();
+};
+
+// This may run Python code: what is read is owned from here on.
+std::vector<ReadGroup> read_groups(Optimizer optimizer, PyObject* param_groups, Footprints<3>& footprints);
+
+} // namespace lerac_fast::engine

@@ -1,0 +1,136 @@
+#include "engine/state.h"
+
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros_like.h>
+#include <vector>
+
+#include "engine/keys.h"
+#include "engine/python_tensor.h"
+
+namespace lerac_fast::engine {
+
+namespace py = pybind11;
+
+namespace {
+
+// The keys of a rule's states stand at their indices, and behind them:
+constexpr int kStep = kMaxStates;
+
+const char* name_of(Rule rule, int key) { return key == kStep ? "step" : facts_of(rule).state_names[key]; }
+
+using StateKeys = Keys<int, kMaxStates + 1>;
+StateKeys& keys_of(Rule rule) {
+  static std::vector<StateKeys> keys = [] {
+    std::vector<StateKeys> of_rules;
+    for (int r = 0; r < kRules; ++r) {
+      std::array<const char*, kMaxStates + 1> names;
+      for (int key = 0; key <= kStep; ++key) names[key] = name_of(Rule(r), key);
+      of_rules.emplace_back(names);
+    }
+    return of_rules;
+  }();
+  return keys[static_cast<size_t>(rule)];
+}
+
+// The tensor under a key, or nullptr where the dictionary has none: SGD may hold a momentum_buffer that is None.
+PyObject* find_tensor(const Parameter& parameter, Rule rule, PyObject* dict, int key) {
+  PyObject* object = keys_of(rule).find(dict, key);
+  if (object == nullptr || object == Py_None) return nullptr;
+  if (is_tensor(object)) return object;
+  throw py::type_error(parameter.describe() + ": state '" + name_of(rule, key) + "' must be a tensor, got " +
+                       std::string(py::repr(object)));
+}
+
+void check_state(const Parameter& parameter, const char* name, const at::Tensor& state, at::ScalarType dtype) {
+  const at::Tensor& param = parameter.tensor;
+  if (same_shape(state, param) && state.scalar_type() == dtype && state.device() == param.device() &&
+      elements_of(param.scalar_type(), dtype)) {
+    return check_writable(parameter, state, name);
+  }
+  throw py::value_error(
+      parameter.describe() + ": state '" + name + "' is " + show(state) +
+      " and does not fit. Load a state that fits, or delete optimizer.state[parameter] to start anew");
+}
+
+void check_step(const Parameter& parameter, const at::Tensor& count) {
+  if (count.numel() == 1 && !count.is_complex()) {
+    if (count.is_cpu()) return;
+    if (count.device() == parameter.tensor.device() && is_device_number(count, count.device())) return;
+  }
+  throw py::value_error(parameter.describe() + ": state 'step' must be one real number on the CPU, or float32 or " +
+                        "float64 on the parameter's device, got " + show(count));
+}
+
+at::ScalarType type_of_counts() { // torch's
+  return c10::get_default_dtype_as_scalartype() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+} // namespace
+
+std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject* dict) {
+  const RuleFacts& facts = facts_of(rule);
+  if (dict == nullptr || facts.states == 0) return std::nullopt;
+  if (!PyDict_Check(dict)) throw py::type_error(parameter.describe() + ": its state must be a dict");
+  State state;
+  bool any = false;
+  for (int i = 0; i < facts.states; ++i) {
+    state.tensors[i] = find_tensor(parameter, rule, dict, i);
+    any |= state.tensors[i] != nullptr;
+  }
+  if (facts.counts_steps) {
+    state.step = find_tensor(parameter, rule, dict, kStep);
+    any |= state.step != nullptr;
+  }
+  if (!any) return std::nullopt;
+
+  const auto is_reachable = [&](PyObject* tensor, int key) {
+    if (tensor == nullptr) {
+      throw py::value_error(parameter.describe() + ": its state has no '" + name_of(rule, key) +
+                            "'. Delete optimizer.state[parameter] to start anew");
+    }
+    state.unreachable_reason = why_unreachable(THPVariable_Unpack(tensor));
+    state.unreachable = name_of(rule, key);
+    return state.unreachable_reason == nullptr;
+  };
+  for (int i = 0; i < facts.states; ++i) {
+    if (!is_reachable(state.tensors[i], i)) return state;
+    const auto dtype = THPVariable_Unpack(state.tensors[0]).scalar_type();
+    check_state(parameter, name_of(rule, i), THPVariable_Unpack(state.tensors[i]), dtype);
+  }
+  if (facts.counts_steps) {
+    if (!is_reachable(state.step, kStep)) return state;
+    check_step(parameter, THPVariable_Unpack(state.step));
+  }
+  return state;
+}
+
+std::string describe_unreachable(const State& state) {
+  return std::string("its state '") + state.unreachable + "': " + state.unreachable_reason;
+}
+
+py::dict new_state(Rule rule, const at::Tensor& param, at::Device count_device) {
+  py::dict state;
+  if (facts_of(rule).counts_steps) set_new_count(rule, state.ptr(), 0, count_device);
+  for (int i = 0; i < facts_of(rule).states; ++i)
+    keys_of(rule).set(state.ptr(), i, to_python(at::zeros_like(param, at::MemoryFormat::Preserve)).ptr());
+  return state;
+}
+
+void set_new_count(Rule rule, PyObject* dict, double value, at::Device device) {
+  const auto options = at::TensorOptions().dtype(type_of_counts()).device(device);
+  keys_of(rule).set(dict, kStep, to_python(at::full({}, value, options)).ptr());
+}
+
+double step_count(const at::Tensor& step) {
+  return step.scalar_type() == at::kFloat ? *static_cast<const float*>(step.const_data_ptr()) : step.item().toDouble();
+}
+
+void set_step_count(const at::Tensor& step, double value) {
+  if (step.scalar_type() == at::kFloat) { // as torch makes it; the general way is slow
+    *static_cast<float*>(step.mutable_data_ptr()) = static_cast<float>(value);
+  } else {
+    step.fill_(value);
+  }
+}
+
+} // namespace lerac_fast::engine

@@ -1,0 +1,198 @@
+#include "engine/walk.h"
+
+#include <stdexcept>
+
+#include "engine/backend.h"
+#include "engine/python_tensor.h"
+
+namespace lerac_fast::engine {
+
+namespace py = pybind11;
+
+namespace {
+
+py::object borrow(PyObject* object) { return py::reinterpret_borrow<py::object>(object); }
+
+} // namespace
+
+Pending Walk::over(std::vector<ReadGroup>& groups, PyObject* state) {
+  memory_.known_parameters.begin(state);
+  memory_.parameters.begin();
+  memory_.shared_memory.begin();
+  for (ReadGroup& group : groups) {
+    PyObject* const params = group.params.ptr();
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(params); ++i) read(group, i, PyList_GET_ITEM(params, i));
+  }
+  memory_.known_parameters.end();
+  memory_.shared_memory.check();
+  return std::move(pending_);
+}
+
+void Walk::read(ReadGroup& group, Py_ssize_t index, PyObject* object) {
+  if (!is_tensor(object)) {
+    throw py::type_error(group.group.describe() + ": parameter " + std::to_string(index) + " must be a tensor, got " +
+                         std::string(py::repr(object)));
+  }
+  PyObject* const dict = memory_.known_parameters.next(object);
+  auto& footprint = memory_.parameters.next();
+  footprint.note_python_tensor(object);
+  footprint.note_dict(dict);
+  const at::Tensor& param = THPVariable_Unpack(object);
+  const at::Tensor& gradient = param.unsafeGetTensorImpl()->grad();
+  if (!gradient.defined()) return;
+  if (!step_.stepped_by_parent.empty() && step_.stepped_by_parent.contains(object)) return;
+
+  Operands operands{{group.group, index, param}, group, object, gradient, dict, nullptr, false, {}, {}};
+  if (!is_served(operands)) return;
+  check_capture(operands);
+  math::Hyperparameters h = numbers_of(operands);
+  DeviceNumber rate; // where the kernels read it, if they do
+  if (group.rate.defined()) {
+    if (group.rate.device() == param.device())
+      rate = device_number(group.rate);
+    else
+      h.lr = group.read_rate();
+  }
+  memory_.shared_memory.note(param);
+  if (is_ready(operands)) append(operands, h, rate, footprint);
+}
+
+// Checks the operands and reads the state. What the kernels do not serve is left to the parent's step.
+bool Walk::is_served(Operands& operands) {
+  const auto leave_to_parent = [&](std::string reason) {
+    pending_.unserved.push_back(
+        {operands.group.group.index, operands.parameter.index, std::move(reason), borrow(operands.object)});
+    return false;
+  };
+  const char* reason = why_unserved(operands.param());
+  if (reason == nullptr) reason = why_unserved(operands.gradient);
+  if (reason != nullptr) return leave_to_parent(reason);
+  const Parameter& parameter = operands.parameter;
+  check_gradient(parameter, operands.gradient);
+  check_writable(parameter, parameter.tensor, "the parameter");
+  if (operands.group.capturable) check_capturable(parameter);
+
+  auto& state = operands.state = read_state(parameter, operands.group.rule, operands.dict);
+  operands.is_first = !state;
+  if (!state) {
+    operands.first_state = step_.first_state_of(operands.object);
+    state = read_state(parameter, operands.group.rule, operands.first_state);
+  }
+  return !state || state->unreachable_reason == nullptr || leave_to_parent(describe_unreachable(*state));
+}
+
+// What a graph records is the same at every replay: new states would be zero again, counts of the host stand still.
+void Walk::check_capture(const Operands& operands) {
+  const auto& state = operands.state;
+  if (operands.rule().states == 0 || !is_capturing(operands.device())) return;
+  const bool counted_here =
+      state && operands.rule().counts_steps && !is_device_number(THPVariable_Unpack(state->step), operands.device());
+  if (state && !counted_here) return;
+  throw std::runtime_error(
+      operands.parameter.describe() + ": a graph is being captured, but " +
+      (state ? "its step count lies on the CPU. Set capturable=True" : "it has no state yet. Take a step") +
+      " before the capture");
+}
+
+// As was asked before this walk. A device that is met for the first time is to be asked, and the walk to be repeated.
+bool Walk::is_capturing(at::Device device) {
+  if (!is_asynchronous(device.type())) return false;
+  const auto known = step_.is_capturing(device);
+  if (!known) pending_.devices.push_back(device);
+  return known.value_or(false);
+}
+
+// Everything but a rate on a device.
+math::Hyperparameters Walk::numbers_of(Operands& operands) {
+  math::Hyperparameters h{operands.group.numbers, {}, {}};
+  // Gradients are unscaled by the kernels, or by a number that the host knows.
+  const Scaling& scaling = step_.scaling;
+  if (!scaling.is_read_by(operands.device())) {
+    if (scaling.is_known())
+      h.inverse_scale = scaling.inverse_scale();
+    else
+      pending_.scaling = true;
+  }
+  h.first_step = operands.is_first && operands.rule().has_first_step && counts_as_first(operands);
+  if (operands.rule().counts_steps) {
+    operands.count = count_of(operands);
+    // Where the device counts, it computes bias corrections, too.
+    if (!operands.count.by_device) memory_.bias_corrections.apply(h, operands.count.value);
+  }
+  return h;
+}
+
+// Whether the update of a parameter without state is that of a first step.
+bool Walk::counts_as_first(const Operands& operands) {
+  if (!step_.scaling.is_read_by(operands.device())) return true;
+  // The host does not know whether this will be a first step at all. A buffer of zeros comes to the same without
+  // dampening; with it, the host has to wait for the device this once.
+  if (operands.group.numbers.dampening == 0) return false;
+  if (!step_.scaling.is_known()) pending_.scaling = true;
+  return true;
+}
+
+// The count of this step, by the host or by the device.
+Walk::Count Walk::count_of(const Operands& operands) {
+  const at::Tensor* before = operands.state ? &THPVariable_Unpack(operands.state->step) : nullptr;
+  const at::Device device = operands.device();
+  if (before != nullptr && is_device_number(*before, device)) return {.by_device = true};
+  Count count;
+  count.value = before != nullptr ? step_count(*before) + 1 : 1;
+  // By torch's own rule, and where the device alone knows whether a step counts.
+  count.by_device = is_asynchronous(device.type()) && (step_.scaling.is_read_by(device) || operands.group.capturable);
+  count.is_to_move = count.by_device && before != nullptr;
+  return count;
+}
+
+// Whether its state is there, and its count where it is to be.
+bool Walk::is_ready(const Operands& operands) {
+  const Count& count = operands.count;
+  if (!operands.state && operands.rule().states > 0) {
+    pending_.stateless.push_back({borrow(operands.object), operands.dict != nullptr, operands.group, count.by_device});
+    return false;
+  }
+  if (count.is_to_move) {
+    PyObject* const dict = operands.first_state != nullptr ? operands.first_state : operands.dict;
+    pending_.host_counts.push_back({borrow(dict), operands.group.rule, count.value - 1, operands.device()});
+    return false;
+  }
+  return true;
+}
+
+void Walk::append(const Operands& operands, const math::Hyperparameters& h, DeviceNumber rate,
+                  Footprint<17>& footprint) {
+  const at::Tensor &param = operands.param(), &gradient = operands.gradient;
+  static const State none;
+  const auto& [tensors, step, unreachable, reason] = operands.state ? *operands.state : none;
+  const auto dtype = param.scalar_type();
+  const auto state_dtype = operands.state ? THPVariable_Unpack(tensors[0]).scalar_type() : dtype;
+  const Scaling& scaling = step_.scaling;
+  const bool unscaled = scaling.is_read_by(operands.device()) ? scaling.has_scale() : h.inverse_scale != 1;
+
+  Row row{plan_.operand(param, param), plan_.operand(gradient, param, unscaled), {}, param.numel(), 0, {}};
+  plan_.params_and_states.push_back(borrow(operands.object));
+  plan_.gradients.push_back({gradient, unscaled});
+  footprint.note_tensor(gradient);
+  for (int i = 0; i < operands.rule().states; ++i) {
+    row.states[i] = plan_.operand(THPVariable_Unpack(tensors[i]), param);
+    plan_.params_and_states.push_back(borrow(tensors[i]));
+    footprint.note_python_tensor(tensors[i]);
+  }
+  if (operands.count.by_device) {
+    row.step = device_number(THPVariable_Unpack(step));
+    plan_.params_and_states.push_back(borrow(step));
+  } else if (operands.rule().counts_steps) {
+    plan_.step_counts.emplace_back(borrow(step), operands.count.value);
+    footprint.note_python_tensor(step);
+    footprint.note(THPVariable_Unpack(step).const_data_ptr());
+  }
+  plan_.table(operands.device(), operands.group.rule, *elements_of(dtype, state_dtype)).append(row, h, rate);
+
+  if (operands.first_state == nullptr) return;
+  if (operands.dict == nullptr)
+    throw std::runtime_error(operands.parameter.describe() + ": optimizer.state keeps nothing for it");
+  plan_.first_states.emplace_back(borrow(operands.dict), borrow(operands.first_state));
+}
+
+} // namespace lerac_fast::engine
