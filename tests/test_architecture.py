@@ -155,7 +155,7 @@ def test_core_needs_torch_alone() -> None:
 
 SOURCES = [
     path
-    for folder in ("lerac_fast", "csrc", "experiments/lerac_experiments", "benchmarks", "examples")
+    for folder in ("lerac_fast", "csrc", "experiments", "benchmarks", "examples", "tests", "tools")
     for path in (ROOT / folder).rglob("*")
     if path.suffix in (".py", ".pyi", ".h", ".cpp", ".cu")
 ]

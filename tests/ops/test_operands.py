@@ -106,7 +106,7 @@ def change():
         targets.fill_(2**40)
         targets.zero_()
 
-thread = threading.Thread(target=change)
+thread = threading.Thread(target=change, daemon=True)  # so that an error ends the process
 thread.start()
 for _ in range(100):
     for options in ({}, {"weight": weight}):

@@ -1,0 +1,12 @@
+"""What the tests of layers share."""
+
+import random
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+    random.seed(0)

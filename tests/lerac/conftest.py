@@ -1,0 +1,9 @@
+"""What the tests of LeRaC share."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
