@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import history
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -32,8 +34,13 @@ def test_all_are_collected() -> None:
 
 
 @pytest.mark.parametrize("timed", ["bench_optimizer_step.py::bench_host_cost", "bench_ops.py::bench_loss"])
-def test_the_cheapest_run_on_the_cpu(timed: str) -> None:
-    done = run(f"benchmarks/gpu/{timed}", LERAC_FAST_GPU_BENCH_ON="cpu")
+def test_the_cheapest_run_on_the_cpu(timed: str, tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    done = run(f"benchmarks/gpu/{timed}", f"--benchmark-json={record}", LERAC_FAST_GPU_BENCH_ON="cpu")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 passed" in done.stdout
     assert "the host's part" in done.stdout
+    rows = history.read(record)  # a record as pytest-benchmark writes it
+    assert {row.machine for row in rows} == {"tiny, on the CPU"}
+    assert all(row.median_s > 0 for row in rows)
+    assert sum(row.rounds is not None and row.host_median_s is not None for row in rows) == 4  # of the subjects
