@@ -70,7 +70,7 @@ class CBS:
     finest dtype of the parameters of the sites, and maps of a coarser one (under autocast) are done earlier. Retirement
     is this library's choice; the authors smooth to the end.
 
-    Example:
+    Examples:
         >>> smoothing = CBS(model, sigma=1.0, decay=0.9, every=5)
         >>> for epoch in range(epochs):
         ...     train(model)
@@ -88,12 +88,12 @@ class CBS:
         where: the modules whose output is smoothed, in place of the default.
 
             - a regular expression, or a sequence of them, for the names of modules in the unwrapped model, matched in
-              full: ``r"layer[12]\\..*conv\\d"``. A convolution that is named is smoothed whatever its width. The
+              full: `r"layer[12]\\..*conv\\d"`. A convolution that is named is smoothed whatever its width. The
               authors smooth a VGG's maps only where a pooling follows, five in all: those of torchvision's `vgg16` are
-              ``r"features\\.(2|7|14|21|28)"``, of its `vgg16_bn` ``r"features\\.(3|10|20|30|40)"``.
-            - a mapping from such expressions to :class:`lerac_fast.curricula.sites.Tokens`, which tells along which
+              `r"features\\.(2|7|14|21|28)"`, of its `vgg16_bn` `r"features\\.(3|10|20|30|40)"`.
+            - a mapping from such expressions to `Tokens`, which tells along which
               axes modules that are not convolutions are smoothed (with class tokens and padding left alone), or None:
-              ``{r"encoder\\.layers\\.\\d+": Tokens(padding="src_key_padding_mask"), "lstm": Tokens()}``. The first
+              `{r"encoder\\.layers\\.\\d+": Tokens(padding="src_key_padding_mask"), "lstm": Tokens()}`. The first
               that matches counts.
             - a function from a module's name and the module to True, Tokens, or False or None.
 
@@ -176,7 +176,7 @@ class CBS:
         self._update()
 
     def remove(self) -> None:
-        """Smooth no more, for good: detach all hooks. Leaving a ``with CBS(...)`` block does so, too."""
+        """Smooth no more, for good: detach all hooks. Leaving a `with CBS(...)` block does so, too."""
         self._removed = True
         self._update()
 

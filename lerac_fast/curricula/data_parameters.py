@@ -36,16 +36,16 @@ _MANY = 100  # backward passes without a step: a step() has been forgotten
 class DataParameters(nn.Module):
     """A cross entropy whose logits are divided by learned temperatures: one per class, per example, or their sum.
 
-    In training, ``criterion(logits, targets, indices)`` returns ``cross_entropy(logits / sigma, targets)``, averaged
+    In training, `criterion(logits, targets, indices)` returns `cross_entropy(logits / sigma, targets)`, averaged
     over the batch, with sigma = sigma_class[target], sigma_instance[index], or, if there are both, their sum. After the
-    backward pass ``criterion.step()`` updates log sigma of the classes and examples in the batch by SGD with momentum
+    backward pass `criterion.step()` updates log sigma of the classes and examples in the batch by SGD with momentum
     and weight decay of its own, and leaves those that were not in it as they are, momentum included. Hard and
-    mislabelled examples thus get a high temperature and a small gradient. In evaluation (``criterion.eval()``) it is
+    mislabelled examples thus get a high temperature and a small gradient. In evaluation (`criterion.eval()`) it is
     the plain cross entropy, and the indices are not looked at.
 
     Each step costs O(batch), however many examples there are. The tables take 8 bytes per example.
 
-    Example:
+    Examples:
         >>> criterion = DataParameters(num_classes=10, num_instances=len(dataset), instance_lr=0.2)
         >>> loader = DataLoader(with_indices(dataset), batch_size=64, shuffle=True)
         >>> for images, targets, indices in loader:
@@ -67,7 +67,7 @@ class DataParameters(nn.Module):
             "batch_mean", their sum divided by the size of the batch (the authors' code).
         clamp: (lowest, highest) sigma, imposed after each step on the classes and examples in the batch. The authors'
             code imposes (1/20, 20) on all. None: no bounds, as in the paper.
-        label_smoothing, ignore_index, weight: as of :class:`torch.nn.CrossEntropyLoss`. Examples with `ignore_index`
+        label_smoothing, ignore_index, weight: as of `torch.nn.CrossEntropyLoss`. Examples with `ignore_index`
             as their target are not in the batch.
 
     Attributes:
@@ -76,7 +76,7 @@ class DataParameters(nn.Module):
             is cast to, and the state dict; None where there are none. Buffers, out of reach of the model's optimizer.
 
     Gradients accumulate over backward passes up to the step, as those of other parameters do; `zero_grad()` drops them.
-    As the loss is an average, divide it by the number of passes: ``(criterion(...) / passes).backward()``. Passes over
+    As the loss is an average, divide it by the number of passes: `(criterion(...) / passes).backward()`. Passes over
     batches of equal size then give, to this module and to the model, what one over all of their examples would.
 
     Distributed: where torch.distributed is initialised, indices are those of the whole data set, losses count as
@@ -150,16 +150,16 @@ class DataParameters(nn.Module):
 
     @property
     def class_sigma(self) -> Tensor | None:
-        """The temperature of every class ``[num_classes]``, a copy; None without class parameters."""
+        """The temperature of every class `[num_classes]`, a copy; None without class parameters."""
         return None if self.class_log_sigma is None else self.class_log_sigma.exp()
 
     @property
     def instance_sigma(self) -> Tensor | None:
-        """The temperature of every example ``[num_instances]``, a copy; None without instance parameters."""
+        """The temperature of every example `[num_instances]`, a copy; None without instance parameters."""
         return None if self.instance_log_sigma is None else self.instance_log_sigma.exp()
 
     def sigma(self, targets: Tensor | None = None, indices: Tensor | None = None) -> Tensor:
-        """Return the temperatures ``[N]`` of examples, from their classes and indices, without a gradient.
+        """Return the temperatures `[N]` of examples, from their classes and indices, without a gradient.
 
         Raises:
             ValueError, TypeError: as calling it does.
@@ -175,19 +175,19 @@ class DataParameters(nn.Module):
         counted: Tensor | None = None,
         examples: Tensor | float | None = None,
     ) -> Tensor:
-        """Return the temperatures ``[N]`` of examples with a gradient that `step` applies: for other losses than this.
+        """Return the temperatures `[N]` of examples with a gradient that `step` applies: for other losses than this.
 
         All examples count as in the batch, with a gradient or without. In evaluation the temperatures are 1, and the
         values of targets and indices are not looked at.
 
-        Example:
+        Examples:
             >>> sigma = criterion.temperatures(indices=boxes)  # detection: matched anchors have those of their boxes,
             >>> sigma = torch.where(matched >= 0, sigma[matched], sigma.detach().mean())  # background has their mean
             >>> loss = tempered_cross_entropy(logits, targets, sigma)
 
         Args:
-            targets, indices: int64 ``[N]``; each may be left out if there are no parameters for it.
-            counted: bool ``[N]``, which of the examples are in the batch; None, all.
+            targets, indices: int64 `[N]`; each may be left out if there are no parameters for it.
+            counted: bool `[N]`, which of the examples are in the batch; None, all.
             examples: what the loss divides the sum over examples by, for the average over the examples of a class;
                 None, how many are in the batch.
 
@@ -204,9 +204,9 @@ class DataParameters(nn.Module):
         """Return the loss of a batch, a scalar.
 
         Args:
-            logits: ``[N, C]``, floating point. C is `num_classes`, if given.
-            targets: int64 ``[N]``, from 0 to C - 1, or `ignore_index`.
-            indices: int64 ``[N]``, from 0 to `num_instances` - 1; not needed without instance parameters.
+            logits: `[N, C]`, floating point. C is `num_classes`, if given.
+            targets: int64 `[N]`, from 0 to C - 1, or `ignore_index`.
+            indices: int64 `[N]`, from 0 to `num_instances` - 1; not needed without instance parameters.
 
         Raises:
             ValueError: targets or indices are out of range or of another dtype, indices are missing, or shapes do not
@@ -248,7 +248,7 @@ class DataParameters(nn.Module):
         Nothing changes if a gradient is infinite or not a number, on any rank. Every rank must call it.
 
         Args:
-            scaler: the GradScaler that scaled the loss, if one did. Call ``scaler.update()`` afterwards.
+            scaler: the GradScaler that scaled the loss, if one did. Call `scaler.update()` afterwards.
         """
         scale = 1.0 if scaler is None else scaler.get_scale()
         kinds = [kind for kind in ("class", "instance") if getattr(self, f"{kind}_log_sigma") is not None]

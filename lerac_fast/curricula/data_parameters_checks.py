@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def check_number(name: str, value: float, interval: str) -> None:
-    """`interval` is in the notation of mathematics: ``"[0, 1)"`` includes 0 and excludes 1. NaN is in none."""
+    """`interval` is in the notation of mathematics: `"[0, 1)"` includes 0 and excludes 1. NaN is in none."""
     if not _is_number(value, Real):
         raise TypeError(f"DataParameters: {name} must be a number, not {value!r}")
     lowest, highest = (float(bound) for bound in interval[1:-1].split(","))

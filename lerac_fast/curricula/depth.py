@@ -58,7 +58,7 @@ def first_uses(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
         kwargs: its keyword inputs, likewise.
 
     Returns:
-        For each name of :func:`parameter_places` that a pass uses, its first use. Tied parameters are
+        For each name of `parameter_places` that a pass uses, its first use. Tied parameters are
         measured in each of their places.
 
     Raises:

@@ -19,17 +19,17 @@ from lerac_fast.curricula.data_parameters import DataParameters
 def anchor_temperatures(
     criterion: DataParameters, targets: Sequence[Mapping[str, Tensor]], matched: Sequence[Tensor]
 ) -> Tensor:
-    """Return the temperature of every anchor ``[N, A]``, with a gradient that ``criterion.step()`` will apply.
+    """Return the temperature of every anchor `[N, A]`, with a gradient that `criterion.step()` will apply.
 
     Args:
-        criterion: with a temperature for each box of the data set (``num_instances``), and for each label if it has
+        criterion: with a temperature for each box of the data set (`num_instances`), and for each label if it has
             classes, too.
-        targets: of each of N images, as torchvision's detectors take them: ``"indices"``, int64 ``[boxes]``, the number
-            of each box among all boxes of the data set, and ``"labels"``.
-        matched: of each image, int64 ``[A]``, which of its boxes each anchor is matched to; negative for background.
+        targets: of each of N images, as torchvision's detectors take them: `"indices"`, int64 `[boxes]`, the number
+            of each box among all boxes of the data set, and `"labels"`.
+        matched: of each image, int64 `[A]`, which of its boxes each anchor is matched to; negative for background.
 
     Raises:
-        ValueError: an image has no ``"indices"``, or not one for each of its labels, or they are out of range.
+        ValueError: an image has no `"indices"`, or not one for each of its labels, or they are out of range.
     """
     for image, target in enumerate(targets):
         indices = target.get("indices")
@@ -56,7 +56,7 @@ class TemperedAnchors:
 
     In evaluation mode of the criterion, it changes nothing.
 
-    Example:
+    Examples:
         >>> model = torchvision.models.detection.ssd300_vgg16(num_classes=4)
         >>> criterion = DataParameters(num_instances=boxes, instance_lr=0.1, momentum=0.0, weight_decay=0.0)
         >>> model.compute_loss = TemperedAnchors(model.compute_loss, criterion)

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 
 class IndexedDataset(Dataset[Any]):
-    """A data set whose items come with their index; see :func:`with_indices`.
+    """A data set whose items come with their index; see `with_indices`.
 
     Attributes:
         dataset: the data set without indices.
@@ -53,10 +53,10 @@ class IndexedDataset(Dataset[Any]):
 def with_indices(dataset: Dataset[Any]) -> IndexedDataset:
     """Return `dataset` with every item's index added to it: what `DataParameters` asks for.
 
-    A tuple or list gets it as its last element, a mapping as its entry ``"index"``, and anything else comes as a pair.
+    A tuple or list gets it as its last element, a mapping as its entry `"index"`, and anything else comes as a pair.
     torch's default collation makes an int64 tensor of the indices. They are those within `dataset`, from 0 to
-    ``len(dataset) - 1``, whatever sampler or distributed sampler draws them: ``with_indices(Subset(...))`` numbers the
-    examples of the subset, and ``Subset(with_indices(...), ...)`` keeps the numbers of the whole.
+    `len(dataset) - 1`, whatever sampler or distributed sampler draws them: `with_indices(Subset(...))` numbers the
+    examples of the subset, and `Subset(with_indices(...), ...)` keeps the numbers of the whole.
 
     Raises:
         TypeError: the data set cannot be indexed.

@@ -33,13 +33,12 @@ def layer_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups for any torch optimizer: one per layer, from the input of the model to its output.
 
-    ::
 
         optimizer = SGD(layer_groups(model, example_inputs=x), lr=0.1, momentum=0.9)
 
     **Mind the direction.** LeRaC gives the layers near the *input* (depth 1) the *larger* rate. Layer-wise
     learning rate decay for fine-tuning does the reverse. The groups serve both: make the rate a function of
-    ``group["depth"]``.
+    `group["depth"]`.
 
     With example inputs, depth is measured by following the data through one forward pass, whatever the
     order in which the modules are registered: a parameter's depth is one more than the largest depth among
@@ -49,12 +48,12 @@ def layer_groups(
     model or in this process. Without example inputs, the order of registration stands for the depth.
 
     A normalisation layer, and a parameter that is a bias, belongs to the layer whose output it follows: in a
-    ResNet, ``"conv1"`` holds ``conv1.weight``, ``bn1.weight`` and ``bn1.bias``. If it follows several (residual
+    ResNet, `"conv1"` holds `conv1.weight`, `bn1.weight` and `bn1.bias`. If it follows several (residual
     sum, concatenation), the deepest; if none (the raw input), it is a layer of its own. torch's norms are known by
     their class, others by what they do to the data: they divide it by a statistic of it, and scale or shift it.
 
     Args:
-        model: on any device, the meta device included; wrappers of ``torch.compile``, DataParallel and
+        model: on any device, the meta device included; wrappers of `torch.compile`, DataParallel and
             DistributedDataParallel are seen through.
         example_inputs: what the forward pass takes: a tuple or list of its positional inputs; a mapping whose
             keys it accepts as its keyword inputs; anything else is its only input. Shapes matter, values do
@@ -62,23 +61,23 @@ def layer_groups(
         example_kwargs: its keyword inputs.
         by: what makes a layer.
 
-            - ``"module"``: each module that owns parameters, named by its path (an LSTM is one layer, however
+            - `"module"`: each module that owns parameters, named by its path (an LSTM is one layer, however
               many it stacks). Where a module uses its parameters in several operations, as functional code and
               lists of parameters do, each operation is a layer, named by its first parameter.
-            - ``"resnet"``: the layout of the LeRaC authors: the stem, each residual block with its norms and
-              shortcut, the head. Blocks are named as in torchvision, ``layer1.0``.
+            - `"resnet"`: the layout of the LeRaC authors: the stem, each residual block with its norms and
+              shortcut, the head. Blocks are named as in torchvision, `layer1.0`.
             - any other string, or a compiled pattern: a regular expression for the names of blocks. A block
               is the shortest prefix of a parameter's name, in whole components, that it matches in full, such
-              as ``r"encoder\\.layer\\.\\d+"``. Parameters outside of all blocks are grouped by module.
+              as `r"encoder\\.layer\\.\\d+"`. Parameters outside of all blocks are grouped by module.
             - a function from a parameter's name to the name of its layer, or None to group it by module.
         options: a function from a parameter's name and the parameter to further entries of its group, or
-            None, such as ``lambda name, p: {"weight_decay": 0.0} if p.ndim < 2 else None``. Where the options
+            None, such as `lambda name, p: {"weight_decay": 0.0} if p.ndim < 2 else None`. Where the options
             within a layer differ, it is split into groups of the same depth: the first has the name of the layer, the
             others that of their first parameter.
 
     Returns:
-        One dict per group: ``params`` (a list in order of registration), ``name`` (no two are equal), ``depth`` and
-        its options. ``depth`` counts the distinct depths of the layers, from 1 at the input; a layer has the depth
+        One dict per group: `params` (a list in order of registration), `name` (no two are equal), `depth` and
+        its options. `depth` counts the distinct depths of the layers, from 1 at the input; a layer has the depth
         at which the data enters it (of several entries the deepest: a block with a time embedding or a text lies
         where its main path is), norms aside. Every trainable parameter is in exactly one group. Frozen ones are in
         none, but count for depth. Those that the forward pass uses neither in evaluation nor in training mode come

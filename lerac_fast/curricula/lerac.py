@@ -39,10 +39,11 @@ class LeRaC(LRScheduler):
     The rate of group j rises from eta_j(0) at step 0 to its base rate at step k, and is left alone from there
     on (Croitoru et al., "Learning Rate Curriculum", Eqs. 6-8). Call `step()` once per optimizer step.
 
-    .. warning:: Mind the direction. LeRaC gives the INPUT side the LARGER rate. It is the reverse of the
-       layer-wise learning rate decay of fine-tuning, which favours the layers near the output.
+    Warning:
+        Mind the direction. LeRaC gives the INPUT side the LARGER rate. It is the reverse of the
+        layer-wise learning rate decay of fine-tuning, which favours the layers near the output.
 
-    Example:
+    Examples:
         >>> optimizer = SGD(layer_groups(model), lr=0.1, momentum=0.9)
         >>> curriculum = LeRaC(optimizer, total_iters=5 * len(loader), min_lr=1e-8)
         >>> for inputs, targets in batches:

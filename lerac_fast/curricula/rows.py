@@ -15,11 +15,11 @@ class Rows(NamedTuple):
     """Gradients for some rows of a table. A row that occurs several times gets their sum."""
 
     rows: Tensor
-    """int64 ``[n]``"""
+    """int64 `[n]`"""
     gradients: Tensor
-    """float32 ``[n]``"""
+    """float32 `[n]`"""
     shares: Tensor
-    """float32 ``[n]``, how much each counts in the loss: 1 / B in the average over a batch of B."""
+    """float32 `[n]`, how much each counts in the loss: 1 / B in the average over a batch of B."""
 
 
 class NoteRows:
@@ -28,8 +28,8 @@ class NoteRows:
     It holds neither a module nor the graph, so that a loss without a backward pass leaves nothing behind.
 
     Args:
-        rows, sigmas: by table, the rows of the examples ``[n]`` and their part of the temperature ``[n]``.
-        counted: bool ``[n]``, which of the examples are in the batch; None, all.
+        rows, sigmas: by table, the rows of the examples `[n]` and their part of the temperature `[n]`.
+        counted: bool `[n]`, which of the examples are in the batch; None, all.
         examples: what the loss divides the sum over examples by; None, how many are in the batch.
     """
 

@@ -33,20 +33,20 @@ CONVOLUTIONS: dict[type[nn.Module], int] = {
 class Tokens:
     """How the output of a module that is not a convolution is smoothed: a sequence or a grid of tokens.
 
-    The output is ``[B, T, C]`` or ``[T, B, C]``, or ``[T, C]`` with `axis` 0. It may come first in a tuple or list
+    The output is `[B, T, C]` or `[T, B, C]`, or `[T, C]` with `axis` 0. It may come first in a tuple or list
     (nn.LSTM), as a PackedSequence, or as the `last_hidden_state` of a mapping (transformers); the rest of such an
     output is not touched. Padded tokens keep their values and count as zero to their neighbours, like what lies beyond
     the ends; so do class tokens. The ends of packed and nested sequences are known without `padding`.
 
     Args:
-        axis: that of the tokens: 1 for ``[B, T, C]``, 0 for ``[T, B, C]``.
+        axis: that of the tokens: 1 for `[B, T, C]`, 0 for `[T, B, C]`.
         class_tokens: how many tokens at the front are left alone.
         grid: (height, width) of the grid in which the other tokens lie, row by row. Smoothing is then 2-D.
         padding: where the padding mask is found: the name of an argument of the module's `forward`, such as
-            ``"src_key_padding_mask"`` of nn.TransformerEncoderLayer, or a function of its ``(args, kwargs)`` (of a
-            module level, if the model is to be pickled). The mask is bool ``[B, T]``, True at padding as everywhere in
-            torch, or float, negative at padding; or one of attention, ``[B, heads or 1, queries or 1, T]``, such as
-            ``"attention_mask"`` of the layers of transformers: bool, True where attended, as
+            `"src_key_padding_mask"` of nn.TransformerEncoderLayer, or a function of its `(args, kwargs)` (of a
+            module level, if the model is to be pickled). The mask is bool `[B, T]`, True at padding as everywhere in
+            torch, or float, negative at padding; or one of attention, `[B, heads or 1, queries or 1, T]`, such as
+            `"attention_mask"` of the layers of transformers: bool, True where attended, as
             scaled_dot_product_attention has it, or float, added to the scores, negative elsewhere. Padding is then what
             no query attends to. None: no padding.
 
@@ -158,7 +158,7 @@ def hook_for(site: Site, smoothing: Smoothing) -> SmoothingHook:
 
 
 def _unattended(mask: Tensor) -> Tensor:
-    """The tokens that no query of any head attends to, bool ``[B, T]``, from a mask of attention ``[B, H, Q, T]``.
+    """The tokens that no query of any head attends to, bool `[B, T]`, from a mask of attention `[B, H, Q, T]`.
 
     A bool one is True where attended, the reverse of masks of padding.
     """

@@ -74,7 +74,7 @@ def signal_to_noise(
     **Signal** is what a layer says about the examples whatever the random weights; **noise** is what another draw of
     the weights would change. What it says is the matrix K of the similarities (inner products) of its outputs for each
     pair of examples, [B, B], U-centred and of norm 1. Over independent draws of all weights, K = S + N with the mean S
-    and the deviation N, and ::
+    and the deviation N, and:
 
         SNR = |S|^2 / E|N|^2 = c / (1 - c)
 

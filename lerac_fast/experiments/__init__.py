@@ -1,1 +1,1 @@
-"""Experiments that reproduce the papers; needs the ``experiments`` extra."""
+"""Experiments that reproduce the papers; needs the `experiments` extra."""
