@@ -1,4 +1,4 @@
-"""Drop-in ``torch.optim`` optimizers whose step costs the same for any number of learning rates."""
+"""Drop-in `torch.optim` optimizers whose step costs the same for any number of learning rates."""
 
 from lerac_fast.optim.adam import Adam as Adam
 from lerac_fast.optim.adamax import Adamax as Adamax
