@@ -12,7 +12,7 @@ BENCH ?= optimizer_step gaussian_smooth data_parameters training_step
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo noise reproduce-small test test-gpu bench bench-gpu history check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types sanitize clean fashion-mnist
+.PHONY: help build demo noise reproduce-small test test-gpu bench bench-gpu history check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types docs docs-serve sanitize clean fashion-mnist
 
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
@@ -26,6 +26,7 @@ help:
 	@echo "make test-gpu  run the tests that need a GPU;  make bench-gpu  time everything on it"
 	@echo "make lint      ruff and clang-format, checking only;  make format  applies them"
 	@echo "make types     mypy"
+	@echo "make docs      build the site, with the reference, in build/site;  make docs-serve  shows it"
 	@echo "make sanitize  run the tests of the compiled code under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make clean     remove builds and results, not the virtual environment"
 
@@ -163,6 +164,14 @@ format: $(BUILT)
 
 types: $(BUILT)
 	$(VENV)/bin/mypy
+
+# The site, in build/site; a link that leads nowhere or a docstring that cannot be read is an error.
+docs: export NO_MKDOCS_2_WARNING=1
+docs: $(BUILT)
+	$(VENV)/bin/mkdocs build --quiet --strict
+
+docs-serve: $(BUILT)
+	$(VENV)/bin/mkdocs serve
 
 # A second build, beside the first, in which every read and write of the engine and the kernels is checked. Dynamo's own
 # compiler machinery does not run under AddressSanitizer in reasonable time.
