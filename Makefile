@@ -165,10 +165,10 @@ format: $(BUILT)
 types: $(BUILT)
 	$(VENV)/bin/mypy
 
-# The site, in build/site; a link that leads nowhere or a docstring that cannot be read is an error.
+# The site, in build/site; a link that leads nowhere or a docstring that cannot be read is an error (not with --quiet).
 docs: export NO_MKDOCS_2_WARNING=1
 docs: $(BUILT)
-	$(VENV)/bin/mkdocs build --quiet --strict
+	$(VENV)/bin/mkdocs build --strict
 
 docs-serve: $(BUILT)
 	$(VENV)/bin/mkdocs serve
