@@ -12,7 +12,7 @@ BENCH ?= optimizer_step gaussian_smooth data_parameters training_step
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo noise reproduce-small test test-gpu bench bench-gpu check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types sanitize clean fashion-mnist
+.PHONY: help build demo noise reproduce-small test test-gpu bench bench-gpu history check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types docs docs-serve sanitize clean fashion-mnist
 
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
@@ -20,11 +20,13 @@ help:
 	@echo "make reproduce-small  the papers' regimes on images, text and speech, 145 trainings, and their report (about 70 minutes)"
 	@echo "make test      run the tests"
 	@echo "make bench     time everything against its peers (on an idle machine; BENCH=optimizer_step: one file of it)"
+	@echo "make history   add what make bench has timed to docs/results/benchmarks.csv"
 	@echo "make check-gpu-code  test and inspect the GPU code without a GPU (about 8 minutes)"
 	@echo "make architectures  layer_groups on the models of torchvision, timm, transformers and diffusers (about 20 minutes)"
 	@echo "make test-gpu  run the tests that need a GPU;  make bench-gpu  time everything on it"
 	@echo "make lint      ruff and clang-format, checking only;  make format  applies them"
 	@echo "make types     mypy"
+	@echo "make docs      build the site, with the reference, in build/site;  make docs-serve  shows it"
 	@echo "make sanitize  run the tests of the compiled code under AddressSanitizer and UndefinedBehaviorSanitizer"
 	@echo "make clean     remove builds and results, not the virtual environment"
 
@@ -150,6 +152,11 @@ bench: $(BUILT)
 	    --benchmark-json=runs/bench/$$op.json $(ARGS) || exit; \
 	done
 
+# Adds what `make bench` (and `make bench-gpu`) wrote to the history, and draws the picture of the README by it.
+history: $(BUILT)
+	$(PY) -m benchmarks.history $(wildcard runs/bench/*.json runs/bench-gpu/*.json)
+	$(PY) -m benchmarks.plots docs/pictures/step_time.png
+
 lint: $(BUILT)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -162,6 +169,14 @@ format: $(BUILT)
 
 types: $(BUILT)
 	$(VENV)/bin/mypy
+
+# The site, in build/site; a link that leads nowhere or a docstring that cannot be read is an error (not with --quiet).
+docs: export NO_MKDOCS_2_WARNING=1
+docs: $(BUILT)
+	$(VENV)/bin/mkdocs build --strict
+
+docs-serve: $(BUILT)
+	$(VENV)/bin/mkdocs serve
 
 # A second build, beside the first, in which every read and write of the engine and the kernels is checked. Dynamo's own
 # compiler machinery does not run under AddressSanitizer in reasonable time.

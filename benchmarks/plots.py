@@ -1,10 +1,10 @@
-"""Draws the step time over the number of param groups from the record that ``make bench`` writes.
+"""Draws the step time over the number of param groups, by the last run in the history of the benchmarks.
 
-Usage: python -m benchmarks.plots RECORD.json PICTURE.png
+Usage: python -m benchmarks.plots PICTURE.png
 """
 
-import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import matplotlib
@@ -12,27 +12,27 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from benchmarks.history import Row, newest, read
+
 COLOURS = {"lerac_fast": "#0072B2", "torch fused": "#E69F00", "torch default": "#999999"}  # Okabe and Ito's
 
 
-def draw(record: Path, picture: Path) -> None:
-    benchmarks = json.loads(record.read_text())["benchmarks"]
-    points = {
-        int(b["params"]["groups"]): b["extra_info"]["median_us"]
-        for b in benchmarks
-        if b["name"].startswith("bench_number_of_groups")
-    }
+def draw(rows: list[Row], picture: Path) -> None:
+    points: dict[int, dict[str, float]] = defaultdict(dict)
+    for row in rows:
+        if row.benchmark == "number_of_groups":
+            points[int(row.case.removesuffix(" groups"))][row.contender] = row.median_s * 1e3
     groups = sorted(points)
     figure, axes = plt.subplots(figsize=(4.8, 3.2), layout="constrained")
     for name, colour in COLOURS.items():
-        times = [points[n][name] / 1e3 for n in groups]
+        times = [points[n][name] for n in groups]
         axes.plot(groups, times, marker="o", markersize=4, color=colour)
         axes.annotate(name, (groups[-1], times[-1]), (-4, 5), textcoords="offset points", ha="right", color=colour)
     axes.set(
         xscale="log",
         xlabel="param groups",
         ylabel="time of optimizer.step() [ms]",
-        ylim=(0, 1.12 * max(max(p.values()) for p in points.values()) / 1e3),
+        ylim=(0, 1.12 * max(max(p.values()) for p in points.values())),
     )
     axes.set_xticks(groups, [str(n) for n in groups], minor=False)
     axes.minorticks_off()
@@ -43,4 +43,4 @@ def draw(record: Path, picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]), Path(sys.argv[2]))
+    draw(newest(read()), Path(sys.argv[1]))

@@ -1,12 +1,14 @@
-"""Prints a record that ``make bench`` writes as the Markdown tables of docs/performance.md.
+"""Prints the history of the benchmarks, or a record that ``make bench`` writes, as the tables of docs/performance.md.
 
-Usage: python -m benchmarks.table RECORD.json
+Usage: python -m benchmarks.table [RECORD.json]    the record; without it, the last run of each benchmark in the history
 """
 
-import json
 import sys
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+
+from benchmarks.conftest import LIMIT
+from benchmarks.history import HISTORY, Row, newest, read
 
 SHORT = {
     "lerac_fast, group per tensor": "group per tensor",
@@ -17,28 +19,29 @@ SHORT = {
 }
 
 
-def markdown(benchmarks: list[dict[str, Any]]) -> str:
-    """A row per case: the subject's milliseconds, its ratio to every peer, its share of the limit."""
-    infos = [benchmark["extra_info"] for benchmark in benchmarks]
-    subject = next(iter(infos[0]["median_us"]))
-    peers = list(dict.fromkeys(name for info in infos for name in info["ratio"] if name != "stream limit"))
-    limited = any("share_of_limit" in info for info in infos)
+def markdown(rows: list[Row]) -> str:
+    """A row per case of one benchmark: the subject's milliseconds, its ratio to every peer, its share of the limit."""
+    cases = {case: list(of_case) for case, of_case in groupby(rows, lambda row: row.case)}
+    subject = rows[0].contender
+    contenders = list(dict.fromkeys(row.contender for row in rows))
+    peers = [name for name in contenders if name not in (subject, LIMIT)]
+    limited = LIMIT in contenders
     head = ["case", f"ms, {SHORT.get(subject, subject)}", *(SHORT.get(peer, peer) for peer in peers)]
     lines = [head + ["share of limit"] * limited]
     lines.append(["---"] * len(lines[0]))
-    for info in infos:
-        ratios = [f"{info['ratio'][peer]:.2f}" if peer in info["ratio"] else "" for peer in peers]
-        share = [str(info.get("share_of_limit", ""))] * limited
-        lines.append([info["case"], f"{info['median_us'][subject] / 1e3:.2f}", *ratios, *share])
+    for case, of_case in cases.items():
+        medians = {row.contender: row.median_s for row in of_case}
+        own = medians[subject]
+        ratios = [f"{own / medians[peer]:.2f}" if peer in medians else "" for peer in peers]
+        share = [str(round(medians[LIMIT] / own, 3)) if LIMIT in medians else ""] * limited
+        lines.append([case, f"{own * 1e3:.2f}", *ratios, *share])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def main(path: Path) -> None:
-    benchmarks = json.loads(path.read_text())["benchmarks"]
-    for name in dict.fromkeys(benchmark["name"].partition("[")[0] for benchmark in benchmarks):
-        chosen = [benchmark for benchmark in benchmarks if benchmark["name"].partition("[")[0] == name]
-        print(f"\n### {name.removeprefix('bench_')}\n\n{markdown(chosen)}")
+    for name, rows in groupby(newest(read(path)), lambda row: row.benchmark):
+        print(f"\n### {name}\n\n{markdown(list(rows))}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HISTORY)

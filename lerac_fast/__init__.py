@@ -1,4 +1,4 @@
-"""A learning rate of its own for every layer, at no cost, and the curricula that live on it."""
+"""A learning rate of its own for every layer, in one fused optimizer step, and curricula that build on it."""
 
 from lerac_fast._build_info import build_info as build_info
 from lerac_fast._gpu_backend import gpu_backend as gpu_backend

@@ -14,10 +14,10 @@ def build_info() -> dict[str, Any]:
     """Versions, the CPU instruction set in use, and which GPU backends are present, or why not.
 
     Returns:
-        A dict of strings and lists: ``lerac_fast`` (its version), ``torch`` (installed), ``torch_built_with``,
-        ``compiler``, ``cpu_capability`` (in use), ``cpu_capabilities`` (available here; the environment variable
-        ``LERAC_FAST_CPU_CAPABILITY`` chooses one before import), ``threads`` and ``gpu_backends``, a dict of backend
-        name to ``"present, ..."`` or the reason of its absence. :func:`gpu_backend` says which is in use, and chooses.
+        A dict of strings and lists: `lerac_fast` (its version), `torch` (installed), `torch_built_with`,
+        `compiler`, `cpu_capability` (in use), `cpu_capabilities` (available here; the environment variable
+        `LERAC_FAST_CPU_CAPABILITY` chooses one before import), `threads` and `gpu_backends`, a dict of backend
+        name to `"present, ..."` or the reason of its absence. `gpu_backend` says which is in use, and chooses.
     """
     return {
         "lerac_fast": __version__,

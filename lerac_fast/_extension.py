@@ -1,4 +1,4 @@
-"""Loads the compiled module ``lerac_fast._C``, or raises an ImportError that says how to mend it."""
+"""Loads the compiled module `lerac_fast._C`, or raises an ImportError that says how to mend it."""
 
 from importlib import import_module
 from types import ModuleType
@@ -6,11 +6,11 @@ from types import ModuleType
 import torch
 
 REBUILD = "python -m pip install --no-build-isolation --no-deps --force-reinstall lerac_fast"
-"""The command that compiles lerac_fast against the installed torch (from a checkout, ``.`` in place of the name)."""
+"""The command that compiles lerac_fast against the installed torch (from a checkout, `.` in place of the name)."""
 
 
 def _release(version: str) -> str:
-    """The version without its local part: ``2.14.1+cu130`` and ``2.14.1+cpu`` share one C++ interface."""
+    """The version without its local part: `2.14.1+cu130` and `2.14.1+cpu` share one C++ interface."""
     return version.split("+")[0]
 
 

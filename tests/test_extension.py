@@ -48,8 +48,10 @@ def test_local_versions_of_one_torch_are_one() -> None:
 
 def test_the_version_is_that_of_the_distribution() -> None:
     declared = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     assert declared is not None
-    assert lerac_fast.__version__ == declared[1] == version("lerac_fast")
+    assert cited is not None
+    assert lerac_fast.__version__ == declared[1] == cited[1] == version("lerac_fast")
 
 
 def test_build_info() -> None:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks import history
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -29,9 +31,15 @@ def test_all_are_collected() -> None:
             assert f"::{name}[{backend}" in done.stdout
 
 
-def test_the_cheapest_run_on_the_cpu() -> None:
+def test_the_cheapest_run_on_the_cpu(tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
     timed = ["bench_optimizer_step.py::bench_host_cost", "bench_ops.py::bench_loss"]
-    done = run(*(f"benchmarks/gpu/{name}" for name in timed), LERAC_FAST_GPU_BENCH_ON="cpu")
+    timed = [f"benchmarks/gpu/{name}" for name in timed]
+    done = run(*timed, f"--benchmark-json={record}", LERAC_FAST_GPU_BENCH_ON="cpu")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "8 passed" in done.stdout
     assert "the host's part" in done.stdout
+    rows = history.read(record)  # a record as pytest-benchmark writes it
+    assert {row.machine for row in rows} == {"tiny, on the CPU"}
+    assert all(row.median_s > 0 for row in rows)
+    assert sum(row.rounds is not None and row.host_median_s is not None for row in rows) == 8  # of the subjects

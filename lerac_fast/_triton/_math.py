@@ -1,4 +1,4 @@
-"""The formulae of ``csrc/math``, under the same names, for Triton kernels: the only second copy of them.
+"""The formulae of `csrc/math`, under the same names, for Triton kernels: the only second copy of them.
 
 They work on tensors of the arithmetic's type, float32 or float64, element by element.
 """
@@ -19,7 +19,7 @@ def maximum(a, b):
 
 @triton.jit
 def divide(a, b):
-    """a / b, rounded to nearest. In float32 a plain ``/`` is only close to that."""
+    """a / b, rounded to nearest. In float32 a plain `/` is only close to that."""
     return a / b if a.dtype == tl.float64 else tl.div_rn(a, b)
 
 

@@ -1,5 +1,5 @@
 """gaussian_smooth on any GPU that Triton compiles for. The compiled module plans which axes lie where in memory, as for
-the CPU: ``csrc/ops/sweeps.h``.
+the CPU: `csrc/ops/sweeps.h`.
 
 Programs must not write what others still read, so that every sweep has a target of its own.
 """
@@ -170,7 +170,7 @@ TYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 def gaussian_smooth(x: Tensor, sigma: Tensor, kernel_size: int, dims: Sequence[int]) -> Tensor:
-    """`x` smoothed along `dims`: a new tensor, with the strides of ``torch.empty_like(x)``."""
+    """`x` smoothed along `dims`: a new tensor, with the strides of `torch.empty_like(x)`."""
     weights = extension.gaussian_weights(x, sigma, kernel_size, dims)
     if x.dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         raise ValueError(
@@ -190,7 +190,7 @@ def gaussian_smooth(x: Tensor, sigma: Tensor, kernel_size: int, dims: Sequence[i
 
 
 def gaussian_smooth_(x: Tensor, sigma: Tensor, kernel_size: int, dims: Sequence[int]) -> Tensor:
-    """:func:`gaussian_smooth` with its result in `x`, by way of other memory."""
+    """`gaussian_smooth` with its result in `x`, by way of other memory."""
     return x.copy_(gaussian_smooth(x, sigma, kernel_size, dims))
 
 

@@ -1,6 +1,6 @@
 """The optimizer step on any GPU that Triton compiles for: one launch for all tensors of a table.
 
-The engine (``csrc/engine``) hands over a table of addresses and numbers. It lies on the device, and is copied there
+The engine (`csrc/engine`) hands over a table of addresses and numbers. It lies on the device, and is copied there
 only where it differs from the last step's.
 """
 
@@ -271,7 +271,7 @@ def is_capturing(device: torch.device) -> bool:
 
 
 def update_table(packed: PackedTable) -> None:
-    """Queues one update of all tensors of a table: ``csrc/engine/python_backend.h``."""
+    """Queues one update of all tensors of a table: `csrc/engine/python_backend.h`."""
     table: Table = packed.kept or Table.on(packed.device)
     packed.kept = table
     with torch.cuda.device(packed.device if packed.device.type == "cuda" else -1):

@@ -1,4 +1,4 @@
-"""tempered_cross_entropy on any GPU that Triton compiles for. The formulae: ``csrc/math/tempered_cross_entropy.h``.
+"""tempered_cross_entropy on any GPU that Triton compiles for. The formulae: `csrc/math/tempered_cross_entropy.h`.
 
 Nothing waits for the device, so that bad values cannot raise: a target that is no class, or a sigma that is not
 positive and finite with a finite inverse, makes the loss and the gradients of its row NaN.
@@ -191,7 +191,7 @@ def forward(
     label_smoothing: float,
     ignore_index: int,
 ) -> tuple[Tensor, Tensor]:
-    """The result, of the wider dtype of `logits` and `sigma`, and of every row what :func:`backward` needs to know:
+    """The result, of the wider dtype of `logits` and `sigma`, and of every row what `backward` needs to know:
     [rows, 4] = its largest logit, the logarithm of the sum of exponentials, the derivative of its loss by sigma, and
     the share of its loss in the result.
     """

@@ -57,23 +57,27 @@ class DataParameters(nn.Module):
     Args:
         num_classes: give the classes temperatures; None, they have none.
         num_instances: give that many examples temperatures; None, they have none.
-        class_lr, instance_lr: learning rates of log sigma. The paper has 0.1 for classes, and for instances 0.8
-            (ImageNet), 0.2 (noisy labels) or 0.1 (detection, with `momentum` and `weight_decay` 0).
-        momentum, weight_decay: of both; decay pulls log sigma to 0, and so sigma to 1. It counts once a step for every
-            class and example in the batch. In the authors' code it counts for each occurrence, so that a class with n
-            examples in the batch decays n times as much.
-        class_sigma, instance_sigma: initial temperatures. By default 1; with both, classes 1 and instances 0.001.
+        class_lr: learning rate of log sigma of the classes. The paper has 0.1.
+        instance_lr: that of the examples. The paper has 0.8 (ImageNet), 0.2 (noisy labels) or 0.1 (detection, with
+            `momentum` and `weight_decay` 0).
+        momentum: of both.
+        weight_decay: of both; it pulls log sigma to 0, and so sigma to 1. It counts once a step for every class and
+            example in the batch. In the authors' code it counts for each occurrence, so that a class with n examples
+            in the batch decays n times as much.
+        class_sigma: initial temperature of the classes.
+        instance_sigma: that of the examples; None, 1, or 0.001 if classes have temperatures, too.
         class_gradient: "class_mean", a class's gradient is the average over its examples in the batch (the paper);
             "batch_mean", their sum divided by the size of the batch (the authors' code).
         clamp: (lowest, highest) sigma, imposed after each step on the classes and examples in the batch. The authors'
             code imposes (1/20, 20) on all. None: no bounds, as in the paper.
-        label_smoothing, ignore_index, weight: as of `torch.nn.CrossEntropyLoss`. Examples with `ignore_index`
-            as their target are not in the batch.
+        label_smoothing: as of `torch.nn.CrossEntropyLoss`.
+        ignore_index: as there. Examples with it as their target are not in the batch.
+        weight: as there.
 
-    Attributes:
-        class_lr, instance_lr, momentum, weight_decay, clamp: as given; each step reads them anew.
-        class_log_sigma, class_momentum, instance_log_sigma, instance_momentum: the tables, float32 whatever the model
-            is cast to, and the state dict; None where there are none. Buffers, out of reach of the model's optimizer.
+    The attributes `class_lr`, `instance_lr`, `momentum`, `weight_decay` and `clamp` are as given; each step reads them
+    anew. The tables `class_log_sigma`, `class_momentum`, `instance_log_sigma` and `instance_momentum` are the state
+    dict, float32 whatever the model is cast to; None where there are none. They are buffers, out of reach of the
+    model's optimizer.
 
     Gradients accumulate over backward passes up to the step, as those of other parameters do; `zero_grad()` drops them.
     As the loss is an average, divide it by the number of passes: `(criterion(...) / passes).backward()`. Passes over
@@ -186,7 +190,8 @@ class DataParameters(nn.Module):
             >>> loss = tempered_cross_entropy(logits, targets, sigma)
 
         Args:
-            targets, indices: int64 `[N]`; each may be left out if there are no parameters for it.
+            targets: int64 `[N]`; may be left out if classes have no temperatures.
+            indices: int64 `[N]`; may be left out if examples have no temperatures.
             counted: bool `[N]`, which of the examples are in the batch; None, all.
             examples: what the loss divides the sum over examples by, for the average over the examples of a class;
                 None, how many are in the batch.

@@ -1,7 +1,7 @@
 """Separable Gaussian smoothing of feature maps, with zero padding: the operation behind curriculum by smoothing.
 
-The operator is its own adjoint, so that one kernel serves both directions. Schema: ``csrc/schemas.cpp``; checks, fake
-kernel and derivative: ``csrc/ops/gaussian_smooth.cpp``.
+The operator is its own adjoint, so that one kernel serves both directions. Schema: `csrc/schemas.cpp`; checks, fake
+kernel and derivative: `csrc/ops/gaussian_smooth.cpp`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def gaussian_smooth(
     computed in float32 and rounded once. Under autocast the dtype is that of `x`.
 
     Args:
-        x: float32, float64, bfloat16 or float16, of any strides; a feature map ``[N, C, *spatial]`` unless `dims` says
+        x: float32, float64, bfloat16 or float16, of any strides; a feature map `[N, C, *spatial]` unless `dims` says
             otherwise.
         sigma: the Gaussian's width, in elements, 0 or more; 0 is the identity. A number or a floating point tensor
             without dimensions, on the CPU or where `x` is, whose value may change without torch.compile compiling
@@ -49,7 +49,7 @@ def gaussian_smooth(
 def gaussian_smooth_(
     x: Tensor, sigma: float | Tensor, kernel_size: int = 3, dims: int | Sequence[int] | None = None
 ) -> Tensor:
-    """:func:`gaussian_smooth` in place: writes to `x` and returns it. On a GPU by way of another tensor.
+    """`gaussian_smooth` in place: writes to `x` and returns it. On a GPU by way of another tensor.
 
     The usual rules of autograd hold: `x` must not be a leaf that requires a gradient, nor a tensor that the backward
     pass of another operation needs.
@@ -61,7 +61,7 @@ def gaussian_smooth_(
 
 
 class GaussianSmooth(nn.Module):
-    """:func:`gaussian_smooth` as a module without parameters. `sigma` may be set at any time."""
+    """`gaussian_smooth` as a module without parameters. `sigma` may be set at any time."""
 
     def __init__(self, sigma: float | Tensor, kernel_size: int = 3, dims: int | Sequence[int] | None = None) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Cross entropy of logits divided by a temperature of their own, with the derivative for the temperature.
 
-Schema: ``csrc/schemas.cpp``; formulae: ``csrc/math/tempered_cross_entropy.h``; checks, fake kernel and derivatives:
-``csrc/ops/tempered_cross_entropy.cpp``.
+Schema: `csrc/schemas.cpp`; formulae: `csrc/math/tempered_cross_entropy.h`; checks, fake kernel and derivatives:
+`csrc/ops/tempered_cross_entropy.cpp`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ def tempered_cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Return the cross entropy of ``logits / sigma``, where every example has its own temperature sigma.
+    """Return the cross entropy of `logits / sigma`, where every example has its own temperature sigma.
 
-    With sigma = 1 it is :func:`torch.nn.functional.cross_entropy`. Each direction reads the logits once. float16 and
+    With sigma = 1 it is `torch.nn.functional.cross_entropy`. Each direction reads the logits once. float16 and
     bfloat16 are computed in float32.
 
     Args:
-        logits: ``[N, C]``, ``[N, C, d1, ...]`` or ``[C]``, unnormalised; float32, float64, bfloat16 or float16. Where
+        logits: `[N, C]`, `[N, C, d1, ...]` or `[C]`, unnormalised; float32, float64, bfloat16 or float16. Where
             the classes are not innermost in memory they are copied there first.
-        targets: class indices, int64, ``[N]``, ``[N, d1, ...]`` or ``[]``.
+        targets: class indices, int64, `[N]`, `[N, d1, ...]` or `[]`.
         sigma: temperatures, positive and finite, of a shape that broadcasts to that of `targets`. Gets a gradient.
-        weight: ``[C]``, the weight of each class, as in torch. Gets no gradient.
+        weight: `[C]`, the weight of each class, as in torch. Gets no gradient.
         ignore_index: examples with this target count for nothing.
         reduction: "mean" (weighted, over the examples that count), "sum" or "none".
         label_smoothing: the share of the wanted probability that is spread evenly over all classes.

@@ -1,4 +1,4 @@
-"""Optimizers, those of ``torch.optim`` and Lion, whose step costs the same for any number of learning rates."""
+"""Optimizers, those of `torch.optim` and Lion, whose step costs the same for any number of learning rates."""
 
 from lerac_fast.optim.adam import Adam as Adam
 from lerac_fast.optim.adamax import Adamax as Adamax

@@ -30,7 +30,7 @@ _INTERNAL = (os.path.dirname(torch.__file__) + os.sep, __file__)  # code that no
 
 
 class FusedStep(Parent):
-    """Replaces the step of the class that stands behind it in the bases, of ``torch.optim`` where that has one.
+    """Replaces the step of the class that stands behind it in the bases, of `torch.optim` where that has one.
 
     One native call updates every parameter of every group. Constructor, state and checkpoints remain the parent's.
     Where something is to see every operation of a step, such as a mode or a tracer, the parent's step runs.
@@ -42,7 +42,7 @@ class FusedStep(Parent):
     found_inf: Tensor | None
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a param group, as ``torch.optim.Optimizer.add_param_group`` does.
+        """Adds a param group, as `torch.optim.Optimizer.add_param_group` does.
 
         Raises:
             ValueError: an option contradicts what this optimizer is, a rate is negative or NaN, or a parameter is
@@ -69,7 +69,7 @@ class FusedStep(Parent):
         Raises:
             ValueError, TypeError, KeyError: a hyperparameter, gradient or state is not valid. The message names it, and
                 no parameter, state or step count has changed.
-            AssertionError: ``capturable=True`` and a parameter on a CPU, as torch has it. Nothing has changed.
+            AssertionError: `capturable=True` and a parameter on a CPU, as torch has it. Nothing has changed.
         """
         loss = None
         if closure is not None:
@@ -166,11 +166,11 @@ class FusedStep(Parent):
         warned.update(places)  # now that it was delivered: made an error, it stops every step and not the first alone
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Loads a state, of this class or of the ``torch.optim`` class of the same name.
+        """Loads a state, of this class or of the `torch.optim` class of the same name.
 
         The parent casts every state tensor to its parameter's dtype; float32 states of 16-bit parameters stay float32
         here. States go to parameters by their position, as torch has it. Where both sides have names, of param groups
-        (``name``) or of parameters (``param_names``), these are compared. A group's own ``name`` and ``depth`` stay.
+        (`name`) or of parameters (`param_names`), these are compared. A group's own `name` and `depth` stay.
 
         Raises:
             ValueError: a name is another, so that parameters would get the states of others; or sizes differ. Nothing

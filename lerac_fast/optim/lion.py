@@ -59,9 +59,9 @@ class Lion(FusedStep, _PlainLion):
     """Lion in one native call per step, whatever the number of param groups and learning rates.
 
     Every element moves by `lr`, in the direction of the sign of an interpolated momentum; the weight decay is
-    decoupled, as AdamW's. There is one state, ``exp_avg``, and no step count. As usual for Lion, take a learning rate 3
-    to 10 times smaller than AdamW's, and a weight decay larger by as much. As ``torch.sign`` has it, the sign of NaN is
-    0: NaN in a gradient stays in ``exp_avg``, and from then on the decay alone moves the parameter's element.
+    decoupled, as AdamW's. There is one state, `exp_avg`, and no step count. As usual for Lion, take a learning rate 3
+    to 10 times smaller than AdamW's, and a weight decay larger by as much. As `torch.sign` has it, the sign of NaN is
+    0: NaN in a gradient stays in `exp_avg`, and from then on the decay alone moves the parameter's element.
 
     torch.optim has no Lion. What the kernels do not serve, such as complex and sparse tensors or a step that is traced,
     takes a plain step in torch's operations, with a warning.
@@ -74,7 +74,7 @@ class Lion(FusedStep, _PlainLion):
         betas: decay rates of the momentum, in the update and in the state; each in [0, 1).
         weight_decay: each step takes the share lr x weight_decay from the weights.
         maximize: climbs.
-        fused: True leaves the division by a ``torch.amp.GradScaler``'s scale to the step. False is refused.
+        fused: True leaves the division by a `torch.amp.GradScaler`'s scale to the step. False is refused.
     """
 
     _kind = extension.Optimizer.Lion

@@ -33,7 +33,7 @@ The call takes {median:.1f} s of processor time in the median, {longest:.1f} s a
 that do not run here for reasons of their own.
 {others}
 Measured with {versions}, Python {python}, on 2 cores of a shared AMD EPYC. The rows are in
-[{csv}]({csv}). Repeat it with
+{csv}. Repeat it with
 
 ```
 make architectures
@@ -55,8 +55,16 @@ def markdown(verdicts: Sequence[Verdict], csv: Path) -> str:
         others=_others(counted),
         versions=", ".join(f"{library} {version(library)}" for library in ("torch", *libraries)),
         python=platform.python_version(),
-        csv="/".join(csv.parts[1:]) if csv.parts[0] == "docs" else str(csv),
+        csv=_link(csv),
     )
+
+
+def _link(csv: Path) -> str:
+    """From the page in docs; what lies elsewhere, on this machine alone, has a name and no link."""
+    if csv.parts[0] != "docs":
+        return f"`{csv.name}`"
+    relative = csv.relative_to("docs").as_posix()
+    return f"[{relative}]({relative})"
 
 
 def _table(verdicts: Sequence[Verdict], libraries: Iterable[str]) -> str:
