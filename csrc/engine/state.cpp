@@ -33,8 +33,8 @@ StateKeys& keys_of(Rule rule) {
 }
 
 // The tensor under a key, or nullptr where the dictionary has none: SGD may hold a momentum_buffer that is None.
-PyObject* find_tensor(const Parameter& parameter, Rule rule, PyObject* dict, int key) {
-  PyObject* object = keys_of(rule).find(dict, key);
+PyObject* find_tensor(const Parameter& parameter, Rule rule, StateKeys& keys, PyObject* dict, int key) {
+  PyObject* object = keys.find(dict, key);
   if (object == nullptr || object == Py_None) return nullptr;
   if (is_tensor(object)) return object;
   throw py::type_error(parameter.describe() + ": state '" + name_of(rule, key) + "' must be a tensor, got " +
@@ -71,14 +71,15 @@ std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject*
   const RuleFacts& facts = facts_of(rule);
   if (dict == nullptr || facts.states == 0) return std::nullopt;
   if (!PyDict_Check(dict)) throw py::type_error(parameter.describe() + ": its state must be a dict");
+  StateKeys& keys = keys_of(rule);
   State state;
   bool any = false;
   for (int i = 0; i < facts.states; ++i) {
-    state.tensors[i] = find_tensor(parameter, rule, dict, i);
+    state.tensors[i] = find_tensor(parameter, rule, keys, dict, i);
     any |= state.tensors[i] != nullptr;
   }
   if (facts.counts_steps) {
-    state.step = find_tensor(parameter, rule, dict, kStep);
+    state.step = find_tensor(parameter, rule, keys, dict, kStep);
     any |= state.step != nullptr;
   }
   if (!any) return std::nullopt;
@@ -88,9 +89,11 @@ std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject*
       throw py::value_error(parameter.describe() + ": its state has no '" + name_of(rule, key) +
                             "'. Delete optimizer.state[parameter] to start anew");
     }
-    state.unreachable_reason = why_unreachable(THPVariable_Unpack(tensor));
+    const char* reason = why_unreachable(THPVariable_Unpack(tensor));
+    if (reason == nullptr) return true;
     state.unreachable = name_of(rule, key);
-    return state.unreachable_reason == nullptr;
+    state.unreachable_reason = reason;
+    return false;
   };
   for (int i = 0; i < facts.states; ++i) {
     if (!is_reachable(state.tensors[i], i)) return state;

@@ -23,7 +23,7 @@ void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling,
   while (!step.overflown()) {
     auto groups = read_groups(optimizer_, param_groups, memory_.groups); // owned until the end of this turn
     ask_what_captures(step);
-    Pending pending = Walk(memory_, step, plan_).over(groups, state);
+    Pending pending = walk(memory_, step, plan_, groups, state);
     if (!pending.any()) {
       run(plan_, step.scaling);
       hand_over(plan_);

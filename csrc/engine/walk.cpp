@@ -1,9 +1,11 @@
 #include "engine/walk.h"
 
+#include <optional>
 #include <stdexcept>
 
 #include "engine/backend.h"
 #include "engine/python_tensor.h"
+#include "engine/state.h"
 
 namespace lerac_fast::engine {
 
@@ -13,7 +15,51 @@ namespace {
 
 py::object borrow(PyObject* object) { return py::reinterpret_borrow<py::object>(object); }
 
-} // namespace
+// Of one walk. In this file alone, so that the compiler makes one function of its steps.
+class Walk {
+ public:
+  Walk(Memory& memory, const StepFacts& step, Plan& plan) : memory_(memory), step_(step), plan_(plan) {}
+
+  Pending over(std::vector<ReadGroup>& groups, PyObject* state);
+
+ private:
+  struct Count {
+    double value = 0;        // of this step, if the host knows it
+    bool by_device = false;  // counted by the kernels
+    bool is_to_move = false; // which do not find it on the device yet
+  };
+  // A parameter with a gradient, as it is read.
+  struct Operands {
+    Parameter parameter;
+    at::Device device;
+    ReadGroup& group;
+    PyObject* object;
+    const at::Tensor& gradient;
+    PyObject* dict;        // in the optimizer's state, or nullptr
+    PyObject* first_state; // that was made in this step, where the optimizer's has none; or nullptr
+    bool is_first;
+    std::optional<State> state;
+    Count count;
+
+    const at::Tensor& param() const { return parameter.tensor; }
+    const RuleFacts& rule() const { return facts_of(group.rule); }
+  };
+
+  void read(ReadGroup& group, Py_ssize_t index, PyObject* object);
+  bool is_served(Operands& operands);
+  void check_capture(const Operands& operands);
+  bool is_capturing(at::Device device);
+  math::Hyperparameters numbers_of(Operands& operands);
+  bool counts_as_first(const Operands& operands);
+  Count count_of(const Operands& operands);
+  bool is_ready(const Operands& operands);
+  void append(const Operands& operands, const math::Hyperparameters& h, DeviceNumber rate, Footprint<17>& footprint);
+
+  Memory& memory_;
+  const StepFacts& step_;
+  Plan& plan_;
+  Pending pending_;
+};
 
 Pending Walk::over(std::vector<ReadGroup>& groups, PyObject* state) {
   memory_.known_parameters.begin(state);
@@ -42,13 +88,13 @@ void Walk::read(ReadGroup& group, Py_ssize_t index, PyObject* object) {
   if (!gradient.defined()) return;
   if (!step_.stepped_by_parent.empty() && step_.stepped_by_parent.contains(object)) return;
 
-  Operands operands{{group.group, index, param}, group, object, gradient, dict, nullptr, false, {}, {}};
+  Operands operands{{group.group, index, param}, param.device(), group, object, gradient, dict, nullptr, false, {}, {}};
   if (!is_served(operands)) return;
   check_capture(operands);
   math::Hyperparameters h = numbers_of(operands);
   DeviceNumber rate; // where the kernels read it, if they do
   if (group.rate.defined()) {
-    if (group.rate.device() == param.device())
+    if (group.rate.device() == operands.device)
       rate = device_number(group.rate);
     else
       h.lr = group.read_rate();
@@ -84,9 +130,9 @@ bool Walk::is_served(Operands& operands) {
 // What a graph records is the same at every replay: new states would be zero again, counts of the host stand still.
 void Walk::check_capture(const Operands& operands) {
   const auto& state = operands.state;
-  if (operands.rule().states == 0 || !is_capturing(operands.device())) return;
+  if (operands.rule().states == 0 || !is_capturing(operands.device)) return;
   const bool counted_here =
-      state && operands.rule().counts_steps && !is_device_number(THPVariable_Unpack(state->step), operands.device());
+      state && operands.rule().counts_steps && !is_device_number(THPVariable_Unpack(state->step), operands.device);
   if (state && !counted_here) return;
   throw std::runtime_error(
       operands.parameter.describe() + ": a graph is being captured, but " +
@@ -96,10 +142,10 @@ void Walk::check_capture(const Operands& operands) {
 
 // As was asked before this walk. A device that is met for the first time is to be asked, and the walk to be repeated.
 bool Walk::is_capturing(at::Device device) {
-  if (!is_asynchronous(device.type())) return false;
   const auto known = step_.is_capturing(device);
-  if (!known) pending_.devices.push_back(device);
-  return known.value_or(false);
+  if (known || !is_asynchronous(device.type())) return known.value_or(false);
+  pending_.devices.push_back(device);
+  return false;
 }
 
 // Everything but a rate on a device.
@@ -107,7 +153,7 @@ math::Hyperparameters Walk::numbers_of(Operands& operands) {
   math::Hyperparameters h{operands.group.numbers, {}, {}};
   // Gradients are unscaled by the kernels, or by a number that the host knows.
   const Scaling& scaling = step_.scaling;
-  if (!scaling.is_read_by(operands.device())) {
+  if (!scaling.is_read_by(operands.device)) {
     if (scaling.is_known())
       h.inverse_scale = scaling.inverse_scale();
     else
@@ -124,7 +170,7 @@ math::Hyperparameters Walk::numbers_of(Operands& operands) {
 
 // Whether the update of a parameter without state is that of a first step.
 bool Walk::counts_as_first(const Operands& operands) {
-  if (!step_.scaling.is_read_by(operands.device())) return true;
+  if (!step_.scaling.is_read_by(operands.device)) return true;
   // The host does not know whether this will be a first step at all. A buffer of zeros comes to the same without
   // dampening; with it, the host has to wait for the device this once.
   if (operands.group.numbers.dampening == 0) return false;
@@ -135,7 +181,7 @@ bool Walk::counts_as_first(const Operands& operands) {
 // The count of this step, by the host or by the device.
 Walk::Count Walk::count_of(const Operands& operands) {
   const at::Tensor* before = operands.state ? &THPVariable_Unpack(operands.state->step) : nullptr;
-  const at::Device device = operands.device();
+  const at::Device device = operands.device;
   if (before != nullptr && is_device_number(*before, device)) return {.by_device = true};
   Count count;
   count.value = before != nullptr ? step_count(*before) + 1 : 1;
@@ -154,7 +200,7 @@ bool Walk::is_ready(const Operands& operands) {
   }
   if (count.is_to_move) {
     PyObject* const dict = operands.first_state != nullptr ? operands.first_state : operands.dict;
-    pending_.host_counts.push_back({borrow(dict), operands.group.rule, count.value - 1, operands.device()});
+    pending_.host_counts.push_back({borrow(dict), operands.group.rule, count.value - 1, operands.device});
     return false;
   }
   return true;
@@ -168,7 +214,7 @@ void Walk::append(const Operands& operands, const math::Hyperparameters& h, Devi
   const auto dtype = param.scalar_type();
   const auto state_dtype = operands.state ? THPVariable_Unpack(tensors[0]).scalar_type() : dtype;
   const Scaling& scaling = step_.scaling;
-  const bool unscaled = scaling.is_read_by(operands.device()) ? scaling.has_scale() : h.inverse_scale != 1;
+  const bool unscaled = scaling.is_read_by(operands.device) ? scaling.has_scale() : h.inverse_scale != 1;
 
   Row row{plan_.operand(param, param), plan_.operand(gradient, param, unscaled), {}, param.numel(), 0, {}};
   plan_.params_and_states.push_back(borrow(operands.object));
@@ -187,12 +233,18 @@ void Walk::append(const Operands& operands, const math::Hyperparameters& h, Devi
     footprint.note_python_tensor(step);
     footprint.note(THPVariable_Unpack(step).const_data_ptr());
   }
-  plan_.table(operands.device(), operands.group.rule, *elements_of(dtype, state_dtype)).append(row, h, rate);
+  plan_.table(operands.device, operands.group.rule, *elements_of(dtype, state_dtype)).append(row, h, rate);
 
   if (operands.first_state == nullptr) return;
   if (operands.dict == nullptr)
     throw std::runtime_error(operands.parameter.describe() + ": optimizer.state keeps nothing for it");
   plan_.first_states.emplace_back(borrow(operands.dict), borrow(operands.first_state));
+}
+
+} // namespace
+
+Pending walk(Memory& memory, const StepFacts& step, Plan& plan, std::vector<ReadGroup>& groups, PyObject* state) {
+  return Walk(memory, step, plan).over(groups, state);
 }
 
 } // namespace lerac_fast::engine

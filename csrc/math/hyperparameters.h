@@ -13,7 +13,6 @@
   X(double, momentum, 0)                                                                                               \
   X(double, dampening, 0)                                                                                              \
   X(bool, nesterov, false)                                                                                             \
-  X(bool, amsgrad, false)                                                                                              \
   X(bool, maximize, false)                                                                                             \
   X(bool, decoupled_weight_decay, false)
 // Of a tensor, as each counts its own steps: 1 - beta1^t; sqrt(1 - beta2^t); the states hold nothing yet.
@@ -31,6 +30,7 @@ namespace lerac_fast::math {
 #define X(type, name, value) type name = value;
 struct GroupNumbers {
   LERAC_FAST_GROUP_NUMBERS(X)
+  bool amsgrad = false; // chooses the rule, which does not read it
   bool operator==(const GroupNumbers&) const = default;
 };
 struct TensorNumbers {
