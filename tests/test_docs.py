@@ -8,7 +8,9 @@ import lerac_fast.optim
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-SOURCES = sorted((ROOT / "lerac_fast").rglob("*.py"))
+SOURCES = sorted(
+    path for package in ("lerac_fast", "experiments/lerac_experiments") for path in (ROOT / package).rglob("*.py")
+)
 
 
 def test_the_reference_has_every_public_name_and_no_other() -> None:
