@@ -1,5 +1,6 @@
 """The page `docs/architectures.md`, from the rows of the survey."""
 
+import os
 import platform
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
+from lerac_experiments.environment import cpu_model
 from tests.architectures.verdict import SLOW_SECONDS, Verdict
 
 _KINDS = ("right", "wrong", "refused", "slow", "harmed")
@@ -32,8 +34,8 @@ inputs, in a process of its own.
 The call takes {median:.1f} s of processor time in the median, {longest:.1f} s at most. Not counted are {idle} models
 that do not run here for reasons of their own.
 {others}
-Measured with {versions}, Python {python}, on 2 cores of a shared AMD EPYC. The rows are in
-{csv}. Repeat it with
+Measured with {versions}, Python {python}, on {cores} cores of {processor}.
+The rows are in {csv}. Repeat it with
 
 ```
 make architectures
@@ -55,6 +57,8 @@ def markdown(verdicts: Sequence[Verdict], csv: Path) -> str:
         others=_others(counted),
         versions=", ".join(f"{library} {version(library)}" for library in ("torch", *libraries)),
         python=platform.python_version(),
+        cores=os.cpu_count(),
+        processor=cpu_model(),
         csv=_link(csv),
     )
 
