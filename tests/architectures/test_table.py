@@ -17,4 +17,4 @@ from tests.architectures.verdict import Verdict
 )
 def test_links_to_the_rows_where_readers_have_them(rows: str, written: str) -> None:
     verdict = Verdict("torchvision", "resnet18", 62, 21, 20, 0.5, 0.5, "right", "")
-    assert f"The rows are in\n{written}. Repeat" in markdown([verdict], Path(rows))
+    assert f"The rows are in {written}. Repeat" in markdown([verdict], Path(rows))
