@@ -5,7 +5,6 @@ from collections import OrderedDict
 
 import pytest
 import torch
-import torch.distributed as dist
 import torchvision
 from torch import nn
 from torch.nn.utils import parametrizations
@@ -312,13 +311,6 @@ def test_data_dependent_control_flow(how):
         (1, "body.0"),
         (2, "head"),
     ]
-
-
-@pytest.fixture
-def _process_group():
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 def _never(*_):
