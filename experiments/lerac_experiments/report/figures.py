@@ -14,6 +14,8 @@ from lerac_experiments.report.records import Cell
 
 Panel = dict[str, list[Cell]]
 _COLUMNS = 3
+_LEGEND_CHARACTERS = 12.5
+"""Of a legend, that fit into an inch."""
 
 
 def write_figures(cells: Sequence[Cell], folder: Path) -> dict[str, str]:
@@ -51,7 +53,9 @@ def _grid(cells: Sequence[Cell], draw: Callable[[Axes, Sequence[Cell], dict[str,
     for ax in axes:
         for line, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, line)
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=min(4, len(handles)))
+    beside = int(_LEGEND_CHARACTERS * figure.get_figwidth() / (5 + max(map(len, handles))))
+    ncols = max(1, min(4, len(handles), beside))
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=ncols)
     return figure
 
 
