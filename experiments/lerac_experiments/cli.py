@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lerac_experiments.errors import ExperimentError
-from lerac_fast import build_info
 
 DEMO_NOISE = "demo noise"
 
@@ -29,6 +28,8 @@ class Info:
 
     def run(self) -> None:
         """Prints `lerac_fast.build_info()`."""
+        from lerac_fast import build_info  # and torch with it, which takes a second
+
         print(json.dumps(build_info(), indent=2))
 
 
