@@ -120,7 +120,8 @@ def _module(path: Path) -> str:
 def _module_at(name: str) -> str:
     """`name`, or the module that it is a name of."""
     path = ROOT / name.replace(".", "/")
-    return name if path.is_dir() or path.with_suffix(".py").exists() else name.rpartition(".")[0]
+    is_module = path.is_dir() or any(path.with_suffix(kind).exists() for kind in (".py", ".pyi"))
+    return name if is_module else name.rpartition(".")[0]
 
 
 # Folders, and what their files import nothing of: product knows nothing of what inspects, times or uses it, and
