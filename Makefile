@@ -6,7 +6,7 @@ CUDA ?= AUTO
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
-SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/*) $(shell find csrc -type f)
+SOURCES := CMakeLists.txt pyproject.toml experiments/pyproject.toml $(wildcard cmake/*) $(shell find csrc -type f)
 CXX_SOURCES := $(shell find csrc benchmarks tools -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 BENCH ?= optimizer_step gaussian_smooth data_parameters training_step
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
