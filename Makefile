@@ -57,7 +57,7 @@ options = -C build-dir=build/$(notdir $(VENV)) -C cmake.define.LERAC_FAST_CUDA=$
 # at a time.
 define install_variant
 	@flock $(VENV)/.variants.lock $(PIP) --no-build-isolation --no-deps --upgrade --target build/$(1) . $(2)
-	@rm -rf $(addprefix build/$(1)/,tests tools benchmarks) && cp -r tests tools benchmarks pyproject.toml build/$(1)/
+	@rm -rf $(addprefix build/$(1)/,tests tools benchmarks) && cp -r tests tools benchmarks pyproject.toml CITATION.cff build/$(1)/
 endef
 
 build: $(BUILT)
