@@ -162,7 +162,6 @@ def _noisy(data: str, seeds: Iterable[int], protocol: Protocol, **settings: Any)
 
 
 DEMO_DATA = "fashion-mnist"
-DEMO_MODEL = "resnet-small"
 
 
 def demo(data: str = DEMO_DATA, seeds: int = 3) -> list[Trial]:
@@ -173,7 +172,7 @@ def demo(data: str = DEMO_DATA, seeds: int = 3) -> list[Trial]:
     """
     protocol = Protocol(train_examples=4_000, schedule="steps", milestones=(0.6, 0.85), stop_patience=None)
     settings = {"epochs": 5, "lr": 0.1, "min_lr": 1e-8, "batch_size": 64, "lerac_epochs": 0.5, "cbs_every": 2 / 17}
-    return trials_of((DEMO_MODEL,), (data,), (*CURRICULA, "cbs+lerac"), range(seeds), protocol, **settings)
+    return trials_of(("resnet-small",), (data,), (*CURRICULA, "cbs+lerac"), range(seeds), protocol, **settings)
 
 
 def demo_noise(data: str = DEMO_DATA, seeds: int = 1) -> list[Trial]:

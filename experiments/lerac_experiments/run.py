@@ -117,7 +117,7 @@ def _what_is_wrong(counts: dict[str, int], folder: Path) -> str | None:
 
 
 def run_one(folder: Path, trial_id: str, **options: Any) -> str:
-    """Runs one trial in this process; see `lerac_experiments.trials.run_trial`."""
+    """Runs one trial in this process; see `lerac_experiments.run_trial`."""
     run = Run(Path(folder), trials=(trial_id,), **options)
     trials = Manifest.read(run.folder).find(run.trials)
     with run.started() as ranks:

@@ -1,6 +1,6 @@
 """The tables of a report, as Markdown and as LaTeX."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,11 +84,8 @@ def score_table(title: str, cells: Sequence[Cell]) -> Table:
 
 def comparison_table(title: str, cells: Sequence[Cell]) -> Table:
     """Every regime against conventional training on the same model, data and seeds."""
-    conventional = baselines(cells)
     rows = []
-    for cell in cells:
-        baseline = conventional.get(comparison_key(cell))
-        compared = None if baseline is None or baseline is cell else compare(cell, baseline)
+    for cell, compared in _compared(cells):
         _, unit = _scale(cell)
         epochs, _ = mean_and_deviation(_epochs(cell))
         rows.append(
@@ -113,15 +110,20 @@ def comparison_table(title: str, cells: Sequence[Cell]) -> Table:
 def time_table(title: str, cells: Sequence[Cell]) -> Table:
     """What a training step of every regime takes: the least mean of a run, and what it takes more than conventional
     training on the same model, data and seeds."""
-    conventional = baselines(cells)
     rows = []
-    for cell in cells:
-        baseline = conventional.get(comparison_key(cell))
-        compared = None if baseline is None or baseline is cell else compare(cell, baseline)
+    for cell, compared in _compared(cells):
         least = min(record.seconds_per_epoch() / record.steps for record in cell.records)
         overhead = "" if compared is None or compared.overhead is None else _overhead(compared.overhead)
         rows.append((cell.model_title, cell.data_title, cell.regime_title, f"{1e3 * least:.1f}", overhead))
     return Table(title, ("model", "data", "regime", "ms per step, least", "overhead"), tuple(rows), left=3)
+
+
+def _compared(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Comparison | None]]:
+    """The cells, each with its comparison with conventional training on the same model and data, if there is one."""
+    conventional = baselines(cells)
+    for cell in cells:
+        baseline = conventional.get(comparison_key(cell))
+        yield cell, None if baseline is None or baseline is cell else compare(cell, baseline)
 
 
 def _differences(cell: Cell, compared: Comparison) -> tuple[str, str, str, str]:

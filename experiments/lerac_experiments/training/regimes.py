@@ -2,7 +2,7 @@
 
 A regime is a list of ingredients. Each is told of every optimizer step and epoch, and may change batches and the loss:
 what a curriculum of another kind (by frequencies, as EfficientTrain; by similarity of labels) needs, too. To add one,
-write a `Ingredient`, and a line in `REGIMES`.
+write an `Ingredient`, and a line in `REGIMES`.
 """
 
 from collections.abc import Callable

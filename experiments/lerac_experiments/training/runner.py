@@ -315,8 +315,8 @@ class Runner:
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            for ingredient, part_state in zip(self.ingredients, state["parts"], strict=True):
-                ingredient.load_state_dict(part_state)
+            for ingredient, own_state in zip(self.ingredients, state["parts"], strict=True):
+                ingredient.load_state_dict(own_state)
             if self.decay is not None:
                 self.decay.load_state_dict(state["decay"])
             self.history = History(**state["history"])
