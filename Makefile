@@ -12,7 +12,7 @@ BENCH ?= optimizer_step gaussian_smooth data_parameters training_step
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo noise reproduce-small test test-gpu bench bench-gpu history check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types docs docs-serve sanitize clean fashion-mnist
+.PHONY: help build build-here demo noise reproduce-small test test-gpu bench bench-gpu history check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types docs docs-serve sanitize clean fashion-mnist
 
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
@@ -23,7 +23,7 @@ help:
 	@echo "make history   add what make bench has timed to docs/results/benchmarks.csv"
 	@echo "make check-gpu-code  test and inspect the GPU code without a GPU (about 8 minutes)"
 	@echo "make architectures  layer_groups on the models of torchvision, timm, transformers and diffusers (about 20 minutes)"
-	@echo "make test-gpu  run the tests that need a GPU;  make bench-gpu  time everything on it"
+	@echo "make test-gpu  run the tests that need a GPU;  make bench-gpu  time everything on it; HERE=1: with the Python at hand, offline"
 	@echo "make lint      ruff and clang-format, checking only;  make format  applies them"
 	@echo "make types     mypy"
 	@echo "make docs      build the site, with the reference, in build/site;  make docs-serve  shows it"
@@ -43,7 +43,7 @@ $(TORCH_STAMP):
 BUILT := $(VENV)/.built-$(CUDA)
 $(BUILT): $(TORCH_STAMP) $(SOURCES)
 	@echo "Building lerac_fast against the installed torch"
-	@$(PIP) 'scikit-build-core>=0.10' 'pybind11>=2.13' 'cmake>=3.26' ninja hatchling editables
+	@$(PIP) 'scikit-build-core>=0.10' 'cmake>=3.26' ninja hatchling editables
 	@$(PIP) --no-build-isolation -e '.[dev]' $(call options,$(CUDA),OFF)
 	@$(PIP) --no-build-isolation -e './experiments[test]'
 	@rm -f $(VENV)/.built-*
@@ -57,6 +57,9 @@ options = -C build-dir=build/$(notdir $(VENV)) -C cmake.define.LERAC_FAST_CUDA=$
 # at a time.
 define install_variant
 	@flock $(VENV)/.variants.lock $(PIP) --no-build-isolation --no-deps --upgrade --target build/$(1) . $(2)
+	$(call copy_tests,$(1))
+endef
+define copy_tests
 	@rm -rf $(addprefix build/$(1)/,tests tools benchmarks) && cp -r tests tools benchmarks pyproject.toml CITATION.cff build/$(1)/
 endef
 
@@ -135,14 +138,29 @@ architectures: $(BUILT)
 	@$(PIP) timm diffusers
 	$(PY) -m tests.architectures.survey --csv docs/results/architectures.csv --markdown docs/architectures.md $(ARGS)
 
-test-gpu: $(BUILT)
-	$(PY) -m pytest tests/gpu $(ARGS)
+# On a GPU. HERE=1 takes the Python at hand with its torch, nvcc, cmake and pytest, without an index, as in a container or on
+# a cluster: the build then lies in build/here.
+ifdef HERE
+ON_GPU := build-here
+GPU_PYTEST := cd build/here && $(PYTHON) tests/run_variant.py
+else
+ON_GPU := $(BUILT)
+GPU_PYTEST := $(PY) -m pytest
+endif
 
-bench-gpu: $(BUILT)
+build-here:
+	$(PYTHON) -m pip install --quiet --no-index --no-deps --no-build-isolation --upgrade --target build/here . \
+	  -C build-dir=build/objects-here -C cmake.define.LERAC_FAST_CUDA=$(CUDA)
+	$(call copy_tests,here)
+
+test-gpu: $(ON_GPU)
+	$(GPU_PYTEST) tests/gpu $(ARGS)
+
+bench-gpu: $(ON_GPU)
 	@mkdir -p runs/bench-gpu
 	for op in optimizer_step ops training_step; do \
-	  $(PY) -m pytest benchmarks/gpu/bench_$$op.py --benchmark-columns=median,iqr,rounds \
-	    --benchmark-json=runs/bench-gpu/$$op.json $(ARGS) || exit; \
+	  $(GPU_PYTEST) benchmarks/gpu/bench_$$op.py --benchmark-columns=median,iqr,rounds \
+	    --benchmark-json=$(abspath runs/bench-gpu)/$$op.json $(ARGS) || exit; \
 	done
 
 bench: $(BUILT)

@@ -5,6 +5,7 @@ without a GPU. Those about streams, graphs and several devices are left out then
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -50,16 +51,23 @@ def gpu_kernels(backend: str) -> str:
     return backend
 
 
+def _set_sync_debug_mode(mode: str) -> None:
+    """Without torch's warning, once a process, that the mode is a prototype."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode(mode)
+
+
 @contextmanager
-def _synchronization_is_an_error() -> Iterator[None]:
-    torch.cuda.set_sync_debug_mode("error")
+def synchronization_is_an_error() -> Iterator[None]:
+    _set_sync_debug_mode("error")
     try:
         yield
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        _set_sync_debug_mode("default")
 
 
 @pytest.fixture
 def no_synchronization(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
     """`with no_synchronization():` the host must not wait for the device."""
-    return _synchronization_is_an_error if device.type == "cuda" else nullcontext
+    return synchronization_is_an_error if device.type == "cuda" else nullcontext
