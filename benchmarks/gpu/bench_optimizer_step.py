@@ -8,6 +8,7 @@ move.
 import gc
 from collections import defaultdict
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TORCHS = {"torch fused": {"fused": True}, "torch foreach": {"foreach": True}}
 
 
+@cache
 def shapes_of(model: str) -> Shapes:
     shapes = MODELS[model]()
     return [tuple(min(size, 8) for size in shape) for shape in shapes[:20]] if TINY else shapes

@@ -18,4 +18,4 @@ def bench_training_step(compare_on_device, device: str, name: str, mixed: bool) 
     case, model, images, labels = prepare(name, layout, device, BATCH)
     precision = torch.autocast(device, torch.bfloat16) if mixed else nullcontext()
     case += ", bfloat16 autocast" if mixed else ", float32"
-    compare_on_device(case, contenders(model, images, labels, precision), seconds=60.0, warm=False)
+    compare_on_device(case, contenders(model, images, labels, precision), seconds=10.0, warm=False)

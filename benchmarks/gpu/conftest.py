@@ -94,7 +94,7 @@ def compare_on_device(compare, benchmark, device: str, backend: str) -> Callable
     machine = "tiny, on the CPU" if TINY else f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
 
     def run(
-        case: str, contenders: dict[str, Callable[[], object]], bytes_moved: int = 0, seconds: float = 2.0, **how: bool
+        case: str, contenders: dict[str, Callable[[], object]], bytes_moved: int = 0, seconds: float = 0.5, **how: bool
     ) -> Result:
         timer = HostTimer() if TINY else GpuTimer()
         if bytes_moved:

@@ -49,17 +49,40 @@ template <template <typename> class Rule, typename T, size_t kBytes> struct Kern
 
 // ---- the update ----
 
-// kCount consecutive elements, beginning at i. With kUnscales gradients are left unscaled.
-template <typename Element, typename State, bool kUnscales, int kCount, typename Row, typename Rule, typename T>
+// How the elements of a thread lie, and how it comes to them.
+enum class Access {
+  kWide,            // side by side; every operand is aligned
+  kWideButGradient, // side by side; every operand but the gradient is aligned, whose elements are loaded one by one
+  kApart,           // one of each kThreads, of any alignment, so that a warp's accesses lie side by side
+};
+
+// kCount elements from i on. All are loaded before any is stored. With kUnscales gradients are left unscaled.
+template <typename Element, typename State, bool kUnscales, Access kAccess, int kCount, typename Row, typename Rule,
+          typename T>
 __device__ __forceinline__ void update_elements(const Row& row, const Rule& rule, T inverse_scale, int64_t i) {
   constexpr int kStates = Rule::kStates;
   Element* const param = static_cast<Element*>(row.operands[0]) + i;
   Element* const gradient = static_cast<Element*>(row.operands[1]) + i;
+  const auto load_from = [](const auto* from, T(&to)[kCount]) {
+    if constexpr (kAccess == Access::kApart)
+      load_apart<kThreads>(from, to);
+    else
+      load(from, to);
+  };
+  const auto store_to = [](auto* to, const T(&from)[kCount]) {
+    if constexpr (kAccess == Access::kApart)
+      store_apart<kThreads>(to, from);
+    else
+      store(to, from);
+  };
   T p[kCount], g[kCount], s[engine::kMaxStates][kCount];
-  load(param, p);
-  load(static_cast<const Element*>(gradient), g);
+  load_from(param, p);
+  if constexpr (kAccess == Access::kWideButGradient)
+    load_apart<1>(gradient, g);
+  else
+    load_from(gradient, g);
 #pragma unroll
-  for (int k = 0; k < kStates; ++k) load(static_cast<const State*>(row.operands[2 + k]) + i, s[k]);
+  for (int k = 0; k < kStates; ++k) load_from(static_cast<const State*>(row.operands[2 + k]) + i, s[k]);
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
     T states[engine::kMaxStates];
@@ -70,15 +93,17 @@ __device__ __forceinline__ void update_elements(const Row& row, const Rule& rule
     for (int k = 0; k < kStates; ++k) s[k][j] = states[k];
     g[j] *= inverse_scale;
   }
-  store(param, p);
+  store_to(param, p);
 #pragma unroll
-  for (int k = 0; k < kStates; ++k) store(static_cast<State*>(row.operands[2 + k]) + i, s[k]);
-  if constexpr (kUnscales) store(gradient, g);
+  for (int k = 0; k < kStates; ++k) store_to(static_cast<State*>(row.operands[2 + k]) + i, s[k]);
+  if constexpr (kUnscales) store_to(gradient, g);
 }
 
-template <typename Row> __device__ __forceinline__ bool is_aligned(const Row& row) {
-  uintptr_t bits = 0;
-  for (const void* operand : row.operands) bits |= reinterpret_cast<uintptr_t>(operand);
+template <typename Row> __device__ __forceinline__ bool are_aligned_but_gradient(const Row& row) {
+  uintptr_t bits = reinterpret_cast<uintptr_t>(row.operands[0]);
+#pragma unroll
+  for (int k = 2; k < int(sizeof(row.operands) / sizeof(void*)); ++k)
+    bits |= reinterpret_cast<uintptr_t>(row.operands[k]);
   return bits % kAccessBytes == 0;
 }
 
@@ -110,15 +135,25 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
   const int64_t begin = int64_t(blockIdx.x - row.first_block) * kSize;
   const bool last = index + 1 == a.rows ? blockIdx.x + 1 == gridDim.x : blockIdx.x + 1 == rows[index + 1].first_block;
   const int size = int(kSize) - (last ? row.beyond : 0);
-  int i = 0;
-  if (is_aligned(row)) {
-    constexpr int kCount = kAtOnce<Element>;
-    for (i = int(threadIdx.x) * kCount; i + kCount <= size; i += kThreads * kCount)
-      update_elements<Element, State, kUnscales, kCount>(row, rule, inverse_scale, begin + i);
-    i = size / kCount * kCount;
+  constexpr int kCount = kAtOnce<Element>;
+  int i = int(threadIdx.x);
+  const auto update_wide = [&]<Access kAccess>(std::integral_constant<Access, kAccess>) {
+    for (i *= kCount; i + kCount <= size; i += kThreads * kCount)
+      update_elements<Element, State, kUnscales, kAccess, kCount>(row, rule, inverse_scale, begin + i);
+    i = size / kCount * kCount + int(threadIdx.x);
+  };
+  // Gradients are often views into a bucket, at any place in it, while nothing else is.
+  const bool wide = are_aligned_but_gradient(row), wide_gradient = is_aligned(row.operands[1]);
+  if (wide && wide_gradient) {
+    update_wide(std::integral_constant<Access, Access::kWide>());
+  } else if (wide && !kUnscales) {
+    if constexpr (!kUnscales) update_wide(std::integral_constant<Access, Access::kWideButGradient>());
+  } else {
+    for (; i + (kCount - 1) * kThreads < size; i += kThreads * kCount)
+      update_elements<Element, State, kUnscales, Access::kApart, kCount>(row, rule, inverse_scale, begin + i);
   }
-  for (i += int(threadIdx.x); i < size; i += kThreads)
-    update_elements<Element, State, kUnscales, 1>(row, rule, inverse_scale, begin + i);
+  for (; i < size; i += kThreads)
+    update_elements<Element, State, kUnscales, Access::kWide, 1>(row, rule, inverse_scale, begin + i);
 }
 
 // ---- numbers of the device: read, and turned into what the rules need, by one thread for each row ----

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cuda_runtime.h>
 
 #include "math/float16.h"
 
@@ -28,15 +29,32 @@ template <int kCount, typename Element, typename T> LERAC_INLINE void load(const
   }
 }
 
-template <int kCount, typename Element, typename T> LERAC_INLINE void store(Element* to, const T (&from)[kCount]) {
+template <int kCount, typename Element, typename T>
+__device__ __forceinline__ void store(Element* to, const T (&from)[kCount]) {
   constexpr int kStep = kPerAccess<Element, kCount>;
 #pragma unroll
   for (int i = 0; i < kCount; i += kStep) {
     Vector<Element, kStep> vector;
 #pragma unroll
     for (int j = 0; j < kStep; ++j) math::store(vector.elements[j], from[i + j]);
-    *reinterpret_cast<Vector<Element, kStep>*>(to + i) = vector;
+    if constexpr (sizeof(vector) == sizeof(uint4)) // said so, as the compiler splits some of them
+      __stwb(reinterpret_cast<uint4*>(to + i), math::reinterpret<uint4>(vector));
+    else
+      *reinterpret_cast<Vector<Element, kStep>*>(to + i) = vector;
   }
+}
+
+// Elements kStride apart, in an access for each, of any alignment.
+template <int kStride, int kCount, typename Element, typename T>
+LERAC_INLINE void load_apart(const Element* from, T (&to)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) to[i] = math::load(from[i * kStride]);
+}
+
+template <int kStride, int kCount, typename Element, typename T>
+LERAC_INLINE void store_apart(Element* to, const T (&from)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) math::store(to[i * kStride], from[i]);
 }
 
 LERAC_INLINE bool is_aligned(const void* address) {

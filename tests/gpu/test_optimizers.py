@@ -172,12 +172,14 @@ def test_checkpoints_in_mid_training(case: Case, options: dict[str, Any], first:
     for seed in range(3, 6):
         step(whole, seed)
         step(rest, seed)
+    # With capturable=True torch computes bias corrections in the float32 of the step counts.
+    tolerance = {"rtol": 2e-6, "atol": 2e-6} if options.get("capturable") else {"rtol": 1e-11, "atol": 1e-12}
     for a, b in zip(whole.param_groups, rest.param_groups, strict=True):
-        torch.testing.assert_close(b["params"][0], a["params"][0], rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(b["params"][0], a["params"][0], **tolerance)
         ours, torchs = rest.state[b["params"][0]], whole.state[a["params"][0]]
         assert ours.keys() == torchs.keys()
         for key in torchs:
-            torch.testing.assert_close(ours[key].cpu(), torchs[key].cpu(), rtol=1e-11, atol=1e-12)
+            torch.testing.assert_close(ours[key].cpu(), torchs[key].cpu(), **tolerance)
 
 
 # ---- tensor rates ----
@@ -243,8 +245,9 @@ def test_launches(
 ) -> None:
     if gpu_kernels == "triton":
         pytest.skip("launches of compiled kernels are counted")
-    options = {"capturable": True} if capturable and case.name != "SGD" else {}
-    by_device = case.name != "SGD" and (NUMBERS_ON_DEVICE or (capturable and device.type == "cuda"))
+    counts = case.name in {counting.name for counting in COUNTING}
+    options = {"capturable": True} if capturable and counts else {}
+    by_device = counts and (NUMBERS_ON_DEVICE or (capturable and device.type == "cuda"))
     expected = COUNTED_BY_DEVICE[model] if by_device else most.get(model, 1)
     assert launches_of_a_step(case, shrunk(MODELS[model]()), device, **options) == expected
 

@@ -14,6 +14,8 @@ pytestmark = [
     pytest.mark.gpu,
     # Of graphs of whole training steps: parameters are used on the default stream first, and on the capture's later.
     pytest.mark.filterwarnings("ignore:.*AccumulateGrad.*:UserWarning"),
+    # Of torch's, where a thread of its backward pass is the first of the process to multiply matrices.
+    pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS.*no current CUDA context:UserWarning"),
 ]
 
 # ---- graphs ----

@@ -39,7 +39,10 @@ template <typename T> T __shfl_up_sync(unsigned mask, T value, unsigned lanes) {
   return emulation::exchange(mask, value, emulation::lane() < lanes ? emulation::lane() : emulation::lane() - lanes);
 }
 
-template <typename T> T __ldg(const T* from) { return *from; }
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+template <typename T> void __stwb(T* to, T value) { *to = value; }
 
 // ---- launches ----
 

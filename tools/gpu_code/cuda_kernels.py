@@ -43,7 +43,9 @@ def _threads(operation: str, kernel: str) -> int:
 
 
 def _update_rows(report: Report, kernel: Kernel, rule: str, element: str, state: str, unscales: str, size: str) -> None:
-    """A loop over vectors, perhaps several times unrolled, and one over elements, for ends and unaligned tensors."""
+    """Loops over vectors, perhaps several times unrolled, one of which loads an unaligned gradient element by element;
+    and loops over elements, for ends and other unaligned tensors.
+    """
     item, state_item = ITEM_SIZES[element], ITEM_SIZES[state]
     reads, writes = step_items(rule, item, state_item, unscales == "true")
     at_once = WIDEST // item
@@ -57,9 +59,13 @@ def _update_rows(report: Report, kernel: Kernel, rule: str, element: str, state:
         elements = max(steps, default=0) // report.threads
         times, rest = divmod(elements, at_once)
         report.expect("elements of a vector left over", rest, 0)
-        report.expect("loads", traffic.loads, total([accesses(at_once, size) for size in reads] * times))
+        param, _gradient, *states = [accesses(at_once, size) for size in reads]
+        one_by_one = total([param, Counter({item: at_once}), *states] * times)
+        is_aligned = traffic.loads != one_by_one
+        if is_aligned:
+            report.expect("loads", traffic.loads, total([accesses(at_once, size) for size in reads] * times))
         report.expect("stores", traffic.stores, total([accesses(at_once, size) for size in writes] * times))
-        if elements > report.elements:
+        if is_aligned and elements > report.elements:
             report.elements, report.traffic = elements, traffic
             report.instructions = kernel.fewest_instructions(loop) / elements
     report.floor = sum(reads) + sum(writes)
@@ -107,37 +113,33 @@ def _lines(report: Report, kernel: Kernel, count: str, source: str, to: str, com
     report.kernel = f"lines, {NAMES[source]}" + f" to {NAMES[to]}" * (source != to) + f", {count} at once"
 
 
-def _forward(report: Report, kernel: Kernel, threads_per_row: str, count: str, element: str, compute: str) -> None:
-    """One loop for the largest logit and one for the sums, whose logits come from a cache; with label smoothing there
-    are weights of classes besides.
-    """
+def _forward(
+    report: Report, kernel: Kernel, threads_per_row: str, count: str, smoothes: str, element: str, compute: str
+) -> None:
+    """One loop over vectors of logits; with label smoothing perhaps one for weights of classes, and one for none."""
     item, elements = ITEM_SIZES[element], int(count)
     loops = _loops_over_classes(report, kernel, accesses(elements, item), ITEM_SIZES[compute], elements)
-    report.expect("two passes over the logits", len(loops) >= 2, True)
-    counts = sorted(kernel.fewest_instructions(loop) for loop in loops)
-    report.instructions = sum(counts[:2]) / elements
+    report.expect("one pass over the logits", len(loops) <= 1 + (smoothes == "true"), True)
+    report.instructions = min((kernel.fewest_instructions(loop) for loop in loops), default=0) / elements
     report.traffic, report.elements, report.floor = Traffic(accesses(elements, item), Counter()), elements, item
-    report.notes.append("and once more from a cache")
-    report.is_listed = elements * item == WIDEST and element != "Half"
+    report.is_listed = element != "Half" and smoothes == "false"
     report.kernel = f"forward, {threads_per_row} threads a row, {NAMES[element]}"
-    report.kernel += f", {count} at once" * (not report.is_listed)
+    report.kernel += ", label smoothing" * (smoothes == "true")
 
 
-def _backward(report: Report, kernel: Kernel, count: str, element: str, compute: str) -> None:
-    """A loop over the logits, and one that stores zeros for ignored rows."""
+def _backward(report: Report, kernel: Kernel, count: str, smoothes: str, element: str, compute: str) -> None:
+    """A loop over vectors of logits; one stores zeros for ignored rows, element by element."""
     item, elements = ITEM_SIZES[element], int(count)
     own = accesses(elements, item)
-    loops = _loops_over_classes(report, kernel, own, ITEM_SIZES[compute], elements)
-    storing = [loop for loop in kernel.loops if kernel.traffic(loop).stores]
-    for loop in storing:
-        report.expect("widths of stores", set(kernel.traffic(loop).stores), set(own))
-    for loop in loops:
+    for loop in _loops_over_classes(report, kernel, own, ITEM_SIZES[compute], elements):
         stores, loads = kernel.traffic(loop).stores, kernel.traffic(loop).loads
+        report.expect("widths of stores", set(stores), set(own))
         report.expect("as many stores as loads", stores[max(own)] <= loads[max(own)], True)
-    report.instructions = min((kernel.fewest_instructions(loop) for loop in loops), default=0) / elements
+        report.instructions = kernel.fewest_instructions(loop) / elements
     report.traffic, report.elements, report.floor = Traffic(own, own), elements, 2 * item
-    report.is_listed = elements * item == WIDEST and element != "Half"
-    report.kernel = f"backward, {NAMES[element]}" + f", {count} at once" * (not report.is_listed)
+    report.is_listed = elements * item == WIDEST and element != "Half" and smoothes == "false"
+    report.kernel = f"backward, {NAMES[element]}" + f", {count} at once" * (elements * item != WIDEST)
+    report.kernel += ", label smoothing" * (smoothes == "true")
 
 
 def _loops_over_classes(
