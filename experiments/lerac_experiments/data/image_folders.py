@@ -23,7 +23,7 @@ from lerac_experiments.data.media import (
     read_each,
 )
 from lerac_experiments.data.reading import read_file
-from lerac_experiments.data.source import Parts, Request, Task, draw, draw_test
+from lerac_experiments.data.source import Parts, Request, Task, draw, draw_test, join_notes, size_note
 from lerac_experiments.errors import ExperimentError
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
@@ -107,11 +107,19 @@ def image_parts(
     classes: int,
     request: Request,
     source: str,
-    note: str | None,
+    about: str | None = None,
+    left_out: str | None = None,
+    *,
+    published: tuple[int, int] | None,
     task: Task = "classification",
 ) -> Parts:
-    """A data set of images in files, split."""
+    """A data set of images in files, split.
+
+    Args:
+        published: how many images to train and to test with there are; None, the split is not the official one.
+    """
     chosen, held_out = draw(len(train), request)
+    sizes = None if published is None else size_note(published, len(train), len(test))
     return Parts(
         task=task,
         classes=classes,
@@ -119,7 +127,7 @@ def image_parts(
         validation=train.take(held_out),
         test=test.take(draw_test(len(test), request)),
         source=source,
-        note=note,
+        note=join_notes(about, sizes, left_out),
     )
 
 
