@@ -1,9 +1,9 @@
 """The command `lerac-fast plan`: writes the manifest of an experiment."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -12,7 +12,6 @@ from rich.table import Table
 
 from lerac_experiments.check import check
 from lerac_experiments.data.registry import DATA
-from lerac_experiments.given import given
 from lerac_experiments.models import MODELS
 from lerac_experiments.options import find
 from lerac_experiments.presets import PRESETS, RUNS, trials_of
@@ -21,6 +20,25 @@ from lerac_experiments.terminal import say, table
 from lerac_experiments.training.regimes import REGIMES
 from lerac_experiments.trials.manifest import Manifest
 from lerac_experiments.trials.trial import Trial
+
+
+def given(kind: type, hint: Callable[[Any], str]) -> Any:
+    """For tyro: a dictionary of those fields of a dataclass that are given on the command line.
+
+    So an option that is given is told from one that is not, even where it has the usual value.
+
+    Args:
+        kind: its docstring explains the fields, under "Attributes".
+        hint: what help says of a field's value if it is not given, by its default.
+    """
+    types = get_type_hints(kind)
+    options = {
+        each.name: Annotated[types[each.name], tyro.conf.arg(help_behavior_hint=f"({hint(each.default)})")]
+        for each in fields(kind)
+    }
+    made = TypedDict(kind.__name__, options, total=False)  # type: ignore[misc]
+    made.__doc__ = kind.__doc__
+    return Annotated[made, tyro.conf.arg(name="")]
 
 
 def _shown(value: Any) -> str:

@@ -25,7 +25,7 @@ from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models import MODELS
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.options import find, require_at_least
-from lerac_experiments.progress import progress_bar
+from lerac_experiments.terminal import progress_bar
 from lerac_experiments.training.distributed import Ranks, started
 from lerac_experiments.training.runner import Diverged, Machine, Runner, Unanimous
 from lerac_experiments.trials.manifest import Manifest
