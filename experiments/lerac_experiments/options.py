@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lerac_experiments.errors import ExperimentError
 
@@ -64,3 +64,10 @@ def find(registry: Mapping[str, _T], name: str, kind: str) -> _T:
     if name not in registry:
         raise ExperimentError(f"{kind} {name!r} is unknown: choose one of {', '.join(registry)}")
     return registry[name]
+
+
+def shown(value: Any) -> str:
+    """The value of an option, as it is written on the command line."""
+    if isinstance(value, tuple):
+        return " ".join(map(shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ from rich.table import Table
 from lerac_experiments.check import check
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.models import MODELS
-from lerac_experiments.options import find
+from lerac_experiments.options import find, shown
 from lerac_experiments.presets import PRESETS, RUNS, trials_of
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.terminal import say, table
@@ -41,18 +41,12 @@ def given(kind: type, hint: Callable[[Any], str]) -> Any:
     return Annotated[made, tyro.conf.arg(name="")]
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, tuple):
-        return " ".join(map(_shown, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 if TYPE_CHECKING:
     GivenSettings: TypeAlias = dict[str, Any]
     GivenProtocol: TypeAlias = dict[str, Any]
 else:
     GivenSettings = given(Settings, lambda _: "if not given: the model's")
-    GivenProtocol = given(Protocol, lambda usual: f"usual: {_shown(usual)}")
+    GivenProtocol = given(Protocol, lambda usual: f"usual: {shown(usual)}")
 
 
 @dataclass(frozen=True)
@@ -184,7 +178,7 @@ def _unusual(manifest: Manifest) -> str:
     usual = asdict(Protocol())
     values = {name: list(dict.fromkeys(getattr(trial.protocol, name) for trial in manifest)) for name in usual}
     return "; ".join(
-        f"{name.replace('_', '-')}: {' or '.join(map(_shown, found))}"
+        f"{name.replace('_', '-')}: {' or '.join(map(shown, found))}"
         for name, found in values.items()
         if found != [usual[name]]
     )

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,6 @@ import torch
 import tyro
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, TaskID
 
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.data.source import Parts, Request, Unavailable
@@ -132,14 +131,6 @@ class Shared(Exception):
     """An error that all ranks have met alike, so that they can go on with the next trial together."""
 
 
-class _Never(Exception):
-    """Stands for an error that this torch does not have."""
-
-
-_AcceleratorError: type[Exception] = getattr(torch, "AcceleratorError", _Never)
-"""After which nothing more can be done on a GPU in this process."""
-
-
 class _RunAll:
     """Runs trials one after the other; what happens to one leaves the others alone."""
 
@@ -156,9 +147,9 @@ class _RunAll:
         with progress_bar(self.console) as progress:
             task = progress.add_task("Trials", total=len(trials))
             for trial in trials:
-                epochs = progress.add_task(escape(trial.name), total=trial.settings.epochs)
-                outcome = self._one(trial, partial(_show, progress, epochs))
-                progress.remove_task(epochs)
+                bar = progress.add_task(escape(trial.name), total=trial.settings.epochs)
+                outcome = self._one(trial, lambda epochs: progress.update(bar, completed=epochs))  # noqa: B023 (called here)
+                progress.remove_task(bar)
                 progress.advance(task)
                 counts[outcome] += 1
         return counts
@@ -222,7 +213,7 @@ class _RunAll:
                 folder.write_record(record)
             except OSError as failed:
                 record["status"] = self._complain(folder.trial, f"the record could not be written: {failed}")
-        if error is not None and (alone or isinstance(error, _AcceleratorError)):
+        if error is not None and (alone or isinstance(error, torch.AcceleratorError)):
             # The other ranks wait for this one in vain, or no trial can go on in a process whose GPU has failed. The
             # record stands; whoever starts the command again, as `torchrun --max-restarts` does, runs the other trials.
             raise error
@@ -242,7 +233,7 @@ class _RunAll:
             runner = self._begin(folder, machine)
         except Exception as error:  # whatever it is, it ends this trial alone
             failed = _failure(error)
-            if isinstance(error, _AcceleratorError):
+            if isinstance(error, torch.AcceleratorError):
                 cause = error
         if all_failed := [failure for failure in self.ranks.gather(failed) if failure]:
             return all_failed[0], cause
@@ -271,10 +262,6 @@ class _RunAll:
                 self._set_aside(folder, checkpoint)
             return None
         return runner
-
-
-def _show(progress: Progress, bar: TaskID, epochs: int) -> None:
-    progress.update(bar, completed=epochs)
 
 
 def _runner(trial: Trial, machine: Machine) -> Runner:

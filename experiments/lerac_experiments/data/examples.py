@@ -1,9 +1,10 @@
 """Numbered examples that are loaded a batch at a time."""
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 from torch.utils.data import Dataset
 
 Inputs: TypeAlias = Tensor | dict[str, Tensor] | list[Tensor]
@@ -26,15 +27,10 @@ class Batch(NamedTuple):
         """The batch on a device; its numbers stay where they are."""
         if device.type == "cpu":
             return self
-        return Batch(_moved(self.inputs, device), _moved(self.targets, device), self.indices)
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, dict):
-        return {name: _moved(part, device) for name, part in value.items()}
-    return [_moved(part, device) for part in value]
+        inputs, targets = tree_map_only(
+            Tensor, lambda tensor: tensor.to(device, non_blocking=True), (self.inputs, self.targets)
+        )
+        return Batch(inputs, targets, self.indices)
 
 
 class Examples(Dataset[Batch]):

@@ -40,7 +40,7 @@ STEPS_TO_AGREE = 32
 """How often several processes ask the first one whether a checkpoint is due: the answer costs each of them a wait."""
 
 
-DEVICE_ERRORS = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
+DEVICE_ERRORS = (torch.OutOfMemoryError, torch.AcceleratorError)
 """Which say nothing of what is read or computed on the device."""
 
 
