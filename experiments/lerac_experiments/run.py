@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -78,22 +78,20 @@ class Run:
                 none could be run.
         """
         manifest = Manifest.read(self.folder)
-        chosen = self._chosen(manifest)
-        with self.started() as ranks:
-            # Progress goes to the terminal of the first process.
-            console = Console(quiet=not ranks.first)
-            counts = _RunAll(self, ranks, console).run(chosen)
-        console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count), highlight=False)
+        counts = self.outcomes(self._chosen(manifest))
         if bad := _what_is_wrong(counts, self.folder):
             raise ExperimentError(bad)
 
-    @contextmanager
-    def started(self) -> Iterator[Ranks]:
-        """The processes of this run, with as many threads as it asks for."""
+    def outcomes(self, trials: list[Trial], quiet: bool = False) -> dict[str, int]:
+        """Runs trials, with as many threads as are asked for. Returns how many came to what."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         with started(self.device) as ranks:
-            yield ranks
+            # Progress goes to the terminal of the first process.
+            console = Console(quiet=quiet or not ranks.first)
+            counts = _RunAll(self, ranks, console).run(trials)
+        console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count), highlight=False)
+        return counts
 
     def _chosen(self, manifest: Manifest) -> list[Trial]:
         if self.index is not None:
@@ -118,9 +116,7 @@ def _what_is_wrong(counts: dict[str, int], folder: Path) -> str | None:
 def run_one(folder: Path, trial_id: str, **options: Any) -> str:
     """Runs one trial in this process; see `lerac_experiments.run_trial`."""
     run = Run(Path(folder), trials=(trial_id,), **options)
-    trials = Manifest.read(run.folder).find(run.trials)
-    with run.started() as ranks:
-        counts = _RunAll(run, ranks, Console(quiet=True)).run(trials)
+    counts = run.outcomes(Manifest.read(run.folder).find(run.trials), quiet=True)
     return next(what for what, count in counts.items() if count)
 
 
