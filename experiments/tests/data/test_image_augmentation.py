@@ -13,8 +13,8 @@ from experiments.tests.data.image_parts import batches
 from lerac_experiments.data.digits import DIGITS
 from lerac_experiments.data.image_augmentation import (
     AugmentedImages,
-    Draws,
     cut_and_mirrored,
+    draws,
     shifted_and_mirrored,
 )
 from lerac_experiments.data.imagenet import IMAGENET
@@ -45,9 +45,7 @@ def test_small_images_are_shifted_and_mirrored(side: int, margin: int) -> None:
 
 def test_all_shifts_and_both_sides_are_drawn() -> None:
     image = torch.arange(1.0, 257.0).view(1, 1, 16, 16)
-    changed = shifted_and_mirrored(
-        image.expand(2000, -1, -1, -1), torch.zeros(1, 1, 1, 1), Draws(0, 2000, 3).of(0, list(range(2000)))
-    )
+    changed = shifted_and_mirrored(image.expand(2000, -1, -1, -1), torch.zeros(1, 1, 1, 1), draws(0, 0, 2000))
     seen = {tuple(each.flatten().tolist()) for each in changed}
     assert len(seen) == 5 * 5 * 2
     assert tuple(image.flatten().tolist()) in seen
