@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lerac_experiments.data.audio_augmentation import Augmentation, mix_up
-from lerac_experiments.data.examples import Batch, Examples
+from lerac_experiments.data.examples import Examples
 from lerac_experiments.data.media import decode_sound, read_each
 from lerac_experiments.data.source import Parts, Request
 from lerac_experiments.data.spectrograms import MelSpectrogram
@@ -108,14 +108,9 @@ class SoundExamples(Examples):
         self._augment_seed = augment_seed
         self.labels: Tensor = labels
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitems__(self, indices: list[int]) -> Batch:
+    def inputs_of(self, indices: list[int]) -> Tensor:
         at_once = max(1, _SAMPLES_AT_ONCE // self._samples)
-        pictures = [self._pictures(indices[at : at + at_once]) for at in range(0, len(indices), at_once)]
-        numbers = torch.tensor(indices)
-        return Batch(torch.cat(pictures), self.labels[numbers], numbers)
+        return torch.cat([self._pictures(indices[at : at + at_once]) for at in range(0, len(indices), at_once)])
 
     @property
     def _samples(self) -> int:

@@ -50,9 +50,14 @@ class Examples(Dataset[Batch]):
     values: Tensor | None = None
 
     def __len__(self) -> int:
-        raise NotImplementedError
+        return len(self.targets)
 
     def __getitems__(self, indices: list[int]) -> Batch:
+        numbers = torch.tensor(indices)
+        return Batch(self.inputs_of(indices), self.targets[numbers], numbers)
+
+    def inputs_of(self, indices: list[int]) -> Inputs:
+        """The inputs of a batch."""
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> Batch:
@@ -82,11 +87,7 @@ class TensorExamples(Examples):
         self.inputs = inputs
         self.targets = targets
 
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitems__(self, indices: list[int]) -> Batch:
-        chosen = torch.tensor(indices)
+    def inputs_of(self, indices: list[int]) -> Inputs:
         if isinstance(self.inputs, dict):
-            return Batch({name: t[chosen] for name, t in self.inputs.items()}, self.targets[chosen], chosen)
-        return Batch(self.inputs[chosen], self.targets[chosen], chosen)
+            return {name: tensor[indices] for name, tensor in self.inputs.items()}
+        return self.inputs[indices]

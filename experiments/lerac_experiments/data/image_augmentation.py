@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lerac_experiments.data.examples import Batch, TensorExamples
+from lerac_experiments.data.examples import TensorExamples
 
 MARGIN = 1 / 8
 """The most that small images are shifted by, to any side, in sides: 4 pixels of 32."""
@@ -41,11 +41,10 @@ class AugmentedImages(TensorExamples):
         self._border = border
         self._seed = seed
 
-    def __getitems__(self, indices: list[int]) -> Batch:
-        batch = super().__getitems__(indices)
-        assert isinstance(batch.inputs, Tensor)
-        drawn = draws(self._seed, self.epoch, len(self))[indices]
-        return batch._replace(inputs=shifted_and_mirrored(batch.inputs, self._border, drawn))
+    def inputs_of(self, indices: list[int]) -> Tensor:
+        images = super().inputs_of(indices)
+        assert isinstance(images, Tensor)
+        return shifted_and_mirrored(images, self._border, draws(self._seed, self.epoch, len(self))[indices])
 
 
 def shifted_and_mirrored(images: Tensor, border: Tensor, drawn: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lerac_experiments.data.examples import Batch, Examples
+from lerac_experiments.data.examples import Examples
 from lerac_experiments.data.image_augmentation import cut_and_mirrored
 from lerac_experiments.data.media import (
     HIDDEN,
@@ -74,13 +74,8 @@ class ImageFiles(Examples):
         self.targets = targets
         self._augment_seed = augment_seed
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitems__(self, indices: list[int]) -> Batch:
-        chosen = torch.tensor(indices)
-        images = torch.stack(read_each(self._image, indices))
-        return Batch(images.sub_(_MEAN).div_(_DEVIATION), self.targets[chosen], chosen)
+    def inputs_of(self, indices: list[int]) -> Tensor:
+        return torch.stack(read_each(self._image, indices)).sub_(_MEAN).div_(_DEVIATION)
 
     def path(self, index: int) -> Path:
         """The file of an image."""

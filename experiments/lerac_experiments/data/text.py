@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lerac_experiments.data.examples import Batch, Examples
+from lerac_experiments.data.examples import Examples
 from lerac_experiments.data.source import Parts, Request, draw, draw_test, join_notes, size_note
 from lerac_experiments.data.tokens import Encoded, WordPieces, Words
 from lerac_experiments.errors import ExperimentError
@@ -51,10 +51,7 @@ class TextExamples(Examples):
         self._segments = segments
         self.labels: Tensor = labels
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitems__(self, indices: list[int]) -> Batch:
+    def inputs_of(self, indices: list[int]) -> dict[str, Tensor]:
         chosen = torch.tensor(indices)
         starts, ends = self._starts[chosen], self._ends[chosen]
         positions = torch.arange(int((ends - starts).max()))
@@ -65,7 +62,7 @@ class TextExamples(Examples):
         inputs = {"input_ids": input_ids, "attention_mask": present.long()}
         if self._segments:
             inputs["token_type_ids"] = (present & (positions >= self._seconds[chosen].unsqueeze(1))).long()
-        return Batch(inputs, self.labels[chosen], chosen)
+        return inputs
 
 
 def text_parts(
