@@ -44,14 +44,14 @@ NOT_NEGATIVE = Range(0)
 
 
 def require_at_least(options: object, **lowest: int) -> None:
-    """Checks attributes of `options` by their names.
+    """Checks attributes of `options` by their names; None is none given.
 
     Raises:
         ValueError: one is lower than that; the message names it and its value.
     """
     for name, bound in lowest.items():
         value = getattr(options, name)
-        if not value >= bound:  # nor is NaN
+        if value is not None and not value >= bound:  # nor is NaN
             raise ValueError(f"{name} must be at least {bound}, got {value}")
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from lerac_experiments.check import check
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.models import MODELS
-from lerac_experiments.options import find, shown
+from lerac_experiments.options import find, require_at_least, shown
 from lerac_experiments.presets import PRESETS, RUNS, trials_of
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.terminal import say, table
@@ -73,8 +73,7 @@ class Plan:
             raise ValueError("give a preset, or models and data")
         if self.preset is not None and (self.models or self.data):
             raise ValueError(f"preset={self.preset} has models and data of its own: give either it or them")
-        if self.seeds is not None and self.seeds < 1:
-            raise ValueError(f"seeds must be at least 1, got {self.seeds}")
+        require_at_least(self, seeds=1)
 
     def run(self) -> None:
         """Writes the manifest.

@@ -64,9 +64,7 @@ class Run:
     """Write TensorBoard's logs here."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, workers=0, checkpoint_seconds=0)
-        if self.threads is not None:
-            require_at_least(self, threads=1)
+        require_at_least(self, workers=0, checkpoint_seconds=0, threads=1)
         if self.index is not None and self.trials:
             raise ValueError(f"give either index={self.index} or trials={' '.join(self.trials)}, not both")
 

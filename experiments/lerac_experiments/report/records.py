@@ -90,8 +90,8 @@ class Record:
         data = self.content["data"]
         return self.content["sizes"]["test"], data["source"], data["note"], self.trial.protocol.test_examples
 
-    def check(self) -> None:
-        """Looks for what is of the right kind (`check_record`), and makes no sense.
+    def checked(self) -> "Record":
+        """The record, once nothing is found in it that is of the right kind (`check_record`), and makes no sense.
 
         Raises:
             ExperimentError: something does not. It is named.
@@ -101,7 +101,7 @@ class Record:
         find(DATA, trial.data, "data")
         find(REGIMES, trial.regime, "regime")
         if not self.done:
-            return
+            return self
         first, steps = self.epochs[0].keys(), self.steps
         if any(epoch.keys() != first for epoch in self.epochs):
             raise ExperimentError("epochs do not have the same values noted")
@@ -111,6 +111,7 @@ class Record:
             raise ExperimentError(f"steps_per_epoch is {steps}")
         if (correct := self.correct) is not None and not np.isclose(correct.mean(), self.score):
             raise ExperimentError(f"result.test is {self.score:g}, and {correct.mean():g} of the examples are correct")
+        return self
 
 
 OF_REGIMES = frozenset(
