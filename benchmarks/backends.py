@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 import lerac_fast
-from lerac_fast._gpu_backend import PRESENT, gpu_backends
+from lerac_fast._native.build_info import PRESENT, gpu_backends
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A learning rate of its own for every layer, in one fused optimizer step, and curricula that build on it."""
 
-from lerac_fast._build_info import build_info as build_info
-from lerac_fast._gpu_backend import gpu_backend as gpu_backend
+from lerac_fast._native.build_info import build_info as build_info
+from lerac_fast._native.gpu_backend import gpu_backend as gpu_backend
 from lerac_fast._version import __version__ as __version__
 from lerac_fast.cbs.cbs import CBS as CBS
 from lerac_fast.cbs.sites import Tokens as Tokens

@@ -2,3 +2,4 @@ torch_version: str
 cuda_version: str
 cuda_architectures: str
 cuda_absent: str
+interface: str

@@ -11,6 +11,16 @@ def unwrap(model: nn.Module) -> nn.Module:
     return unwrap(compiled) if isinstance(compiled, nn.Module) else model
 
 
+def named_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules of an unwrapped model by all of their names, as a shared one has several; what torch.compile adds to
+    them is left out."""
+    return {
+        unwrapped_name(name): module
+        for name, module in model.named_modules(remove_duplicate=False)
+        if unwrap(module) is module
+    }
+
+
 def unwrapped_name(name: str) -> str:
     """The name of a module or a tensor without the components that `torch.compile` adds to its path."""
     return ".".join(part for part in name.split(".") if part not in ("", "_orig_mod"))

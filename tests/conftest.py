@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from lerac_fast._gpu_backend import register_triton
+from lerac_fast._native.triton import register_triton
 from tests.kernels import KERNELS, NUMBERS_ON_DEVICE
 
 # What is left out: an expression that finds the tests' names -> why.

@@ -16,19 +16,17 @@ PACKAGE = ROOT / "lerac_fast"
 # Part of the package -> the parts that it may import. Optimizers and curricula know nothing of each other, nor one
 # curriculum of another; all of it may be imported by the experiments, which nothing here imports.
 PYTHON_RULES = {
-    "_extension": {"_built_with"},
-    "_triton": {"_extension"},
-    "_gpu_backend": {"_extension", "_built_with", "_triton"},
     "_version": set(),
-    "_build_info": {"_extension", "_built_with", "_gpu_backend", "_version"},
+    "_native": {"_built_with", "_version"},  # and _triton, at the first use of its kernels
+    "_triton": {"_native"},
     "_wrappers": set(),
-    "ops": {"_extension", "_gpu_backend"},
-    "optim": {"_extension", "_gpu_backend"},
+    "ops": {"_native"},
+    "optim": {"_native"},
     "layers": {"_wrappers"},
     "lerac": {"_wrappers", "layers"},
     "cbs": {"_wrappers", "ops"},
     "data_parameters": {"ops"},
-    "": {"_build_info", "_gpu_backend", "_version", "ops", "layers", "lerac", "cbs", "data_parameters"},  # __init__.py
+    "": {"_native", "_version", "ops", "layers", "lerac", "cbs", "data_parameters"},  # __init__.py
 }
 CXX_RULES = {
     "math": set(),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import lerac_fast
-from lerac_fast import _extension
+from lerac_fast._native import extension as loading
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_missing_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lerac_fast._built_with", None)
     with pytest.raises(ImportError, match=rf"missing.*{torch.__version__.split('+')[0]}.*--no-build-isolation"):
-        _extension.load()
+        loading.load()
 
 
 def test_module_of_another_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +28,7 @@ def test_module_of_another_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lerac_fast._built_with", other)
     installed = torch.__version__.split("+")[0]
     with pytest.raises(ImportError, match=rf"torch 1\.13\.1.*torch {installed}.*pip install --no-build-isolation"):
-        _extension.load()
+        loading.load()
 
 
 def test_module_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,13 +37,25 @@ def test_module_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ImportError("undefined symbol: _ZN3c105ErrorE")
         return importlib.import_module(name)
 
-    monkeypatch.setattr(_extension, "import_module", fail)
+    monkeypatch.setattr(loading, "import_module", fail)
     with pytest.raises(ImportError, match=r"does not load.*undefined symbol.*Compile it anew"):
-        _extension.load()
+        loading.load()
+
+
+def test_module_of_other_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Which would lack what Python asks it for. Where there are no sources, as beside a wheel, nothing is compared."""
+    for name in loading._INTERFACE:
+        (tmp_path / "csrc" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "csrc" / name).write_text("other")
+    monkeypatch.setattr(loading, "_SOURCES", tmp_path / "csrc")
+    with pytest.raises(ImportError, match=r"of other sources than those in .*csrc\. Compile it anew: .*pip install"):
+        loading.load()
+    monkeypatch.setattr(loading, "_SOURCES", tmp_path / "none")
+    assert loading.load() is loading.extension
 
 
 def test_local_versions_of_one_torch_are_one() -> None:
-    assert _extension._release("2.14.1+cu130") == _extension._release("2.14.1+cpu") == "2.14.1"
+    assert loading._release("2.14.1+cu130") == loading._release("2.14.1+cpu") == "2.14.1"
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

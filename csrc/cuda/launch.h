@@ -22,10 +22,12 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, void* st
   const cudaError_t error = cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
   if (error != cudaSuccess) {
     (void)cudaGetLastError(); // clears it: torch would report it as its own
+    const char* advice = error == cudaErrorNoKernelImageForDevice
+                             ? ": lerac_fast was compiled for other GPUs, see lerac_fast.build_info(). Use Triton's "
+                               "kernels: lerac_fast.gpu_backend('triton')"
+                             : "";
     throw std::runtime_error(std::string("lerac_fast: a CUDA kernel could not be launched: ") +
-                             cudaGetErrorString(error) +
-                             ". If this GPU is older than those that the kernels were compiled for, see "
-                             "lerac_fast.build_info(), use Triton's: lerac_fast.gpu_backend('triton')");
+                             cudaGetErrorString(error) + advice);
   }
   engine::launches.fetch_add(1, std::memory_order_relaxed);
 }

@@ -1,12 +1,10 @@
 """What can be found wrong with a trial before it is run."""
 
-from typing import Any
-
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.data.source import DataSet
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models import MODELS
-from lerac_experiments.options import NOT_NEGATIVE, POSITIVE, Range, find
+from lerac_experiments.options import NOT_NEGATIVE, POSITIVE, Range, find, shown
 from lerac_experiments.settings import Protocol
 from lerac_experiments.training.regimes import REGIMES, Regime
 from lerac_experiments.trials.trial import Trial
@@ -61,11 +59,7 @@ def _check_ranges(trial: Trial) -> None:
             continue
         for number in value if isinstance(value, tuple) else (value,):
             if number not in allowed:
-                raise ExperimentError(f"{name} must be {allowed.told(number)}, got {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    return " ".join(map(_shown, value)) if isinstance(value, tuple) else f"{value:g}"
+                raise ExperimentError(f"{name} must be {allowed.told(number)}, got {shown(value)}")
 
 
 def _check_pairs(trial: Trial) -> None:
@@ -74,14 +68,14 @@ def _check_pairs(trial: Trial) -> None:
     if settings.min_lr > settings.lr:
         raise ExperimentError(f"min_lr must be at most lr, got min_lr={settings.min_lr:g} and lr={settings.lr:g}")
     if list(protocol.milestones) != sorted(set(protocol.milestones)):
-        raise ExperimentError(f"milestones must rise, as shares of the epochs, got {_shown(protocol.milestones)}")
+        raise ExperimentError(f"milestones must rise, as shares of the epochs, got {shown(protocol.milestones)}")
     steps = protocol.milestones, protocol.step_factor
     if protocol.schedule != "steps" and steps != (usual.milestones, usual.step_factor):
         raise ExperimentError(f"milestones and step_factor are for schedule=steps, and it is {protocol.schedule}")
     if protocol.sigma_bounds is not None and not protocol.sigma_bounds[0] <= 1.0 <= protocol.sigma_bounds[1]:
         raise ExperimentError(
             "sigma_bounds must be the lowest and the highest temperature, with 1, at which they start, between them, "
-            f"got {_shown(protocol.sigma_bounds)}"
+            f"got {shown(protocol.sigma_bounds)}"
         )
     if protocol.nesterov and (settings.optimizer != "SGD" or settings.momentum == 0.0):
         raise ExperimentError(

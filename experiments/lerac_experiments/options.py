@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lerac_experiments.errors import ExperimentError
 
@@ -44,14 +44,14 @@ NOT_NEGATIVE = Range(0)
 
 
 def require_at_least(options: object, **lowest: int) -> None:
-    """Checks attributes of `options` by their names.
+    """Checks attributes of `options` by their names; None is none given.
 
     Raises:
         ValueError: one is lower than that; the message names it and its value.
     """
     for name, bound in lowest.items():
         value = getattr(options, name)
-        if not value >= bound:  # nor is NaN
+        if value is not None and not value >= bound:  # nor is NaN
             raise ValueError(f"{name} must be at least {bound}, got {value}")
 
 
@@ -64,3 +64,10 @@ def find(registry: Mapping[str, _T], name: str, kind: str) -> _T:
     if name not in registry:
         raise ExperimentError(f"{kind} {name!r} is unknown: choose one of {', '.join(registry)}")
     return registry[name]
+
+
+def shown(value: Any) -> str:
+    """The value of an option, as it is written on the command line."""
+    if isinstance(value, tuple):
+        return " ".join(map(shown, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

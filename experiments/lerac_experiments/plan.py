@@ -1,9 +1,9 @@
 """The command `lerac-fast plan`: writes the manifest of an experiment."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -12,9 +12,8 @@ from rich.table import Table
 
 from lerac_experiments.check import check
 from lerac_experiments.data.registry import DATA
-from lerac_experiments.given import given
 from lerac_experiments.models import MODELS
-from lerac_experiments.options import find
+from lerac_experiments.options import find, require_at_least, shown
 from lerac_experiments.presets import PRESETS, RUNS, trials_of
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.terminal import say, table
@@ -23,10 +22,23 @@ from lerac_experiments.trials.manifest import Manifest
 from lerac_experiments.trials.trial import Trial
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, tuple):
-        return " ".join(map(_shown, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def given(kind: type, hint: Callable[[Any], str]) -> Any:
+    """For tyro: a dictionary of those fields of a dataclass that are given on the command line.
+
+    So an option that is given is told from one that is not, even where it has the usual value.
+
+    Args:
+        kind: its docstring explains the fields, under "Attributes".
+        hint: what help says of a field's value if it is not given, by its default.
+    """
+    types = get_type_hints(kind)
+    options = {
+        each.name: Annotated[types[each.name], tyro.conf.arg(help_behavior_hint=f"({hint(each.default)})")]
+        for each in fields(kind)
+    }
+    made = TypedDict(kind.__name__, options, total=False)  # type: ignore[misc]
+    made.__doc__ = kind.__doc__
+    return Annotated[made, tyro.conf.arg(name="")]
 
 
 if TYPE_CHECKING:
@@ -34,7 +46,7 @@ if TYPE_CHECKING:
     GivenProtocol: TypeAlias = dict[str, Any]
 else:
     GivenSettings = given(Settings, lambda _: "if not given: the model's")
-    GivenProtocol = given(Protocol, lambda usual: f"usual: {_shown(usual)}")
+    GivenProtocol = given(Protocol, lambda usual: f"usual: {shown(usual)}")
 
 
 @dataclass(frozen=True)
@@ -61,8 +73,7 @@ class Plan:
             raise ValueError("give a preset, or models and data")
         if self.preset is not None and (self.models or self.data):
             raise ValueError(f"preset={self.preset} has models and data of its own: give either it or them")
-        if self.seeds is not None and self.seeds < 1:
-            raise ValueError(f"seeds must be at least 1, got {self.seeds}")
+        require_at_least(self, seeds=1)
 
     def run(self) -> None:
         """Writes the manifest.
@@ -166,7 +177,7 @@ def _unusual(manifest: Manifest) -> str:
     usual = asdict(Protocol())
     values = {name: list(dict.fromkeys(getattr(trial.protocol, name) for trial in manifest)) for name in usual}
     return "; ".join(
-        f"{name.replace('_', '-')}: {' or '.join(map(_shown, found))}"
+        f"{name.replace('_', '-')}: {' or '.join(map(shown, found))}"
         for name, found in values.items()
         if found != [usual[name]]
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -36,22 +37,8 @@ def trials_of(
     ]
 
 
-def _table2() -> list[Trial]:
-    models = ("resnet18", "wide-resnet50", "cvt13", "cvt13-pretrained")
-    return trials_of(models, ("cifar10", "cifar100", "tiny-imagenet"), CURRICULA, range(RUNS))
-
-
-def _table3() -> list[Trial]:
-    return trials_of(("bert-large", "lstm"), ("boolq", "rte", "qnli"), CURRICULA, range(RUNS))
-
-
-def _table4() -> list[Trial]:
-    return trials_of(("septr", "densenet121"), ("crema-d", "esc50"), CURRICULA, range(RUNS))
-
-
-def _table5() -> list[Trial]:
-    regimes = ("conventional", "cbs", "lerac-linear", "lerac", "cbs+lerac")
-    return trials_of(("cvt13",), ("cifar10", "cifar100", "tiny-imagenet"), regimes, range(RUNS))
+_IMAGES = ("cifar10", "cifar100", "tiny-imagenet")
+_UPDATES = ("conventional", "cbs", "lerac-linear", "lerac", "cbs+lerac")
 
 
 def _dcl_table1() -> list[Trial]:
@@ -182,10 +169,12 @@ def demo_noise(data: str = DEMO_DATA, seeds: int = 1) -> list[Trial]:
 
 
 PRESETS: dict[str, Callable[[], list[Trial]]] = {
-    "table2": _table2,
-    "table3": _table3,
-    "table4": _table4,
-    "table5": _table5,
+    "table2": partial(
+        trials_of, ("resnet18", "wide-resnet50", "cvt13", "cvt13-pretrained"), _IMAGES, CURRICULA, range(RUNS)
+    ),
+    "table3": partial(trials_of, ("bert-large", "lstm"), ("boolq", "rte", "qnli"), CURRICULA, range(RUNS)),
+    "table4": partial(trials_of, ("septr", "densenet121"), ("crema-d", "esc50"), CURRICULA, range(RUNS)),
+    "table5": partial(trials_of, ("cvt13",), _IMAGES, _UPDATES, range(RUNS)),
     "dcl-table1": _dcl_table1,
     "dcl-table2": _dcl_table2,
     "small": _small,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,6 @@ import torch
 import tyro
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, TaskID
 
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.data.source import Parts, Request, Unavailable
@@ -25,7 +24,7 @@ from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models import MODELS
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.options import find, require_at_least
-from lerac_experiments.progress import progress_bar
+from lerac_experiments.terminal import progress_bar
 from lerac_experiments.training.distributed import Ranks, started
 from lerac_experiments.training.runner import Diverged, Machine, Runner, Unanimous
 from lerac_experiments.trials.manifest import Manifest
@@ -65,9 +64,7 @@ class Run:
     """Write TensorBoard's logs here."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, workers=0, checkpoint_seconds=0)
-        if self.threads is not None:
-            require_at_least(self, threads=1)
+        require_at_least(self, workers=0, checkpoint_seconds=0, threads=1)
         if self.index is not None and self.trials:
             raise ValueError(f"give either index={self.index} or trials={' '.join(self.trials)}, not both")
 
@@ -79,22 +76,20 @@ class Run:
                 none could be run.
         """
         manifest = Manifest.read(self.folder)
-        chosen = self._chosen(manifest)
-        with self.started() as ranks:
-            # Progress goes to the terminal of the first process.
-            console = Console(quiet=not ranks.first)
-            counts = _RunAll(self, ranks, console).run(chosen)
-        console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count), highlight=False)
+        counts = self.outcomes(self._chosen(manifest))
         if bad := _what_is_wrong(counts, self.folder):
             raise ExperimentError(bad)
 
-    @contextmanager
-    def started(self) -> Iterator[Ranks]:
-        """The processes of this run, with as many threads as it asks for."""
+    def outcomes(self, trials: list[Trial], quiet: bool = False) -> dict[str, int]:
+        """Runs trials, with as many threads as are asked for. Returns how many came to what."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         with started(self.device) as ranks:
-            yield ranks
+            # Progress goes to the terminal of the first process.
+            console = Console(quiet=quiet or not ranks.first)
+            counts = _RunAll(self, ranks, console).run(trials)
+        console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count), highlight=False)
+        return counts
 
     def _chosen(self, manifest: Manifest) -> list[Trial]:
         if self.index is not None:
@@ -119,9 +114,7 @@ def _what_is_wrong(counts: dict[str, int], folder: Path) -> str | None:
 def run_one(folder: Path, trial_id: str, **options: Any) -> str:
     """Runs one trial in this process; see `lerac_experiments.run_trial`."""
     run = Run(Path(folder), trials=(trial_id,), **options)
-    trials = Manifest.read(run.folder).find(run.trials)
-    with run.started() as ranks:
-        counts = _RunAll(run, ranks, Console(quiet=True)).run(trials)
+    counts = run.outcomes(Manifest.read(run.folder).find(run.trials), quiet=True)
     return next(what for what, count in counts.items() if count)
 
 
@@ -130,14 +123,6 @@ FAILED_BEFORE = "failed before"
 
 class Shared(Exception):
     """An error that all ranks have met alike, so that they can go on with the next trial together."""
-
-
-class _Never(Exception):
-    """Stands for an error that this torch does not have."""
-
-
-_AcceleratorError: type[Exception] = getattr(torch, "AcceleratorError", _Never)
-"""After which nothing more can be done on a GPU in this process."""
 
 
 class _RunAll:
@@ -156,9 +141,9 @@ class _RunAll:
         with progress_bar(self.console) as progress:
             task = progress.add_task("Trials", total=len(trials))
             for trial in trials:
-                epochs = progress.add_task(escape(trial.name), total=trial.settings.epochs)
-                outcome = self._one(trial, partial(_show, progress, epochs))
-                progress.remove_task(epochs)
+                bar = progress.add_task(escape(trial.name), total=trial.settings.epochs)
+                outcome = self._one(trial, lambda epochs: progress.update(bar, completed=epochs))  # noqa: B023 (called here)
+                progress.remove_task(bar)
                 progress.advance(task)
                 counts[outcome] += 1
         return counts
@@ -222,7 +207,7 @@ class _RunAll:
                 folder.write_record(record)
             except OSError as failed:
                 record["status"] = self._complain(folder.trial, f"the record could not be written: {failed}")
-        if error is not None and (alone or isinstance(error, _AcceleratorError)):
+        if error is not None and (alone or isinstance(error, torch.AcceleratorError)):
             # The other ranks wait for this one in vain, or no trial can go on in a process whose GPU has failed. The
             # record stands; whoever starts the command again, as `torchrun --max-restarts` does, runs the other trials.
             raise error
@@ -242,7 +227,7 @@ class _RunAll:
             runner = self._begin(folder, machine)
         except Exception as error:  # whatever it is, it ends this trial alone
             failed = _failure(error)
-            if isinstance(error, _AcceleratorError):
+            if isinstance(error, torch.AcceleratorError):
                 cause = error
         if all_failed := [failure for failure in self.ranks.gather(failed) if failure]:
             return all_failed[0], cause
@@ -271,10 +256,6 @@ class _RunAll:
                 self._set_aside(folder, checkpoint)
             return None
         return runner
-
-
-def _show(progress: Progress, bar: TaskID, epochs: int) -> None:
-    progress.update(bar, completed=epochs)
 
 
 def _runner(trial: Trial, machine: Machine) -> Runner:

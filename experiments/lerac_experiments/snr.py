@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Annotated
 
+import numpy as np
 import torch
 import tyro
 from matplotlib.figure import Figure
@@ -24,8 +24,7 @@ from lerac_experiments.files import write_json
 from lerac_experiments.models import MODELS
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.options import find, require_at_least
-from lerac_experiments.progress import progress_bar
-from lerac_experiments.terminal import say
+from lerac_experiments.terminal import progress_bar, say, table
 from lerac_fast.lerac.snr import HIGHEST_SNR, LOWEST_SNR, Decay, LayerSignal, decay_rate, signal_to_noise
 
 FEWEST_EXAMPLES = 4  # which an unbiased estimate takes
@@ -157,36 +156,22 @@ def _measure(spec: ModelSpec, parts: Parts, inputs: Inputs, seed: int) -> list[L
 def _over_runs(runs: Sequence[Sequence[LayerSignal]]) -> list[LayerMeasure]:
     layers = []
     for signals in zip(*runs, strict=True):
-        snrs, entropies = [signal.snr for signal in signals], [signal.entropy for signal in signals]
-        layers.append(
-            LayerMeasure(
-                name=signals[0].name,
-                depth=signals[0].depth,
-                snr=fmean(snrs),
-                snr_deviation=_deviation(snrs),
-                entropy=fmean(entropies),
-                entropy_deviation=_deviation(entropies),
-            )
-        )
+        measured = np.array([(signal.snr, signal.entropy) for signal in signals])
+        means, deviations = measured.mean(axis=0), measured.std(axis=0, ddof=min(1, len(runs) - 1))
+        of_each = np.stack([means, deviations], axis=1).flatten().tolist()
+        layers.append(LayerMeasure(signals[0].name, signals[0].depth, *of_each))
     return layers
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return stdev(values) if len(values) > 1 else 0.0
 
 
 def _table(layers: Sequence[LayerMeasure], decay: Decay, title: str) -> Table:
     fit = f"SNR ≈ {decay.start:.3g} exp({-decay.rate:.3g} depth), r² = {decay.r_squared:.3f}"
-    table = Table(title=title, caption=f"{fit}. Mean ± standard deviation.", caption_justify="left")
-    table.add_column("depth", justify="right")
-    table.add_column("layer", overflow="fold")  # a name in full
-    table.add_column("signal / noise", justify="right")
-    table.add_column("entropy, bits", justify="right")
+    made = table("depth", "layer", "signal / noise", "entropy, bits", title=title)
+    made.caption, made.caption_justify = f"{fit}. Mean ± standard deviation.", "left"
     for layer in layers:
-        table.add_row(
+        made.add_row(
             str(layer.depth),
             layer.name,
             f"{layer.snr:.3g} ± {layer.snr_deviation:.2g}",
             f"{layer.entropy:.2f} ± {layer.entropy_deviation:.2f}",
         )
-    return table
+    return made

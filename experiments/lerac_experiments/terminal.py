@@ -1,6 +1,14 @@
 """What commands print."""
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 
@@ -19,3 +27,15 @@ def table(*columns: str, title: str | None = None, whole: int = 0) -> Table:
     for number, column in enumerate(columns):
         made.add_column(column, overflow="fold", no_wrap=number < whole)
     return made
+
+
+def progress_bar(console: Console) -> Progress:
+    """Steps done and to do, and the time that they took and will take."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )

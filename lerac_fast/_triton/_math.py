@@ -8,7 +8,7 @@ They work on tensors of the arithmetic's type, float32 or float64, element by el
 import triton
 import triton.language as tl
 
-from lerac_fast._extension import extension
+from lerac_fast._native.extension import extension
 
 
 @triton.jit

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lerac_fast._extension import extension
+from lerac_fast._native.extension import extension
 from lerac_fast._triton._launch import launch
 from lerac_fast._triton._math import (
     BETA1,

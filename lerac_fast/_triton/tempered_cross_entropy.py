@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lerac_fast._extension import extension
+from lerac_fast._native.extension import extension
 from lerac_fast._triton._launch import launch
 from lerac_fast._triton._math import divide, tempered_loss, tempered_loss_by_logit, tempered_loss_by_sigma
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from torch import nn
 
-from lerac_fast._wrappers import unwrap, unwrapped_name
+from lerac_fast._wrappers import named_modules, unwrap
 from lerac_fast.cbs._hooks import CONVOLUTIONS, Site
 from lerac_fast.cbs._hooks import Tokens as Tokens
 
@@ -24,12 +24,7 @@ def find_sites(model: nn.Module, where: Where | None = None) -> list[Site]:
 
     Warns if nothing is selected, or if some patterns match nothing.
     """
-    # By all of their names, as a shared module has several; those of compiled submodules as if they were not.
-    names = {
-        unwrapped_name(name): module
-        for name, module in unwrap(model).named_modules(remove_duplicate=False)
-        if unwrap(module) is module
-    }
+    names = named_modules(unwrap(model))
     sites: dict[nn.Module, Site] = {}
     select = _selection(where, names)
     for name, module in names.items():

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, count
-from statistics import fmean
+from statistics import correlation, fmean, linear_regression
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +25,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from lerac_fast._wrappers import unwrap, unwrapped_name
+from lerac_fast._wrappers import named_modules, unwrap
 from lerac_fast.layers._depth import parameter_places
 from lerac_fast.layers._traces import left_as_found, plain_execution
 from lerac_fast.layers.groups import call_arguments, layer_groups
@@ -147,13 +147,9 @@ def decay_rate(signals: Sequence[LayerSignal]) -> Decay:
     if len(set(depths)) < 2:
         raise ValueError(f"{len(signals)} layers of {len(set(depths))} depths have no decay with depth")
     logs = [math.log(_within_range(signal.snr)) for signal in signals]
-    mean_depth, mean_log = fmean(depths), fmean(logs)
-    variance = fmean((depth - mean_depth) ** 2 for depth in depths)
-    covariance = fmean((d - mean_depth) * (y - mean_log) for d, y in zip(depths, logs, strict=True))
-    variance_of_logs = fmean((y - mean_log) ** 2 for y in logs)
-    slope = covariance / variance
-    r_squared = slope * covariance / variance_of_logs if variance_of_logs > 0.0 else 1.0
-    return Decay(-slope, math.exp(mean_log - slope * mean_depth), r_squared)
+    slope, intercept = linear_regression(depths, logs)
+    r_squared = correlation(depths, logs) ** 2 if len(set(logs)) > 1 else 1.0
+    return Decay(-slope, math.exp(intercept), r_squared)
 
 
 def snr_ratios(
@@ -207,11 +203,7 @@ def _depths(groups: Sequence[dict[str, Any]]) -> list[int]:
 
 
 def _layers(model: nn.Module, groups: Sequence[dict[str, Any]]) -> list[_Layer]:
-    named = {
-        unwrapped_name(name): module
-        for name, module in model.named_modules(remove_duplicate=False)
-        if unwrap(module) is module
-    }
+    named = named_modules(model)
     owners: dict[nn.Parameter, list[nn.Module]] = {}
     for place in parameter_places(model).values():
         owners.setdefault(place.parameter, []).append(place.owner)

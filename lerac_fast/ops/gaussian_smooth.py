@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lerac_fast import _gpu_backend as _gpu_backend  # the ops' kernels for GPUs
-from lerac_fast._extension import extension as extension  # registers the ops
+from lerac_fast._native.extension import extension as extension  # registers the ops
 
 
 def gaussian_smooth(

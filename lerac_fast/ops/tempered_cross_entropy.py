@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lerac_fast import _gpu_backend as _gpu_backend  # the ops' kernels for GPUs
-from lerac_fast._extension import extension as extension  # registers the ops
+from lerac_fast._native.extension import extension as extension  # registers the ops
 
 
 def tempered_cross_entropy(

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
 
-from lerac_fast import _gpu_backend as _gpu_backend  # the step on GPUs
-from lerac_fast._extension import extension
+from lerac_fast._native.extension import extension
 from lerac_fast.optim._checkpoint import check_names, keep_identity, restore_float32_states
 
 if TYPE_CHECKING:

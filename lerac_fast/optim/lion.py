@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from lerac_fast._extension import extension
+from lerac_fast._native.extension import extension
 from lerac_fast.optim._engine import FusedStep
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from lerac_fast._extension import extension
+from lerac_fast._native.extension import extension
 from lerac_fast.optim._engine import FusedStep
 
 

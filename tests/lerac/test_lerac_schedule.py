@@ -21,6 +21,10 @@ SMOOTH = {
 }
 
 
+def test_every_curve_has_a_reference():
+    assert {*SMOOTH, "decades"} == {*CURVES}  # decades follow the authors' code, below
+
+
 @reproducible
 @given(
     k=st.integers(1, 300),

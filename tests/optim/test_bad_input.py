@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import lerac_fast.optim
-from lerac_fast._extension import extension
+from lerac_fast._native.extension import extension
 from tests.kernels import KERNELS, NUMBERS_ON_DEVICE
 from tests.optim.cases import COUNTING, Case, assert_equal, cases_of_torch, typical_cases
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import lerac_fast.optim
-from lerac_fast._extension import extension
+from lerac_fast._native.extension import extension
 from tests.kernels import KERNELS
 from tests.optim.cases import Case, assert_equal, groups, typical_cases
 

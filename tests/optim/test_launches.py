@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.shapes import MODELS, Shapes
-from lerac_fast._extension import extension
+from lerac_fast._native.extension import extension
 from tests.kernels import KERNELS, NUMBERS_ON_DEVICE
 from tests.optim.cases import Case, assert_equal, groups, random
 from tests.reference import optimizers as reference

@@ -9,7 +9,7 @@ from torch import nn
 
 import lerac_fast.optim
 from benchmarks.bench_optimizer_step import OPTIONS, UPDATED
-from lerac_fast._extension import extension
+from lerac_fast._native.extension import extension
 from tests.kernels import KERNELS
 from tests.optim.cases import CASES, TYPICAL
 from tests.reference import optimizers as reference

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from lerac_fast._extension import extension
+from lerac_fast._native.extension import extension
 
 ITEM_SIZES = {"float": 4, "double": 8, "BFloat16": 2, "Half": 2}  # bytes of an element, by the names in csrc
 NAMES = {"float": "float32", "double": "float64", "BFloat16": "bfloat16", "Half": "float16"}

@@ -13,49 +13,15 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from lerac_experiments.data.reading import (
-    ZIP_DAMAGE,
-    as_text,
-    check_method,
-    read_file,
-    refuse_pointer,
-    require_file,
-)
+from lerac_experiments.data.reading import ZIP_DAMAGE, check_method, require_file
+from lerac_experiments.data.stored import Stored
 from lerac_experiments.data.tars import Tar
 from lerac_experiments.errors import ExperimentError
 
 _DAMAGE = (*ZIP_DAMAGE, tarfile.TarError, LZMAError)
 
 
-@dataclass(frozen=True)
-class Files:
-    """Files in a folder, or of a small archive in memory."""
-
-    folder: Path
-    """For an archive, where they would lie if its path were that of a folder."""
-    contents: dict[str, bytes] | None = None
-    """By their names in `folder`; None, they are on the disk."""
-
-    def read(self, name: str) -> bytes:
-        """What a file holds. Raises ExperimentError naming it if it cannot be read."""
-        path = self.folder / name
-        if self.contents is None:
-            return read_file(path)
-        if name not in self.contents:
-            raise ExperimentError(f"cannot read {path}: it is not in the archive")
-        return refuse_pointer(self.contents[name], path)
-
-    def lines(self, name: str) -> list[str]:
-        """The lines of a text file that are not empty. Raises ExperimentError naming it if it cannot be read."""
-        text = as_text(self.read(name), self.folder / name)
-        return [line for line in text.splitlines() if line.strip()]
-
-    def has(self, name: str) -> bool:
-        """Whether there is a file of this name."""
-        return (self.folder / name).is_file() if self.contents is None else name in self.contents
-
-
-def read_archive(archive: Path, top: str, limit: int) -> Files:
+def read_archive(archive: Path, top: str, limit: int) -> Stored:
     """The files under the folder `top` of an archive, without unpacking it to the disk.
 
     Args:
@@ -66,15 +32,11 @@ def read_archive(archive: Path, top: str, limit: int) -> Files:
     """
     contents = {}
     with _named(archive):
-        for member in _members(archive, limit):
-            path = PurePosixPath(member.name)
-            if not member.is_folder and path.is_relative_to(top):
-                with member.open() as source:
-                    # One more, for the end is where a zip's checksum is looked at.
-                    contents[str(path.relative_to(top))] = source.read(member.size + 1)
-    if not contents:
-        raise ExperimentError(f"{archive} holds no files in a folder {top}")
-    return Files(archive / top, contents)
+        for name, member in _files(archive, top, limit):
+            with member.open() as source:
+                # One more, for the end is where a zip's checksum is looked at.
+                contents[str(name)] = source.read(member.size + 1)
+    return Stored(archive / top, contents)
 
 
 def unpack(archives: Sequence[Path], top: str, into: Path, limit: int) -> Path:
@@ -111,19 +73,12 @@ def _rename(whole: Path, target: Path) -> None:
 
 
 def _write(archive: Path, top: str, folder: Path, limit: int) -> None:
-    found = False
     with _named(archive):
-        for member in _members(archive, limit):
-            path = PurePosixPath(member.name)
-            if member.is_folder or not path.is_relative_to(top):
-                continue
-            found = True
-            file = folder / path.relative_to(top)
+        for name, member in _files(archive, top, limit):
+            file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             with member.open() as source, file.open("wb") as destination:
                 shutil.copyfileobj(source, destination)
-    if not found:
-        raise ExperimentError(f"{archive} holds no files in a folder {top}")
 
 
 @dataclass(frozen=True)
@@ -133,6 +88,18 @@ class _Member:
     is_folder: bool
     is_file: bool
     open: Callable[[], IO[bytes]]
+
+
+def _files(archive: Path, top: str, limit: int) -> Iterator[tuple[PurePosixPath, _Member]]:
+    """The files under the folder `top`, by their names there. Raises ExperimentError if there are none."""
+    found = False
+    for member in _members(archive, limit):
+        path = PurePosixPath(member.name)
+        if not member.is_folder and path.is_relative_to(top):
+            found = True
+            yield path.relative_to(top), member
+    if not found:
+        raise ExperimentError(f"{archive} holds no files in a folder {top}")
 
 
 def _members(archive: Path, limit: int) -> Iterator[_Member]:

@@ -1,14 +1,17 @@
 """Recordings, and the spectrograms of a batch of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lerac_experiments.data.audio_augmentation import Augmentation
-from lerac_experiments.data.examples import Batch, Examples
+from lerac_experiments.data.audio_augmentation import Augmentation, mix_up
+from lerac_experiments.data.examples import Examples
 from lerac_experiments.data.media import decode_sound, read_each
+from lerac_experiments.data.source import Parts, Request
 from lerac_experiments.data.spectrograms import MelSpectrogram
 from lerac_experiments.data.stored import Stored
 from lerac_experiments.errors import ExperimentError
@@ -50,6 +53,37 @@ class Recordings:
         return F.pad(waveform[:, 0], (0, self.samples - len(waveform)))
 
 
+def sound_parts(
+    recordings: Recordings,
+    labels: Tensor,
+    drawn: Sequence[Tensor],
+    request: Request,
+    *,
+    hop: int,
+    classes: int,
+    note: str | None,
+) -> Parts:
+    """A data set of recordings, which are mixed in training.
+
+    Args:
+        labels: of all recordings, int64 [N].
+        drawn: the numbers of those to train, to validate and to test with.
+        hop: of the spectrograms, in samples.
+    """
+    spectrogram = MelSpectrogram(recordings.sample_rate, hop)
+    train, validation, test = (
+        SoundExamples(recordings, chosen, labels[chosen], spectrogram, seed)
+        for chosen, seed in zip(drawn, (request.augment_seed, None, None), strict=True)
+    )
+    mix = partial(mix_up, classes=classes)
+    return Parts("classification", classes, train, validation, test, str(recordings.files.place), note, mix=mix)
+
+
+def count_note(what: str, count: int, published: int) -> str | None:
+    """A note if there are more or fewer recordings than were published."""
+    return None if count == published else f"{count:,} {what}, where {published:,} were published"
+
+
 class SoundExamples(Examples):
     """Spectrograms [B, 1, 128, T] of recordings, made when they are asked for.
 
@@ -74,14 +108,9 @@ class SoundExamples(Examples):
         self._augment_seed = augment_seed
         self.labels: Tensor = labels
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitems__(self, indices: list[int]) -> Batch:
+    def inputs_of(self, indices: list[int]) -> Tensor:
         at_once = max(1, _SAMPLES_AT_ONCE // self._samples)
-        pictures = [self._pictures(indices[at : at + at_once]) for at in range(0, len(indices), at_once)]
-        numbers = torch.tensor(indices)
-        return Batch(torch.cat(pictures), self.labels[numbers], numbers)
+        return torch.cat([self._pictures(indices[at : at + at_once]) for at in range(0, len(indices), at_once)])
 
     @property
     def _samples(self) -> int:

@@ -6,7 +6,6 @@ import torch
 
 from lerac_experiments.data.glue import DEVELOPMENT_NOTE
 from lerac_experiments.data.hub import load_from_hub
-from lerac_experiments.data.notes import join_notes, size_note
 from lerac_experiments.data.source import DataSet, Parts, Request
 from lerac_experiments.data.stored import Stored, find_stored
 from lerac_experiments.data.text import Texts, text_parts
@@ -31,9 +30,8 @@ def _load(request: Request) -> Parts:
             Texts(split["question"], split["passage"], [ANSWERS[answer] for answer in split["answer"]])
             for split in (splits["train"], splits["validation"])
         )
-        note = join_notes(DEVELOPMENT_NOTE, size_note(_PUBLISHED, len(training), len(development)))
-        return text_parts(training, development, request, f"{_REPOSITORY} of the Hugging Face Hub", note)
-
+        source = f"{_REPOSITORY} of the Hugging Face Hub"
+        return text_parts(training, development, request, source, DEVELOPMENT_NOTE, _PUBLISHED)
     name = files.find("val.jsonl") or files.find("dev.jsonl")
     if name is None:
         raise ExperimentError(f"{files.place} holds neither val.jsonl nor dev.jsonl, one of which BoolQ has")
@@ -42,8 +40,7 @@ def _load(request: Request) -> Parts:
     if train_name is None:
         return _split_development(development, request, str(files.place / name))
     training = _read(files, train_name)
-    note = join_notes(DEVELOPMENT_NOTE, size_note(_PUBLISHED, len(training), len(development)))
-    return text_parts(training, development, request, str(files.place), note)
+    return text_parts(training, development, request, str(files.place), DEVELOPMENT_NOTE, _PUBLISHED)
 
 
 def _split_development(development: Texts, request: Request, source: str) -> Parts:
@@ -53,7 +50,7 @@ def _split_development(development: Texts, request: Request, source: str) -> Par
         f"not the official split, and not to be compared with published figures: of the {len(development):,} examples "
         f"of the official development part, {test:,} are to test with, and the others to train and validate with"
     )
-    return text_parts(development.take(order[test:]), development.take(order[:test]), request, source, note)
+    return text_parts(development.take(order[test:]), development.take(order[:test]), request, source, note, None)
 
 
 def _read(files: Stored, name: str) -> Texts:

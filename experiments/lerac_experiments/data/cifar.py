@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): 60,000 colour images of 32x32, in 10 or 100 classes."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lerac_experiments.data.archives import Files, read_archive
+from lerac_experiments.data.archives import read_archive
 from lerac_experiments.data.download import find, find_or_download
-from lerac_experiments.data.images import ImageData, Labelled
-from lerac_experiments.data.images_in_memory import in_memory
-from lerac_experiments.data.notes import size_note
+from lerac_experiments.data.images_in_memory import ImageData, Labelled, in_memory
 from lerac_experiments.data.npz import read_npz
 from lerac_experiments.data.pickled import read_pickle
-from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
+from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder, size_note
+from lerac_experiments.data.stored import Stored
 from lerac_experiments.errors import ExperimentError
 
 _LIMIT = 1_000_000_000  # bytes; an archive, or the subset, holds 180 million
@@ -46,22 +46,20 @@ def _load(variant: _Variant, request: Request) -> Parts:
     known: type[torchvision.datasets.CIFAR10] = getattr(torchvision.datasets, variant.torchvision)
     folder = find(known.base_folder)
     if folder is not None:
-        files = Files(folder)
+        files = Stored(folder)
     else:
-        archive = find_or_download(known.url, known.tgz_md5)
-        files = read_archive(archive, known.base_folder, _LIMIT)
+        files = read_archive(find_or_download(known.url, known.tgz_md5), known.base_folder, _LIMIT)
     train, test = (_read(files, [name for name, _ in part], variant) for part in (known.train_list, known.test_list))
-    note = size_note(_PUBLISHED, len(train), len(test))
-    return in_memory(ImageData(variant.name, str(files.folder), train, test, note), request, variant.classes)
+    note = size_note(_PUBLISHED, len(train.labels), len(test.labels))
+    return in_memory(ImageData(str(files.place), train, test, note), request, variant.classes)
 
 
-def _read(files: Files, names: list[str], variant: _Variant) -> Labelled:
-    parts = [_read_batch(files, name, variant) for name in names]
-    return Labelled(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+def _read(files: Stored, names: list[str], variant: _Variant) -> Labelled:
+    return Labelled(*map(torch.cat, zip(*(_read_batch(files, name, variant) for name in names), strict=True)))
 
 
-def _read_batch(files: Files, name: str, variant: _Variant) -> Labelled:
-    path = files.folder / name
+def _read_batch(files: Stored, name: str, variant: _Variant) -> Labelled:
+    path = files.place / name
     batch = read_pickle(files.read(name), path)
     if not isinstance(batch, dict) or not {b"data", variant.labels_key} <= batch.keys():
         raise ExperimentError(
@@ -93,7 +91,7 @@ def _load_subset(request: Request) -> Parts:
         )
     arrays = read_npz(path, (f"{part}_{what}" for part in ("train", "test") for what in ("images", "labels")), _LIMIT)
     train, test = (_subset_part(arrays, part, path) for part in ("train", "test"))
-    return in_memory(ImageData("CIFAR-10 (subset)", str(path), train, test, _SUBSET_NOTE), request, 10)
+    return in_memory(ImageData(str(path), train, test, _SUBSET_NOTE), request, 10)
 
 
 def _subset_part(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> Labelled:
@@ -104,14 +102,6 @@ def _subset_part(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> Labe
     return _labelled(images.transpose(0, 3, 1, 2), labels.tolist() if plain else None, 10, path)
 
 
-def _load_10(request: Request) -> Parts:
-    return _load(_CIFAR_10, request)
-
-
-def _load_100(request: Request) -> Parts:
-    return _load(_CIFAR_100, request)
-
-
-CIFAR10 = DataSet("cifar10", "CIFAR-10", "image", _load_10)
-CIFAR100 = DataSet("cifar100", "CIFAR-100", "image", _load_100)
+CIFAR10 = DataSet("cifar10", "CIFAR-10", "image", partial(_load, _CIFAR_10))
+CIFAR100 = DataSet("cifar100", "CIFAR-100", "image", partial(_load, _CIFAR_100))
 CIFAR10_SUBSET = DataSet("cifar10-subset", "CIFAR-10 (subset)", "image", _load_subset)

@@ -1,18 +1,14 @@
 """CREMA-D (Cao et al., 2014): 7,442 clips of 91 actors who say sentences in one of six emotions; the sound alone."""
 
 import re
-from functools import partial
 from pathlib import PurePosixPath
 
 import torch
 from torch import Tensor
 
-from lerac_experiments.data.audio import Recordings, SoundExamples
-from lerac_experiments.data.audio_augmentation import mix_up
+from lerac_experiments.data.audio import Recordings, count_note, sound_parts
 from lerac_experiments.data.media import SOUNDS, left_out_note
-from lerac_experiments.data.notes import join_notes
-from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder, draw_test
-from lerac_experiments.data.spectrograms import MelSpectrogram
+from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder, draw_test, join_notes
 from lerac_experiments.data.stored import Stored, find_stored
 from lerac_experiments.errors import ExperimentError
 
@@ -46,26 +42,17 @@ def _load(request: Request) -> Parts:
         listing = files.listing.only(SOUNDS)
     names = listing.names
     labels, speakers = _read_names(files, names)
-    train, validation, test = _split(speakers if request.by_speaker else torch.arange(len(names)), request)
-    if not (len(train) and len(validation) and len(test)):
+    drawn = _split(speakers if request.by_speaker else torch.arange(len(names)), request)
+    if not all(map(len, drawn)):
         raise ExperimentError(
             f"{files.place} holds {len(names)} clips of CREMA-D, of which {request.train_examples or 'all'} are drawn: "
             "too few to split"
         )
 
     recordings = Recordings(files, names, SAMPLE_RATE, SAMPLES)
-    spectrogram = MelSpectrogram(SAMPLE_RATE, HOP)
-    count = None if len(names) == _PUBLISHED else f"{len(names):,} clips, where {_PUBLISHED:,} were published"
-    return Parts(
-        "classification",
-        len(EMOTIONS),
-        SoundExamples(recordings, train, labels[train], spectrogram, request.augment_seed),
-        SoundExamples(recordings, validation, labels[validation], spectrogram),
-        SoundExamples(recordings, test, labels[test], spectrogram),
-        source=str(files.place),
-        note=join_notes(_SPEAKERS_NOTE if request.by_speaker else _CLIPS_NOTE, count, left_out_note(listing)),
-        mix=partial(mix_up, classes=len(EMOTIONS)),
-    )
+    division = _SPEAKERS_NOTE if request.by_speaker else _CLIPS_NOTE
+    note = join_notes(division, count_note("clips", len(names), _PUBLISHED), left_out_note(listing))
+    return sound_parts(recordings, labels, drawn, request, hop=HOP, classes=len(EMOTIONS), note=note)
 
 
 def _read_names(files: Stored, names: list[str]) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from lerac_experiments.data.archives import Files, read_archive, unpack
+from lerac_experiments.data.archives import read_archive, unpack
 from lerac_experiments.data.download import find, find_or_download
 from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, cache_folder, data_folder
+from lerac_experiments.data.stored import Stored
 from lerac_experiments.data.voc import load_voc
 
 # fmt: off
@@ -29,10 +30,10 @@ def _load_voc(request: Request) -> Parts:
     if folder is None:
         newer = _find_voc(_VOC_2012, "2012")
         if newer is not None:
-            return load_voc(Files(newer), "train", "val", _VOC_CLASSES, str(newer), _VOC_2012_NOTE, request)
+            return load_voc(Stored(newer), "train", "val", _VOC_CLASSES, str(newer), _VOC_2012_NOTE, request)
         archives = [find_or_download(known["url"], known["md5"]) for known in _published("2007", "2007-test")]
         folder = unpack(archives, _VOC_2007, cache_folder(), _VOC_LIMIT)
-    return load_voc(Files(folder), "trainval", "test", _VOC_CLASSES, str(folder), None, request)
+    return load_voc(Stored(folder), "trainval", "test", _VOC_CLASSES, str(folder), None, request)
 
 
 def _find_voc(name: str, *years: str) -> Path | None:
@@ -54,7 +55,7 @@ def _published(*years: str) -> list[dict[str, str]]:
 def _load_bccd(request: Request) -> Parts:
     folder, archive = find(_BCCD), find("bccd.zip")
     if folder is not None:
-        files = Files(folder)
+        files = Stored(folder)
     elif archive is not None:
         files = read_archive(archive, _BCCD, _BCCD_LIMIT)
     else:
@@ -62,7 +63,7 @@ def _load_bccd(request: Request) -> Parts:
             f"there is no BCCD in {data_folder()}. Put the folder BCCD of github.com/Shenggan/BCCD_Dataset into "
             f"{data_folder() / 'bccd'}"
         )
-    return load_voc(files, "trainval", "test", _BCCD_CLASSES, str(files.folder), None, request)
+    return load_voc(files, "trainval", "test", _BCCD_CLASSES, str(files.place), None, request)
 
 
 VOC = DataSet("voc", "PASCAL VOC", "detection", _load_voc)

@@ -25,19 +25,25 @@ def find_or_download(url: str, md5: str) -> Path:
     if found is not None:
         return found
     try:
-        return download(url, md5, cache_folder())
+        return download(url, f"md5:{md5}", cache_folder())
     except Unavailable as error:
         raise Unavailable(f"there is no {name} in {data_folder()}, and {error}") from error
 
 
-def download(url: str, md5: str, folder: Path) -> Path:
+def download(url: str, checksum: str | None, folder: Path, name: str | None = None) -> Path:
     """Downloads a file into a folder, unless it is there; whole or not at all, whoever else does the same.
+
+    Args:
+        checksum: such as "md5:..."; None, none is known.
+        name: of the file; None, as in the URL.
 
     Raises:
         Unavailable: the download failed, or is a file with another checksum.
     """
     downloader = pooch.HTTPDownloader(timeout=_TIMEOUT)
     try:
-        return Path(pooch.retrieve(url, f"md5:{md5}", fname=url.rpartition("/")[2], path=folder, downloader=downloader))
+        return Path(
+            pooch.retrieve(url, checksum, fname=name or url.rpartition("/")[2], path=folder, downloader=downloader)
+        )
     except (OSError, ValueError) as error:  # ValueError: of another checksum
         raise Unavailable(f"the download of {url} failed ({error})") from error

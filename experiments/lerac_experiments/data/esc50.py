@@ -2,16 +2,12 @@
 
 import csv
 import io
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from lerac_experiments.data.audio import Recordings, SoundExamples
-from lerac_experiments.data.audio_augmentation import mix_up
-from lerac_experiments.data.notes import join_notes
-from lerac_experiments.data.source import DataSet, Parts, Request, draw, draw_test
-from lerac_experiments.data.spectrograms import MelSpectrogram
+from lerac_experiments.data.audio import Recordings, count_note, sound_parts
+from lerac_experiments.data.source import DataSet, Parts, Request, draw, draw_test, join_notes
 from lerac_experiments.data.stored import Stored, download_archive, find_stored
 from lerac_experiments.errors import ExperimentError
 
@@ -43,26 +39,14 @@ def _load(request: Request) -> Parts:
     train, validation = (training[drawn] for drawn in draw(len(training), request, groups))
     test = test[draw_test(len(test), request)]
 
-    counted = None if len(names) == _PUBLISHED else f"{len(names):,} recordings, where {_PUBLISHED:,} were published"
     recordings = Recordings(files, names, SAMPLE_RATE, SAMPLES)
-    spectrogram = MelSpectrogram(SAMPLE_RATE, HOP)
-    return Parts(
-        "classification",
-        CLASSES,
-        SoundExamples(recordings, train, labels[train], spectrogram, request.augment_seed),
-        SoundExamples(recordings, validation, labels[validation], spectrogram),
-        SoundExamples(recordings, test, labels[test], spectrogram),
-        source=str(files.place),
-        note=join_notes(_NOTE, counted),
-        mix=partial(mix_up, classes=CLASSES),
-    )
+    note = join_notes(_NOTE, count_note("recordings", len(names), _PUBLISHED))
+    return sound_parts(recordings, labels, (train, validation, test), request, hop=HOP, classes=CLASSES, note=note)
 
 
 def _read_table(files: Stored) -> tuple[list[str], Tensor, Tensor, list[str]]:
     """The names of the recordings; their classes, and their folds from 1, int64 [N]; and what they were cut out of."""
-    table = files.find("meta/esc50.csv")
-    if table is None:
-        raise ExperimentError(f"{files.place} holds no meta/esc50.csv")
+    table = files.require("meta/esc50.csv", "ESC-50")
     path = files.place / table
     audio = table.removesuffix("meta/esc50.csv") + "audio/"
     present = set(files.listing.names)

@@ -1,9 +1,10 @@
 """Numbered examples that are loaded a batch at a time."""
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 from torch.utils.data import Dataset
 
 Inputs: TypeAlias = Tensor | dict[str, Tensor] | list[Tensor]
@@ -26,15 +27,10 @@ class Batch(NamedTuple):
         """The batch on a device; its numbers stay where they are."""
         if device.type == "cpu":
             return self
-        return Batch(_moved(self.inputs, device), _moved(self.targets, device), self.indices)
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, dict):
-        return {name: _moved(part, device) for name, part in value.items()}
-    return [_moved(part, device) for part in value]
+        inputs, targets = tree_map_only(
+            Tensor, lambda tensor: tensor.to(device, non_blocking=True), (self.inputs, self.targets)
+        )
+        return Batch(inputs, targets, self.indices)
 
 
 class Examples(Dataset[Batch]):
@@ -54,9 +50,14 @@ class Examples(Dataset[Batch]):
     values: Tensor | None = None
 
     def __len__(self) -> int:
-        raise NotImplementedError
+        return len(self.targets)
 
     def __getitems__(self, indices: list[int]) -> Batch:
+        numbers = torch.tensor(indices)
+        return Batch(self.inputs_of(indices), self.targets[numbers], numbers)
+
+    def inputs_of(self, indices: list[int]) -> Inputs:
+        """The inputs of a batch."""
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> Batch:
@@ -86,11 +87,7 @@ class TensorExamples(Examples):
         self.inputs = inputs
         self.targets = targets
 
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitems__(self, indices: list[int]) -> Batch:
-        chosen = torch.tensor(indices)
+    def inputs_of(self, indices: list[int]) -> Inputs:
         if isinstance(self.inputs, dict):
-            return Batch({name: t[chosen] for name, t in self.inputs.items()}, self.targets[chosen], chosen)
-        return Batch(self.inputs[chosen], self.targets[chosen], chosen)
+            return {name: tensor[indices] for name, tensor in self.inputs.items()}
+        return self.inputs[indices]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from lerac_experiments.data.download import download
 from lerac_experiments.data.idx import read_idx
-from lerac_experiments.data.images import ImageData, Labelled
-from lerac_experiments.data.source import Unavailable, cache_folder, data_folder
+from lerac_experiments.data.images_in_memory import ImageData, Labelled, in_memory
+from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, cache_folder, data_folder
 from lerac_experiments.errors import ExperimentError
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -36,7 +36,7 @@ def _download(mirror: str, files: list[tuple[str, str]]) -> Path:
     folder = cache_folder() / _FOLDER
     try:
         for name, checksum in files:
-            download(f"{mirror}{name}", checksum, folder)
+            download(f"{mirror}{name}", f"md5:{checksum}", folder)
     except Unavailable as error:
         advice = "`apt-get install dataset-fashion-mnist` installs it on Debian"
         raise Unavailable(f"{DEBIAN_FOLDER} does not exist, and {error}. {advice}") from error
@@ -44,14 +44,11 @@ def _download(mirror: str, files: list[tuple[str, str]]) -> Path:
 
 
 def _read(folder: Path, source: str) -> ImageData:
-    return ImageData("Fashion-MNIST", source, train=_read_part(folder, "train"), test=_read_part(folder, "t10k"))
+    return ImageData(source, _read_part(folder, "train"), _read_part(folder, "t10k"))
 
 
 def _read_part(folder: Path, part: str) -> Labelled:
-    images_file, labels_file = (
-        folder / f"{part}-images-idx3-ubyte.gz",
-        folder / f"{part}-labels-idx1-ubyte.gz",
-    )
+    images_file, labels_file = folder / f"{part}-images-idx3-ubyte.gz", folder / f"{part}-labels-idx1-ubyte.gz"
     images, labels = read_idx(images_file), read_idx(labels_file)
     if images.ndim != 3 or labels.shape != images.shape[:1]:
         raise ExperimentError(
@@ -59,3 +56,10 @@ def _read_part(folder: Path, part: str) -> Labelled:
             f"they hold {tuple(images.shape)} and {tuple(labels.shape)} bytes"
         )
     return Labelled(images.unsqueeze(1), labels.long())
+
+
+def _load(request: Request) -> Parts:
+    return in_memory(load_fashion_mnist(), request, classes=10)
+
+
+FASHION_MNIST = DataSet("fashion-mnist", "Fashion-MNIST", "image", _load)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from lerac_experiments.data.archives import Files, unpack
+from lerac_experiments.data.archives import unpack
 from lerac_experiments.data.download import find, find_or_download
 from lerac_experiments.data.image_folders import Framing, ImageFiles, image_parts
 from lerac_experiments.data.media import IMAGES, list_media
-from lerac_experiments.data.notes import size_note
+from lerac_experiments.data.reading import read_file
 from lerac_experiments.data.source import DataSet, Parts, Request, cache_folder
 from lerac_experiments.errors import ExperimentError
 
@@ -45,14 +45,12 @@ def _load(request: Request) -> Parts:
     counts = Counter(name for part in listed.values() for names in part.values() for name in names)
     if counts and max(counts.values()) > 1:
         raise ExperimentError(f"{folder / 'meta'}: train.json and test.json name {counts.most_common(1)[0][0]} twice")
-    train, test = images("train"), images("test")
-    note = size_note(_PUBLISHED, len(train), len(test))
-    return image_parts(train, test, len(classes), request, str(folder), note)
+    return image_parts(images("train"), images("test"), len(classes), request, str(folder), published=_PUBLISHED)
 
 
 def _listed(folder: Path, name: str) -> dict[str, list[str]]:
     """The images of each class, as class/number."""
-    content = Files(folder).read(name)
+    content = read_file(folder / name)
     try:
         listed = json.loads(content)
         return {str(kind): [str(image) for image in images] for kind, images in listed.items()}

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from lerac_experiments.data.hub import load_from_hub
-from lerac_experiments.data.notes import join_notes, size_note
 from lerac_experiments.data.source import DataSet, Parts, Request
 from lerac_experiments.data.stored import Stored, find_stored
 from lerac_experiments.data.text import Texts, text_parts
@@ -38,8 +37,7 @@ class _Task:
         else:
             training, test = _texts(self._read_training(found)), _texts(self._read(found, "dev.tsv"))
             source = str(found.place)
-        note = join_notes(DEVELOPMENT_NOTE, size_note(self.published, len(training), len(test)))
-        return text_parts(training, test, request, source, note)
+        return text_parts(training, test, request, source, DEVELOPMENT_NOTE, self.published)
 
     def _download(self) -> tuple[Texts, Texts]:
         advice = f"put GLUE's {self.places[0]} with train.tsv and dev.tsv into the folder LERAC_FAST_DATA names"
@@ -61,9 +59,7 @@ class _Task:
 
     def _read(self, files: Stored, name: str) -> list[_Row]:
         """The examples of a file, whose first line may name the columns."""
-        member = files.find(name)
-        if member is None:
-            raise ExperimentError(f"{files.place} holds no {name}, which GLUE's {self.name} has")
+        member = files.require(name, f"GLUE's {self.name}")
         path = files.place / member
         header = ["index", *self.columns, "label"]
         rows: list[_Row] = []

@@ -1,6 +1,6 @@
 """Data sets from the Hugging Face Hub."""
 
-import logging
+from contextlib import suppress
 from typing import Any
 
 from lerac_experiments.data.source import Unavailable, cache_folder
@@ -24,17 +24,11 @@ def load_from_hub(repository: str, configuration: str | None, advice: str) -> di
     except ModuleNotFoundError as error:
         raise Unavailable(f"{error.name} is not installed, which would download {repository}; {advice}") from error
     try:
-        # Without an answer, load_dataset would try again and again for half a minute.
-        HfApi().dataset_info(repository, timeout=_TIMEOUT)
-    except OfflineModeIsEnabled:
-        logging.getLogger(__name__).info("Offline: %s must have been downloaded before.", repository)
-    except Exception as error:  # Of the HTTP library that it uses, which has changed between versions.
-        raise Unavailable(
-            f"the download of {repository} from the Hugging Face Hub failed ({error}); {advice}"
-        ) from error
-    try:
+        with suppress(OfflineModeIsEnabled):  # it may have been downloaded before
+            # Without an answer, load_dataset would try again and again for half a minute.
+            HfApi().dataset_info(repository, timeout=_TIMEOUT)
         splits = datasets.load_dataset(repository, configuration, cache_dir=str(cache_folder() / "huggingface"))
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except Exception as error:  # also of the HTTP library that it uses, which has changed between versions
         raise Unavailable(
             f"the download of {repository} from the Hugging Face Hub failed ({error}); {advice}"
         ) from error

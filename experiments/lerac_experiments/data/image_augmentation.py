@@ -3,12 +3,14 @@
 Saxena et al. train so, by the code they published. Croitoru et al. do not augment images (section 4.2).
 """
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from lerac_experiments.data.examples import Batch, TensorExamples
+from lerac_experiments.data.examples import TensorExamples
 
 MARGIN = 1 / 8
 """The most that small images are shifted by, to any side, in sides: 4 pixels of 32."""
@@ -18,26 +20,13 @@ RATIO = 3 / 4, 4 / 3
 """Their width to their height."""
 
 
-class Draws:
-    """Numbers from 0 to 1 for every example, other ones in each epoch.
+@lru_cache(maxsize=1)
+def draws(seed: int, epoch: int, count: int) -> Tensor:
+    """Three numbers from 0 to 1 for each of so many examples, float32 [count, 3], other ones in each epoch.
 
     Those of an epoch are drawn at once: neither the order of the examples nor the worker process matters.
-
-    Args:
-        count: of the examples.
-        columns: how many numbers each gets.
     """
-
-    def __init__(self, seed: int, count: int, columns: int) -> None:
-        self._seed, self._shape = seed, (count, columns)
-        self._epoch, self._numbers = -1, torch.empty(0)
-
-    def of(self, epoch: int, indices: list[int]) -> Tensor:
-        """Float32 [B, columns]."""
-        if epoch != self._epoch:
-            drawn = np.random.default_rng((self._seed, epoch)).random(self._shape, np.float32)
-            self._epoch, self._numbers = epoch, torch.from_numpy(drawn)
-        return self._numbers[indices]
+    return torch.from_numpy(np.random.default_rng((seed, epoch)).random((count, 3), np.float32))
 
 
 class AugmentedImages(TensorExamples):
@@ -50,13 +39,12 @@ class AugmentedImages(TensorExamples):
     def __init__(self, inputs: Tensor, targets: Tensor, border: Tensor, seed: int) -> None:
         super().__init__(inputs, targets)
         self._border = border
-        self._draws = Draws(seed, len(targets), 3)
+        self._seed = seed
 
-    def __getitems__(self, indices: list[int]) -> Batch:
-        batch = super().__getitems__(indices)
-        assert isinstance(batch.inputs, Tensor)
-        drawn = self._draws.of(self.epoch, indices)
-        return batch._replace(inputs=shifted_and_mirrored(batch.inputs, self._border, drawn))
+    def inputs_of(self, indices: list[int]) -> Tensor:
+        images = super().inputs_of(indices)
+        assert isinstance(images, Tensor)
+        return shifted_and_mirrored(images, self._border, draws(self._seed, self.epoch, len(self))[indices])
 
 
 def shifted_and_mirrored(images: Tensor, border: Tensor, drawn: Tensor) -> Tensor:

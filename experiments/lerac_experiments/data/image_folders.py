@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lerac_experiments.data.examples import Batch, Examples
+from lerac_experiments.data.examples import Examples
 from lerac_experiments.data.image_augmentation import cut_and_mirrored
 from lerac_experiments.data.media import (
     HIDDEN,
@@ -23,7 +23,7 @@ from lerac_experiments.data.media import (
     read_each,
 )
 from lerac_experiments.data.reading import read_file
-from lerac_experiments.data.source import Parts, Request, Task, draw, draw_test
+from lerac_experiments.data.source import Parts, Request, Task, draw, draw_test, join_notes, size_note
 from lerac_experiments.errors import ExperimentError
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
@@ -74,13 +74,8 @@ class ImageFiles(Examples):
         self.targets = targets
         self._augment_seed = augment_seed
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitems__(self, indices: list[int]) -> Batch:
-        chosen = torch.tensor(indices)
-        images = torch.stack(read_each(self._image, indices))
-        return Batch(images.sub_(_MEAN).div_(_DEVIATION), self.targets[chosen], chosen)
+    def inputs_of(self, indices: list[int]) -> Tensor:
+        return torch.stack(read_each(self._image, indices)).sub_(_MEAN).div_(_DEVIATION)
 
     def path(self, index: int) -> Path:
         """The file of an image."""
@@ -107,11 +102,19 @@ def image_parts(
     classes: int,
     request: Request,
     source: str,
-    note: str | None,
+    about: str | None = None,
+    left_out: str | None = None,
+    *,
+    published: tuple[int, int] | None,
     task: Task = "classification",
 ) -> Parts:
-    """A data set of images in files, split."""
+    """A data set of images in files, split.
+
+    Args:
+        published: how many images to train and to test with there are; None, the split is not the official one.
+    """
     chosen, held_out = draw(len(train), request)
+    sizes = None if published is None else size_note(published, len(train), len(test))
     return Parts(
         task=task,
         classes=classes,
@@ -119,7 +122,7 @@ def image_parts(
         validation=train.take(held_out),
         test=test.take(draw_test(len(test), request)),
         source=source,
-        note=note,
+        note=join_notes(about, sizes, left_out),
     )
 
 

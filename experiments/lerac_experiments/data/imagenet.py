@@ -6,7 +6,6 @@ from pathlib import Path
 from lerac_experiments.data.download import find
 from lerac_experiments.data.image_folders import Framing, ImageFiles, image_parts, list_classes, list_images
 from lerac_experiments.data.media import Listing, left_out_note
-from lerac_experiments.data.notes import join_notes, size_note
 from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
 from lerac_experiments.data.tiny_imagenet import FOLDER as TINY_IMAGENET_FOLDER
 from lerac_experiments.data.tiny_imagenet import tiny_wnids
@@ -40,9 +39,8 @@ def _parts(
     framing = Framing.usual(request.image_size or _SIDE)
     found = {part: list_images(folder / part, wnids) for part in ("train", "val")}
     train, test = (ImageFiles(folder / part, images.names, labels, framing) for part, (images, labels) in found.items())
-    sizes = None if published is None else size_note(published, len(train), len(test))
-    note = join_notes(about, sizes, left_out_note(*(images for images, _ in found.values()), *others))
-    return image_parts(train, test, len(wnids), request, str(folder), note)
+    left_out = left_out_note(*(images for images, _ in found.values()), *others)
+    return image_parts(train, test, len(wnids), request, str(folder), about, left_out, published=published)
 
 
 def _load(request: Request) -> Parts:

@@ -1,12 +1,12 @@
-"""A data set with some of its labels made wrong."""
+"""A data set with some of its labels made wrong on purpose, as in the papers on learning with noisy labels."""
 
 import copy
+import random
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from lerac_experiments.data.corrupt import corrupt_labels
 from lerac_experiments.data.examples import Batch, Examples
 from lerac_experiments.data.source import Parts
 from lerac_experiments.errors import ExperimentError
@@ -23,16 +23,40 @@ def with_wrong_labels(parts: Parts, noise: float, seed: int) -> tuple[Parts, Ten
     """
     if parts.task != "classification":
         raise ExperimentError(f"label_noise={noise:g} is for classification, and this is {parts.task}")
-    train, corrupt = _relabelled(parts.train, parts.classes, noise, seed)
-    validation, _ = _relabelled(parts.validation, parts.classes, noise, seed + 1)
+    train, validation = copy.copy(parts.train), copy.copy(parts.validation)
+    train.labels, corrupt = corrupt_labels(parts.train.targets, parts.classes, noise, seed)
+    validation.labels, _ = corrupt_labels(parts.validation.targets, parts.classes, noise, seed + 1)
     return replace(parts, train=train, validation=validation), corrupt
 
 
-def _relabelled(examples: Examples, classes: int, noise: float, seed: int) -> tuple[Examples, Tensor]:
-    assert examples.labels is not None
-    relabelled = copy.copy(examples)
-    relabelled.labels, corrupt = corrupt_labels(examples.labels, classes, noise, seed)
-    return relabelled, corrupt
+def corrupt_labels(labels: Tensor, classes: int, noise: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Gives a share of the examples a wrong label, each drawn uniformly from the other classes.
+
+    Exactly `round(noise * N)` examples, drawn without replacement, so that the share of wrong labels is `noise`.
+    (Saxena et al. change each label with probability `noise` to a uniformly random class. If the right one is among
+    these, then with ten classes a tenth of what they change stays right.)
+
+    Args:
+        labels: int64 `[N]`, from 0 to `classes - 1`.
+        seed: decides who gets which label.
+
+    Returns:
+        The labels, int64 `[N]`, and which of them are wrong, bool `[N]`.
+
+    Raises:
+        ExperimentError: no label is left right, or none becomes wrong.
+    """
+    # A stream of its own: the order of training is drawn from the plain seed, and one more permutation from the same
+    # stream would be the same, and the wrong labels the first to be trained on.
+    generator = torch.Generator().manual_seed(random.Random(f"wrong labels, {seed}").getrandbits(63))
+    count = round(noise * len(labels))
+    if not 0 < count < len(labels):
+        raise ExperimentError(f"noise={noise:g} makes {count} of {len(labels)} labels wrong; some must be, and not all")
+    chosen = torch.randperm(len(labels), generator=generator)[:count]
+    shifts = torch.randint(1, classes, (count,), generator=generator)
+    noisy = labels.clone()
+    noisy[chosen] = (labels[chosen] + shifts) % classes
+    return noisy, noisy != labels
 
 
 class Chosen(Examples):

@@ -4,11 +4,12 @@ from lerac_experiments.data.boolq import BOOLQ
 from lerac_experiments.data.cifar import CIFAR10, CIFAR10_SUBSET, CIFAR100
 from lerac_experiments.data.crema_d import CREMA_D
 from lerac_experiments.data.detection import BCCD, VOC
+from lerac_experiments.data.digits import DIGITS
 from lerac_experiments.data.esc50 import ESC50
+from lerac_experiments.data.fashion_mnist import FASHION_MNIST
 from lerac_experiments.data.food101 import FOOD_101
 from lerac_experiments.data.glue import QNLI, RTE
 from lerac_experiments.data.imagenet import IMAGENET, IMAGENET_200
-from lerac_experiments.data.images_in_memory import DIGITS, FASHION_MNIST
 from lerac_experiments.data.source import DataSet
 from lerac_experiments.data.spoken_digits import SPOKEN_DIGITS
 from lerac_experiments.data.tiny_imagenet import TINY_IMAGENET

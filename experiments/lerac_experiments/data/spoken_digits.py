@@ -4,18 +4,16 @@ It is not among those of the paper; clips of one second and a hop of 64 samples 
 """
 
 import re
-from functools import partial
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import torch
 from torch import Tensor
 
-from lerac_experiments.data.audio import Recordings, SoundExamples
-from lerac_experiments.data.audio_augmentation import mix_up
+from lerac_experiments.data.audio import Recordings, SoundExamples, count_note, sound_parts
 from lerac_experiments.data.examples import TensorExamples
 from lerac_experiments.data.media import SOUNDS, left_out_note
-from lerac_experiments.data.notes import join_notes
-from lerac_experiments.data.source import DataSet, Parts, Request, draw, draw_test
+from lerac_experiments.data.source import DataSet, Parts, Request, draw, draw_test, join_notes
 from lerac_experiments.data.spectrograms import MelSpectrogram
 from lerac_experiments.data.stored import Stored, download_archive, find_stored
 from lerac_experiments.errors import ExperimentError
@@ -47,19 +45,16 @@ def _load(request: Request) -> Parts:
     train, validation = (training[drawn] for drawn in draw(len(training), request))
     test = test[draw_test(len(test), request)]
 
-    counted = None if len(names) == _PUBLISHED else f"{len(names):,} recordings, where {_PUBLISHED:,} were published"
     recordings = Recordings(files, names, SAMPLE_RATE, SAMPLES)
-    spectrogram = MelSpectrogram(SAMPLE_RATE, HOP)
-    waveforms = recordings.read(train.tolist())
-    return Parts(
-        "classification",
-        10,
-        SoundExamples(waveforms, torch.arange(len(train)), digits[train], spectrogram, request.augment_seed),
-        _still(recordings, validation, digits[validation], spectrogram),
-        _still(recordings, test, digits[test], spectrogram),
-        source=str(files.place),
-        note=join_notes(counted, left_out_note(listing)),
-        mix=partial(mix_up, classes=10),
+    note = join_notes(count_note("recordings", len(names), _PUBLISHED), left_out_note(listing))
+    parts = sound_parts(recordings, digits, (train, validation, test), request, hop=HOP, classes=10, note=note)
+    # All of it fits into memory.
+    waveforms, spectrogram = recordings.read(train.tolist()), MelSpectrogram(SAMPLE_RATE, HOP)
+    return replace(
+        parts,
+        train=SoundExamples(waveforms, torch.arange(len(train)), digits[train], spectrogram, request.augment_seed),
+        validation=_still(recordings, validation, digits[validation], spectrogram),
+        test=_still(recordings, test, digits[test], spectrogram),
     )
 
 

@@ -3,35 +3,51 @@
 import os
 import zipfile
 from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pooch
-
-from lerac_experiments.data.download import find
+from lerac_experiments.data.download import download, find
 from lerac_experiments.data.media import Listing, list_folder
-from lerac_experiments.data.reading import FILE_LIMIT, ZIP_DAMAGE, as_text, read_file, read_zipped, require_file
+from lerac_experiments.data.reading import (
+    FILE_LIMIT,
+    ZIP_DAMAGE,
+    as_text,
+    read_file,
+    read_zipped,
+    refuse_pointer,
+    require_file,
+)
 from lerac_experiments.data.source import Unavailable, cache_folder
 from lerac_experiments.errors import ExperimentError
 
-_TIMEOUT = 20.0  # seconds without an answer
-
 
 class Stored:
-    """The files under a folder, or of a zip archive.
+    """The files under a folder, of a zip archive, or of an archive that was read into memory.
 
-    Attributes:
-        place: the folder or archive.
-        listing: its files.
+    Args:
+        place: the folder or archive; in memory, where the files would lie if its path were that of a folder.
+        contents: in memory, by their names in `place`; None, they are on the disk.
 
     Raises:
-        ExperimentError: the folder or archive cannot be read, or a name is in the archive twice.
+        ExperimentError: the archive cannot be read, or a name is in it twice.
     """
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, place: Path, contents: dict[str, bytes] | None = None) -> None:
+        self.place, self.contents = place, contents
         self._opened: tuple[int, zipfile.ZipFile] | None = None
-        self.listing = list_folder(place) if place.is_dir() else self._list_archive()
+        self._is_zip = contents is None and not place.is_dir()
+        if self._is_zip:
+            self._refuse_twice()
+
+    @cached_property
+    def listing(self) -> Listing:
+        """The files. Raises ExperimentError naming the folder if it cannot be read."""
+        return Listing.of(self._archive().namelist()) if self._is_zip else list_folder(self.place)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name, in a folder or in memory."""
+        return (self.place / name).is_file() if self.contents is None else name in self.contents
 
     def find(self, name: str) -> str | None:
         """The name of the file that is called so, in whatever folder; None, there is none.
@@ -44,10 +60,23 @@ class Stored:
             raise ExperimentError(f"{self.place} holds {len(found)} files called {name}: {', '.join(found[:3])}")
         return found[0] if found else None
 
+    def require(self, name: str, data: str) -> str:
+        """As `find`, of a file that the data set has. Raises ExperimentError if there is none, too."""
+        found = self.find(name)
+        if found is None:
+            raise ExperimentError(f"{self.place} holds no {name}, which {data} has")
+        return found
+
     def read(self, name: str, limit: int = FILE_LIMIT) -> bytes:
         """What a file holds. Raises ExperimentError naming it if it cannot be read, or holds more bytes than that."""
         path = self.place / name
-        return read_file(path, limit) if self.place.is_dir() else read_zipped(self._archive(), name, path, limit)
+        if self._is_zip:
+            return read_zipped(self._archive(), name, path, limit)
+        if self.contents is None:
+            return read_file(path, limit)
+        if name not in self.contents:
+            raise ExperimentError(f"cannot read {path}: it is not in the archive")
+        return refuse_pointer(self.contents[name], path)
 
     def text(self, name: str, otherwise: str | None = None) -> str:
         """What a text file in UTF-8 holds, or in the encoding `otherwise`. Raises ExperimentError naming it if it
@@ -55,12 +84,14 @@ class Stored:
         """
         return as_text(self.read(name), self.place / name, otherwise)
 
-    def _list_archive(self) -> Listing:
-        names = self._archive().namelist()
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
-            raise ExperimentError(f"{self.place} is refused: it holds {twice[0]!r} twice")
-        return Listing.of(names)
+    def lines(self, name: str) -> list[str]:
+        """The lines of a text file, but for empty ones. Raises ExperimentError naming it if it cannot be read."""
+        return [line for line in self.text(name).splitlines() if line.strip()]
+
+    def _refuse_twice(self) -> None:
+        name, count = Counter(self._archive().namelist() or [""]).most_common(1)[0]
+        if count > 1:
+            raise ExperimentError(f"{self.place} is refused: it holds {name!r} twice")
 
     def _archive(self) -> zipfile.ZipFile:
         # A worker process that was forked must not share the position in the file with its parent.
@@ -92,7 +123,6 @@ def download_archive(url: str, name: str, checksum: str | None, advice: str) -> 
         ExperimentError: it is no archive.
     """
     try:
-        downloader = pooch.HTTPDownloader(timeout=_TIMEOUT)
-        return Stored(Path(pooch.retrieve(url, checksum, fname=name, path=cache_folder(), downloader=downloader)))
-    except (OSError, ValueError) as error:  # ValueError: of another checksum
-        raise Unavailable(f"the download of {url} failed ({error}); {advice}") from error
+        return Stored(download(url, checksum, cache_folder(), name))
+    except Unavailable as error:
+        raise Unavailable(f"{error}; {advice}") from error

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lerac_experiments.data.examples import Batch, Examples
-from lerac_experiments.data.source import Parts, Request, draw, draw_test
+from lerac_experiments.data.examples import Examples
+from lerac_experiments.data.source import Parts, Request, draw, draw_test, join_notes, size_note
 from lerac_experiments.data.tokens import Encoded, WordPieces, Words
 from lerac_experiments.errors import ExperimentError
 
@@ -51,10 +51,7 @@ class TextExamples(Examples):
         self._segments = segments
         self.labels: Tensor = labels
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitems__(self, indices: list[int]) -> Batch:
+    def inputs_of(self, indices: list[int]) -> dict[str, Tensor]:
         chosen = torch.tensor(indices)
         starts, ends = self._starts[chosen], self._ends[chosen]
         positions = torch.arange(int((ends - starts).max()))
@@ -65,12 +62,17 @@ class TextExamples(Examples):
         inputs = {"input_ids": input_ids, "attention_mask": present.long()}
         if self._segments:
             inputs["token_type_ids"] = (present & (positions >= self._seconds[chosen].unsqueeze(1))).long()
-        return Batch(inputs, self.labels[chosen], chosen)
+        return inputs
 
 
-def text_parts(training: Texts, test: Texts, request: Request, source: str, note: str | None) -> Parts:
+def text_parts(
+    training: Texts, test: Texts, request: Request, source: str, note: str, published: tuple[int, int] | None
+) -> Parts:
     """Splits texts and encodes them as asked for; vocabularies are of the examples to train with alone. The classes are
     those of the training part, numbered in the order of their names.
+
+    Args:
+        published: how many examples to train and to test with there are; None, the split is not the official one.
 
     Raises:
         ExperimentError: no encoding is asked for, its vocabulary is damaged, there are too few examples or classes, or
@@ -90,15 +92,22 @@ def text_parts(training: Texts, test: Texts, request: Request, source: str, note
         encoder = WordPieces.learn(train.all, encoding.max_length)
     else:
         encoder = WordPieces.read(encoding.folder, encoding.max_length)
-    encoded = [
-        TextExamples(
-            encoder(part.first, part.second),
-            torch.tensor([classes[label] for label in part.labels]),
-            segments=not words,
-        )
-        for part in (train, validation, test.take(draw_test(len(test), request)))
-    ]
-    return Parts("classification", len(classes), encoded[0], encoded[1], encoded[2], source, note, encoder.vocabulary)
+
+    def examples(part: Texts) -> TextExamples:
+        labels = torch.tensor([classes[label] for label in part.labels])
+        return TextExamples(encoder(part.first, part.second), labels, segments=not words)
+
+    sizes = None if published is None else size_note(published, len(training), len(test))
+    return Parts(
+        "classification",
+        len(classes),
+        examples(train),
+        examples(validation),
+        examples(test.take(draw_test(len(test), request))),
+        source,
+        join_notes(note, sizes),
+        encoder.vocabulary,
+    )
 
 
 def _numbered(training: Texts, test: Texts, source: str) -> dict[str, int]:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from lerac_experiments.data.archives import Files, unpack
+from lerac_experiments.data.archives import unpack
 from lerac_experiments.data.download import find, find_or_download
 from lerac_experiments.data.image_folders import Framing, ImageFiles, image_parts, list_images
 from lerac_experiments.data.media import IMAGES, left_out_note, list_media
-from lerac_experiments.data.notes import join_notes, size_note
 from lerac_experiments.data.source import DataSet, Parts, Request, cache_folder
+from lerac_experiments.data.stored import Stored
 from lerac_experiments.errors import ExperimentError
 
 FOLDER = "tiny-imagenet-200"
@@ -24,7 +24,7 @@ _SPLIT_NOTE = "tested with the official validation part, for the labels of the t
 
 def tiny_wnids(folder: Path) -> list[str]:
     """The WordNet ids of the classes, sorted. Raises ExperimentError naming their file if it is missing or damaged."""
-    wnids = sorted(line.strip() for line in Files(folder).lines("wnids.txt"))
+    wnids = sorted(line.strip() for line in Stored(folder).lines("wnids.txt"))
     if len(set(wnids)) != len(wnids) or not wnids:
         raise ExperimentError(f"{folder / 'wnids.txt'} is damaged: it names no class, or one of them twice")
     return wnids
@@ -37,8 +37,8 @@ def _load(request: Request) -> Parts:
     images, labels = list_images(folder / "train", wnids, within="images")
     train = ImageFiles(folder / "train", images.names, labels, Framing.whole(_SIDE))
     test = _test_images(folder, wnids)
-    note = join_notes(_SPLIT_NOTE, size_note(_PUBLISHED, len(train), len(test)), left_out_note(images))
-    return image_parts(train, test, len(wnids), request, str(folder), note)
+    notes = _SPLIT_NOTE, left_out_note(images)
+    return image_parts(train, test, len(wnids), request, str(folder), *notes, published=_PUBLISHED)
 
 
 def _test_images(folder: Path, wnids: list[str]) -> ImageFiles:
@@ -47,7 +47,7 @@ def _test_images(folder: Path, wnids: list[str]) -> ImageFiles:
     classes = {wnid: number for number, wnid in enumerate(wnids)}
     there = set(list_media(images, IMAGES).names)
     names, labels = [], []
-    for line in Files(folder).lines(annotations):
+    for line in Stored(folder).lines(annotations):
         name, wnid, *_ = [*line.split("\t"), ""]
         if name not in there or wnid not in classes:
             raise ExperimentError(

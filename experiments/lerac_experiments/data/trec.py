@@ -1,6 +1,5 @@
 """TREC's questions (Li and Roth, 2002): 5,952 of them, and of which of six kinds the answer is."""
 
-from lerac_experiments.data.notes import join_notes, size_note
 from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
 from lerac_experiments.data.stored import Stored, find_stored
 from lerac_experiments.data.text import Texts, text_parts
@@ -19,14 +18,11 @@ def _load(request: Request) -> Parts:
             "https://cogcomp.seas.upenn.edu/Data/QA/QC there, in a folder TREC or as TREC.zip"
         )
     training, test = _read(files, _TRAIN), _read(files, _TEST)
-    note = size_note(_PUBLISHED, len(training), len(test))
-    return text_parts(training, test, request, str(files.place), join_notes("the six kinds, not the fine ones", note))
+    return text_parts(training, test, request, str(files.place), "the six kinds, not the fine ones", _PUBLISHED)
 
 
 def _read(files: Stored, name: str) -> Texts:
-    member = files.find(name)
-    if member is None:
-        raise ExperimentError(f"{files.place} holds no {name}, which TREC has")
+    member = files.require(name, "TREC")
     return read_labelled(files.text(member, otherwise="latin-1"), str(files.place / member))
 
 

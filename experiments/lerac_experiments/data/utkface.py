@@ -8,7 +8,6 @@ import torch
 from lerac_experiments.data.download import find
 from lerac_experiments.data.image_folders import Framing, ImageFiles, image_parts
 from lerac_experiments.data.media import IMAGES, left_out_note, list_media
-from lerac_experiments.data.notes import join_notes
 from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
 from lerac_experiments.errors import ExperimentError
 
@@ -34,7 +33,8 @@ def _load(request: Request) -> Parts:
     order = torch.randperm(len(names), generator=torch.Generator().manual_seed(_SPLIT_SEED))
     tested = round(_TEST_SHARE * len(names))
     train, test = images.take(order[tested:]), images.take(order[:tested])
-    return image_parts(train, test, 1, request, str(folder), join_notes(_NOTE, left_out_note(listing)), "regression")
+    notes = _NOTE, left_out_note(listing)
+    return image_parts(train, test, 1, request, str(folder), *notes, published=None, task="regression")
 
 
 def _refuse_twice(names: list[str], folder: Path) -> None:

@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 import torch
 from torch import Tensor
 
-from lerac_experiments.data.archives import Files
 from lerac_experiments.data.examples import Batch, Examples
 from lerac_experiments.data.media import decode_image, image_tensor, read_each
 from lerac_experiments.data.source import Parts, Request, draw, draw_test
+from lerac_experiments.data.stored import Stored
 from lerac_experiments.errors import ExperimentError
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -47,7 +47,7 @@ class BoxedImages(Examples):
         boxes: how many there are in all images.
     """
 
-    def __init__(self, files: Files, annotations: Sequence[Annotation]) -> None:
+    def __init__(self, files: Stored, annotations: Sequence[Annotation]) -> None:
         self.files = files
         self.annotations = annotations
         *self.first_box, self.boxes = accumulate((len(each.labels) for each in annotations), initial=0)
@@ -60,7 +60,7 @@ class BoxedImages(Examples):
         return Batch(images, [self._target(index) for index in indices], torch.tensor(indices))
 
     def _image(self, annotation: Annotation) -> Tensor:
-        path = self.files.folder / annotation.image
+        path = self.files.place / annotation.image
         image = decode_image(self.files.read(annotation.image), path)
         if image.size != annotation.size:
             raise ExperimentError(f"{path} is of {image.size} pixels, and its annotation says {annotation.size}")
@@ -77,7 +77,7 @@ class BoxedImages(Examples):
 
 
 def load_voc(
-    files: Files, train: str, test: str, classes: Sequence[str], source: str, note: str | None, request: Request
+    files: Stored, train: str, test: str, classes: Sequence[str], source: str, note: str | None, request: Request
 ) -> Parts:
     """A data set in the layout of PASCAL VOC: Annotations, ImageSets/Main and JPEGImages.
 
@@ -90,7 +90,7 @@ def load_voc(
     """
     to_train, to_test = _read_list(files, train), _read_list(files, test)
     if both := set(to_train) & set(to_test):
-        path = files.folder / _list_file(test)
+        path = files.place / _list_file(test)
         raise ExperimentError(f"{path} is damaged: it names {min(both)}, which is in {train}.txt, too")
     chosen, held_out = draw(len(to_train), request)
 
@@ -108,11 +108,11 @@ def load_voc(
     )
 
 
-def _read_list(files: Files, name: str) -> list[str]:
+def _read_list(files: Stored, name: str) -> list[str]:
     file = _list_file(name)
     names = [line.split()[0] for line in files.lines(file)]
     if len(set(names)) != len(names) or not names:
-        raise ExperimentError(f"{files.folder / file} is damaged: it names no image, or one of them twice")
+        raise ExperimentError(f"{files.place / file} is damaged: it names no image, or one of them twice")
     return names
 
 
@@ -120,11 +120,11 @@ def _list_file(name: str) -> str:
     return f"ImageSets/Main/{name}.txt"
 
 
-def _read_annotation(files: Files, name: str, classes: Sequence[str]) -> Annotation:
+def _read_annotation(files: Stored, name: str, classes: Sequence[str]) -> Annotation:
     file, image = f"Annotations/{name}.xml", f"JPEGImages/{name}.jpg"
     if not files.has(image):
-        raise ExperimentError(f"{files.folder / image} is missing, which {file} describes")
-    return parse_annotation(files.read(file), files.folder / file, image, classes)
+        raise ExperimentError(f"{files.place / image} is missing, which {file} describes")
+    return parse_annotation(files.read(file), files.place / file, image, classes)
 
 
 def parse_annotation(content: bytes, path: Path, image: str, classes: Sequence[str]) -> Annotation:

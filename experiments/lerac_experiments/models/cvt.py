@@ -6,13 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lerac_experiments.data.examples import Inputs
 from lerac_experiments.data.source import Parts
 from lerac_experiments.models.shapes import has_small_images, head, image_shape
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.models.weights import pretrained_folder, quiet_loading
 from lerac_experiments.settings import Settings
-from lerac_fast import layer_groups
 
 
 class CvtClassifier(nn.Module):
@@ -38,13 +36,8 @@ class CvtClassifier(nn.Module):
         return logits
 
 
-def _groups(model: nn.Module, inputs: Inputs) -> list[dict[str, Any]]:
-    """The embedding of each stage, each block, and the head."""
-    return layer_groups(model, example_inputs=inputs, by=_block)
-
-
 def _block(parameter: str) -> str | None:
-    """A stage's class token belongs to its first block."""
+    """The embedding of each stage, each block, and the head. A stage's class token belongs to its first block."""
     place = re.match(
         r"(?P<stage>cvt\.cvt\.encoder\.stages\.\d+)\.(embedding|layers\.\d+|(?P<token>cls_token))", parameter
     )
@@ -65,10 +58,6 @@ _STEM_OF_SMALL_IMAGES = {"patch_sizes": (3, 3, 3), "patch_stride": (2, 2, 2), "p
 would leave 64, 16 and 4. How the authors of LeRaC did is not known."""
 
 
-def _build_13(parts: Parts, _: Path | None) -> nn.Module:
-    return _random(parts, **(_STEM_OF_SMALL_IMAGES if has_small_images(parts) else {}))
-
-
 def _build_pretrained(parts: Parts, folder: Path | None) -> nn.Module:
     """With the stem that it was trained with, so images should not be very small; without a folder, random."""
     if folder is None:
@@ -80,9 +69,11 @@ def _build_pretrained(parts: Parts, folder: Path | None) -> nn.Module:
     return CvtClassifier(network, parts)
 
 
-def _build_small(parts: Parts, _: Path | None) -> nn.Module:
-    sizes = {"embed_dim": (16, 32, 64), "num_heads": (1, 2, 4), "depth": (1, 2, 3), "mlp_ratio": (2.0, 2.0, 2.0)}
-    return _random(parts, drop_path_rate=(0.0, 0.0, 0.0), **sizes, **_STEM_OF_SMALL_IMAGES)
+_SMALL = {
+    **{"embed_dim": (16, 32, 64), "num_heads": (1, 2, 4), "depth": (1, 2, 3), "mlp_ratio": (2.0, 2.0, 2.0)},
+    **{"drop_path_rate": (0.0, 0.0, 0.0)},
+    **_STEM_OF_SMALL_IMAGES,
+}
 
 
 # Of Table 1: batch 64-128, epochs 150-200, k 2-5, u 2-5. It gives no weight decay, so there is none.
@@ -90,9 +81,9 @@ CVT_13 = ModelSpec(
     "cvt13",
     "CvT-13",
     ("image",),
-    _build_13,
+    lambda parts, _: _random(parts, **(_STEM_OF_SMALL_IMAGES if has_small_images(parts) else {})),
     Settings("Adamax", lr=2e-3, min_lr=2e-8, batch_size=64, epochs=175, lerac_epochs=3, cbs_every=3),
-    _groups,
+    by=_block,
 )
 
 # Of Table 1: batch 64-128, k 3-6, u 2-5. It gives no weight decay, so there is none.
@@ -102,7 +93,7 @@ CVT_13_PRETRAINED = ModelSpec(
     ("image",),
     _build_pretrained,
     Settings("Adamax", lr=5e-4, min_lr=5e-10, batch_size=64, epochs=25, lerac_epochs=4, cbs_every=3),
-    _groups,
+    by=_block,
     pretrained=pretrained_folder("cvt-13", "microsoft/cvt-13"),
 )
 
@@ -111,7 +102,7 @@ CVT_SMALL = ModelSpec(
     "cvt-small",
     "CvT, small",
     ("image",),
-    _build_small,
+    lambda parts, _: _random(parts, **_SMALL),
     Settings("Adamax", lr=2e-3, min_lr=2e-8, batch_size=64, epochs=15, lerac_epochs=2, cbs_every=1),
-    _groups,
+    by=_block,
 )

@@ -1,8 +1,5 @@
 """Densely connected networks."""
 
-from __future__ import annotations
-
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -34,20 +31,12 @@ def _densenet(parts: Parts, *, stem: int, **sizes: Any) -> nn.Module:
     return model
 
 
-def _build_121(parts: Parts, _: Path | None) -> nn.Module:
-    return _densenet(parts, stem=64, growth_rate=32, block_config=(6, 12, 24, 16))
-
-
-def _build_small(parts: Parts, _: Path | None) -> nn.Module:
-    return _densenet(parts, stem=16, growth_rate=8, block_config=(3, 3, 3), bn_size=2)
-
-
 # Of Table 1: k 2-5, u 1-3. It gives no weight decay, so there is none.
 DENSENET_121 = ModelSpec(
     "densenet121",
     "DenseNet-121",
     ("audio", "image"),
-    _build_121,
+    lambda parts, _: _densenet(parts, stem=64, growth_rate=32, block_config=(6, 12, 24, 16)),
     Settings("Adam", lr=1e-4, min_lr=5e-8, batch_size=64, epochs=50, lerac_epochs=3, sigma=0.8, cbs_every=2),
 )
 
@@ -56,6 +45,6 @@ DENSENET_SMALL = ModelSpec(
     "densenet-small",
     "DenseNet, small",
     ("audio", "image"),
-    _build_small,
+    lambda parts, _: _densenet(parts, stem=16, growth_rate=8, block_config=(3, 3, 3), bn_size=2),
     Settings("Adam", lr=1e-3, min_lr=5e-7, batch_size=16, epochs=15, lerac_epochs=2, sigma=0.8, cbs_every=1),
 )

@@ -1,7 +1,5 @@
 """LeNet-5."""
 
-from pathlib import Path
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,15 +37,11 @@ class LeNet(nn.Module):
         return logits
 
 
-def _build(parts: Parts, _: Path | None) -> nn.Module:
-    return LeNet(parts)
-
-
 # This library's, for short trainings on a CPU. LeRaC's rates span seven decades, as the paper's for SGD.
 LENET = ModelSpec(
     "lenet",
     "LeNet-5",
     ("image", "audio"),
-    _build,
+    lambda parts, _: LeNet(parts),
     Settings("SGD", lr=1e-2, min_lr=1e-9, batch_size=64, epochs=20, lerac_epochs=2, cbs_every=1, weight_decay=5e-4),
 )

@@ -1,18 +1,13 @@
 """The recurrent network for text of the LeRaC paper."""
 
-from pathlib import Path
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from lerac_experiments.data.examples import Inputs
 from lerac_experiments.data.source import Parts, TextEncoding
-from lerac_experiments.models.shapes import first_example, head
+from lerac_experiments.models.shapes import head
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.settings import Settings
-from lerac_fast import layer_groups
 from lerac_fast.cbs.sites import Tokens, Where
 
 
@@ -53,21 +48,9 @@ class LstmClassifier(nn.Module):
         return logits
 
 
-def _groups(model: nn.Module, inputs: Inputs) -> list[dict[str, Any]]:
-    return layer_groups(model, example_inputs=first_example(inputs))  # packing asks for lengths: no fake tensors
-
-
 def _lstm(parts: Parts, embedding: int, hidden: int) -> nn.Module:
     assert parts.vocabulary is not None
     return LstmClassifier(parts.vocabulary, embedding, hidden, head(hidden, parts))
-
-
-def _build(parts: Parts, _: Path | None) -> nn.Module:
-    return _lstm(parts, embedding=128, hidden=256)
-
-
-def _build_small(parts: Parts, _: Path | None) -> nn.Module:
-    return _lstm(parts, embedding=64, hidden=64)
 
 
 SMOOTHING: Where = {r"lstm\d": Tokens()}
@@ -78,11 +61,10 @@ LSTM = ModelSpec(
     "lstm",
     "LSTM",
     ("text",),
-    _build,
+    lambda parts, _: _lstm(parts, embedding=128, hidden=256),
     Settings("AdamW", lr=1e-3, min_lr=1e-7, batch_size=256, epochs=47, lerac_epochs=3, cbs_every=2, weight_decay=1e-2),
-    _groups,
     SMOOTHING,
-    TextEncoding("words", 200),
+    encoding=TextEncoding("words", 200),
 )
 
 # This library's, for short trainings on a CPU.
@@ -90,9 +72,8 @@ LSTM_SMALL = ModelSpec(
     "lstm-small",
     "LSTM, small",
     ("text",),
-    _build_small,
+    lambda parts, _: _lstm(parts, embedding=64, hidden=64),
     Settings("AdamW", lr=1e-3, min_lr=1e-7, batch_size=64, epochs=15, lerac_epochs=2, cbs_every=1, weight_decay=1e-2),
-    _groups,
     SMOOTHING,
-    TextEncoding("words", 64),
+    encoding=TextEncoding("words", 64),
 )

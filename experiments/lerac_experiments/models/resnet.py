@@ -1,10 +1,7 @@
 """Residual networks: one of any size for small images, and torchvision's."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,9 +10,6 @@ from lerac_experiments.data.source import Parts
 from lerac_experiments.models.shapes import has_small_images, head, image_shape
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.settings import Settings
-
-if TYPE_CHECKING:
-    import torchvision
 
 SMALL_WIDTHS = (16, 32, 64)
 WIDE_IMAGE = 16  # from this width on the stem halves the resolution, for the sake of time
@@ -84,11 +78,14 @@ class ResNet(nn.Module):
         return logits
 
 
-def _with_stem(model: torchvision.models.ResNet, parts: Parts) -> nn.Module:
-    """Fits a network for ImageNet to the channels of the images, and, if these are small, to their size.
+def _torchvision(name: str, parts: Parts) -> nn.Module:
+    """torchvision's of this name, fitted to the channels of the images and, if these are small, to their size.
 
     Small ones get a 3x3 convolution without stride or pooling, as in He et al. (2016), section 4.2, for CIFAR.
     """
+    import torchvision.models  # takes long to import
+
+    model: torchvision.models.ResNet = getattr(torchvision.models, name)(weights=None)
     channels = image_shape(parts)[0]
     small = has_small_images(parts)
     size, stride = (3, 1) if small else (7, 2)
@@ -98,18 +95,6 @@ def _with_stem(model: torchvision.models.ResNet, parts: Parts) -> nn.Module:
         model.maxpool = nn.Identity()
     model.fc = head(model.fc.in_features, parts)
     return model
-
-
-def _build_resnet18(parts: Parts, _: Path | None) -> nn.Module:
-    from torchvision.models import resnet18
-
-    return _with_stem(resnet18(weights=None), parts)
-
-
-def _build_wide_resnet50(parts: Parts, _: Path | None) -> nn.Module:
-    from torchvision.models import wide_resnet50_2
-
-    return _with_stem(wide_resnet50_2(weights=None), parts)
 
 
 def _build_small(parts: Parts, _: Path | None) -> nn.Module:
@@ -125,8 +110,16 @@ _SETTINGS = Settings(
     "SGD", lr=1e-1, min_lr=1e-8, batch_size=64, epochs=150, lerac_epochs=6, cbs_every=3, weight_decay=1e-4
 )
 
-RESNET_18 = ModelSpec("resnet18", "ResNet-18", ("image", "audio"), _build_resnet18, _SETTINGS)
-WIDE_RESNET_50 = ModelSpec("wide-resnet50", "Wide-ResNet-50", ("image", "audio"), _build_wide_resnet50, _SETTINGS)
+RESNET_18 = ModelSpec(
+    "resnet18", "ResNet-18", ("image", "audio"), lambda parts, _: _torchvision("resnet18", parts), _SETTINGS
+)
+WIDE_RESNET_50 = ModelSpec(
+    "wide-resnet50",
+    "Wide-ResNet-50",
+    ("image", "audio"),
+    lambda parts, _: _torchvision("wide_resnet50_2", parts),
+    _SETTINGS,
+)
 
 # This library's, for short trainings on a CPU.
 RESNET_SMALL = ModelSpec(

@@ -1,19 +1,14 @@
 """SepTr, the separable transformer for spectrograms."""
 
 import re
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lerac_experiments.data.examples import Inputs
-from lerac_experiments.data.source import Parts
 from lerac_experiments.models.shapes import head, image_shape
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.settings import Settings
-from lerac_fast import layer_groups
 from lerac_fast.cbs.sites import Tokens, Where
 
 
@@ -124,12 +119,8 @@ class SepTr(nn.Module):
         return logits
 
 
-def _groups(model: nn.Module, inputs: Inputs) -> list[dict[str, Any]]:
-    """The embedding with the class token, each of the transformers, and the head."""
-    return layer_groups(model, example_inputs=inputs, by=_block)
-
-
 def _block(parameter: str) -> str | None:
+    """The embedding with the class token, each of the transformers, and the head."""
     if parameter == "class_token":
         return "embedding"
     place = re.match(r"blocks\.\d+\.(vertical|horizontal)", parameter)
@@ -138,14 +129,7 @@ def _block(parameter: str) -> str | None:
 
 SMOOTHING: Where = {r"blocks\.\d+\.(vertical|horizontal)": Tokens(class_tokens=1)}
 """The output of each transformer, along its columns or rows; the class token is left alone."""
-
-
-def _build(parts: Parts, _: Path | None) -> nn.Module:
-    return SepTr(image_shape(parts), head(256, parts))
-
-
-def _build_small(parts: Parts, _: Path | None) -> nn.Module:
-    return SepTr(image_shape(parts), head(64, parts), dim=64, depth=2, heads=2, head_dim=32, mlp_dim=64, pool=(8, 6))
+SMALL = {"dim": 64, "depth": 2, "heads": 2, "head_dim": 32, "mlp_dim": 64}
 
 
 # Of Table 1: k 2-5, u 1-3. It gives no weight decay, so there is none.
@@ -153,10 +137,10 @@ SEPTR = ModelSpec(
     "septr",
     "SepTr",
     ("audio",),
-    _build,
+    lambda parts, _: SepTr(image_shape(parts), head(256, parts)),
     Settings("Adam", lr=1e-4, min_lr=1e-8, batch_size=2, epochs=50, lerac_epochs=3, sigma=0.8, cbs_every=2),
-    _groups,
     SMOOTHING,
+    _block,
 )
 
 # This library's, for short trainings on a CPU.
@@ -164,8 +148,8 @@ SEPTR_SMALL = ModelSpec(
     "septr-small",
     "SepTr, small",
     ("audio",),
-    _build_small,
+    lambda parts, _: SepTr(image_shape(parts), head(64, parts), pool=(8, 6), **SMALL),
     Settings("Adam", lr=1e-3, min_lr=1e-7, batch_size=16, epochs=15, lerac_epochs=2, sigma=0.8, cbs_every=1),
-    _groups,
     SMOOTHING,
+    _block,
 )

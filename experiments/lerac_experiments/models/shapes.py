@@ -2,7 +2,6 @@
 
 from torch import Tensor, nn
 
-from lerac_experiments.data.examples import Inputs
 from lerac_experiments.data.source import Parts
 
 SMALL_IMAGE = 96
@@ -33,8 +32,3 @@ def pad_to(side: int, parts: Parts) -> nn.ZeroPad2d:
     _, height, width = image_shape(parts)
     below, beside = max(0, side - height), max(0, side - width)
     return nn.ZeroPad2d((beside // 2, beside - beside // 2, below // 2, below - below // 2))
-
-
-def first_example(inputs: Inputs) -> Inputs:
-    """As a batch of one: all that it takes to follow the data through a model where fake tensors do not serve."""
-    return {name: tensor[:1] for name, tensor in inputs.items()} if isinstance(inputs, dict) else inputs[:1]

@@ -14,6 +14,7 @@ from lerac_experiments.errors import ExperimentError
 from lerac_experiments.settings import Settings
 from lerac_fast import layer_groups
 from lerac_fast.cbs.sites import Where
+from lerac_fast.layers.groups import By
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class ModelSpec:
         build: makes it for a data set, with random weights from torch's global generator; or, if it is `pretrained`,
             with those in a folder. `make` calls it.
         settings: of the paper, or of a small variant for a CPU.
-        groups: the layers, in the order of their depth.
         smoothing: where CBS acts; None: at convolutions.
+        by: what makes a layer, as for `layer_groups`.
     """
 
     name: str
@@ -39,10 +40,8 @@ class ModelSpec:
     """Of data that it takes."""
     build: Callable[[Parts, Path | None], nn.Module]
     settings: Settings
-    groups: Callable[[nn.Module, Inputs], list[dict[str, Any]]] = lambda model, inputs: layer_groups(
-        model, example_inputs=inputs
-    )
     smoothing: Where | None = None
+    by: By = "module"
     encoding: TextEncoding | None = None
     """Of models for text."""
     pretrained: Callable[[], Path] | None = None
@@ -55,6 +54,16 @@ class ModelSpec:
         if isinstance(inputs, Tensor) and inputs.ndim == 4:  # convolutions on a CPU are several times faster
             model = model.to(memory_format=torch.channels_last)
         return model
+
+    def groups(self, model: nn.Module, inputs: Inputs) -> list[dict[str, Any]]:
+        """The layers, in the order of their depth. One text, or one of the images of various sizes, is enough to follow
+        the data, where it is not followed by fake tensors."""
+        example: Any = inputs
+        if isinstance(inputs, dict):
+            example = {name: tensor[:1] for name, tensor in inputs.items()}
+        elif isinstance(inputs, list):
+            example = (inputs[:1],)  # a list alone would be several arguments
+        return layer_groups(model, example_inputs=example, by=self.by)
 
     def check_takes(self, data: DataSet) -> None:
         """Raises ExperimentError if it does not."""

@@ -1,16 +1,12 @@
 """SSD, the detector of the data parameters paper."""
 
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
-from lerac_experiments.data.examples import Inputs
 from lerac_experiments.data.source import Parts
-from lerac_experiments.models.shapes import first_example
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.settings import Settings
-from lerac_fast import layer_groups
 
 SMALL_SIDE = 96
 
@@ -68,11 +64,6 @@ def _build_small(parts: Parts, _: Path | None) -> nn.Module:
     return model
 
 
-def _groups(model: nn.Module, inputs: Inputs) -> list[dict[str, Any]]:
-    """By module. The heads on each map come after the layers that make it, those on the last map at the end."""
-    return layer_groups(model, example_inputs=(first_example(inputs),))  # a list alone would be several arguments
-
-
 def _smoothing(name: str, module: nn.Module) -> bool:
     """The wide convolutions of the backbone; those of the heads give predictions, not feature maps."""
     return name.startswith("backbone.") and isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
@@ -86,7 +77,6 @@ SSD = ModelSpec(
     ("detection",),
     _build_300,
     Settings("SGD", lr=1e-3, min_lr=1e-10, batch_size=32, epochs=200, lerac_epochs=6, cbs_every=3, weight_decay=5e-4),
-    _groups,
     _smoothing,
 )
 
@@ -97,6 +87,5 @@ SSD_SMALL = ModelSpec(
     ("detection",),
     _build_small,
     Settings("SGD", lr=1e-2, min_lr=1e-9, batch_size=16, epochs=15, lerac_epochs=2, cbs_every=1, weight_decay=5e-4),
-    _groups,
     _smoothing,
 )

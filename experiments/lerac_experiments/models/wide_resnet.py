@@ -1,8 +1,5 @@
 """Wide residual networks for CIFAR."""
 
-from functools import partial
-from pathlib import Path
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -65,7 +62,7 @@ class WideResNet(nn.Module):
         return logits
 
 
-def _build(parts: Parts, _: Path | None, *, depth: int, width: int) -> nn.Module:
+def _wide_resnet(parts: Parts, depth: int, width: int) -> nn.Module:
     return WideResNet(image_shape(parts)[0], depth, width, head(64 * width, parts))
 
 
@@ -75,7 +72,7 @@ WRN_28_10 = ModelSpec(
     "wrn-28-10",
     "WRN-28-10",
     ("image",),
-    partial(_build, depth=28, width=10),
+    lambda parts, _: _wide_resnet(parts, depth=28, width=10),
     Settings("SGD", lr=1e-1, min_lr=1e-8, batch_size=128, epochs=200, lerac_epochs=6, cbs_every=3, weight_decay=5e-4),
 )
 
@@ -84,6 +81,6 @@ WRN_16_2 = ModelSpec(
     "wrn-16-2",
     "WRN-16-2",
     ("image",),
-    partial(_build, depth=16, width=2),
+    lambda parts, _: _wide_resnet(parts, depth=16, width=2),
     Settings("SGD", lr=1e-1, min_lr=1e-8, batch_size=64, epochs=15, lerac_epochs=2, cbs_every=1, weight_decay=5e-4),
 )

@@ -1,6 +1,7 @@
 """The pictures of a report: a panel for each model and data set, a line for each regime, the mean over its seeds."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from matplotlib.ticker import MaxNLocator
 from lerac_experiments.figure_style import STYLES, save
 from lerac_experiments.report.records import Cell
 
-Panel = dict[str, list[Cell]]
 _COLUMNS = 3
 _LEGEND_CHARACTERS = 12.5
 """Of a legend, that fit into an inch."""
@@ -25,8 +25,8 @@ def write_figures(cells: Sequence[Cell], folder: Path) -> dict[str, str]:
         Their file names, and what they show.
     """
     written = {}
-    for name, (draw, chosen, caption) in _FIGURES.items():
-        shown = [cell for cell in cells if chosen(cell)]
+    for name, (draw, caption) in _FIGURES.items():
+        shown = [cell for cell in cells if name != "sigma" or "sigma" in cell.records[0].epochs[0]]
         if shown:
             save(_grid(shown, draw), folder / f"{name}.png")
             written[f"{name}.png"] = caption
@@ -59,9 +59,13 @@ def _grid(cells: Sequence[Cell], draw: Callable[[Axes, Sequence[Cell], dict[str,
     return figure
 
 
-def _style(regimes: dict[str, int], cell: Cell) -> dict[str, Any]:
+def _plot(
+    ax: Axes, cell: Cell, regimes: dict[str, int], x: np.ndarray, y: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> None:
+    """The line of a regime, and its shade between two bounds."""
     colour, dashes, _ = STYLES[regimes[cell.regime_title] % len(STYLES)]
-    return {"color": colour, "linestyle": dashes}
+    ax.plot(x, y, label=cell.regime_title, color=colour, linestyle=dashes)
+    ax.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
 def _series(cell: Cell, name: str) -> np.ndarray:
@@ -72,22 +76,36 @@ def _series(cell: Cell, name: str) -> np.ndarray:
 
 def _validation_by_time(ax: Axes, cells: Sequence[Cell], regimes: dict[str, int]) -> None:
     for cell in cells:
-        seconds = _series(cell, "seconds").cumsum(axis=1).mean(axis=0)
-        ax.plot(seconds, _metric(cell).mean(axis=0), label=cell.regime_title, **_style(regimes, cell))
+        seconds, metric = _series(cell, "seconds").cumsum(axis=1).mean(axis=0), _metric(cell).mean(axis=0)
+        _plot(ax, cell, regimes, seconds, metric, metric, metric)
     ax.set(xlabel="training time in s", ylabel=_metric_label(cells[0]))
 
 
 def _learning_curves(ax: Axes, cells: Sequence[Cell], regimes: dict[str, int]) -> None:
-    for cell in cells:
-        _band(ax, cell, _metric(cell), regimes)
-    ax.set(xlabel="epoch", ylabel=_metric_label(cells[0]))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _over_epochs(ax, cells, regimes, _metric)
+    ax.set(ylabel=_metric_label(cells[0]))
 
 
 def _training_losses(ax: Axes, cells: Sequence[Cell], regimes: dict[str, int]) -> None:
+    _over_epochs(ax, cells, regimes, partial(_series, name="train_loss"))
+    ax.set(ylabel="training loss")
+
+
+def _sigmas(ax: Axes, cells: Sequence[Cell], regimes: dict[str, int]) -> None:
+    _over_epochs(ax, cells, regimes, partial(_series, name="sigma"))
+    ax.set(ylabel="sigma of CBS; 0: retired")
+
+
+def _over_epochs(
+    ax: Axes, cells: Sequence[Cell], regimes: dict[str, int], values_of: Callable[[Cell], np.ndarray]
+) -> None:
+    """The means over the seeds, and the standard deviation around them."""
     for cell in cells:
-        _band(ax, cell, _series(cell, "train_loss"), regimes)
-    ax.set(xlabel="epoch", ylabel="training loss")
+        values = values_of(cell)
+        mean = values.mean(axis=0)
+        deviation = values.std(axis=0, ddof=1) if len(values) > 1 else 0.0
+        _plot(ax, cell, regimes, np.arange(1, len(mean) + 1), mean, mean - deviation, mean + deviation)
+    ax.set(xlabel="epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -95,27 +113,8 @@ def _rates(ax: Axes, cells: Sequence[Cell], regimes: dict[str, int]) -> None:
     """Of the first seed: plateaus come at other steps in every run."""
     for cell in cells:
         epochs, rates = cell.records[0].rates
-        ax.plot(epochs, rates[:, -1], label=cell.regime_title, **_style(regimes, cell))
-        colour = STYLES[regimes[cell.regime_title] % len(STYLES)][0]
-        ax.fill_between(epochs, rates[:, -1], rates[:, 0], color=colour, alpha=0.12, linewidth=0)
+        _plot(ax, cell, regimes, epochs, rates[:, -1], rates[:, -1], rates[:, 0])
     ax.set(xlabel="epoch", ylabel="rate of the last layer", yscale="log")
-
-
-def _sigmas(ax: Axes, cells: Sequence[Cell], regimes: dict[str, int]) -> None:
-    for cell in cells:
-        sigma = _series(cell, "sigma").mean(axis=0)
-        ax.plot(np.arange(1, len(sigma) + 1), sigma, label=cell.regime_title, **_style(regimes, cell))
-    ax.set(xlabel="epoch", ylabel="sigma of CBS; 0: retired")
-
-
-def _band(ax: Axes, cell: Cell, values: np.ndarray, regimes: dict[str, int]) -> None:
-    epochs = np.arange(1, values.shape[1] + 1)
-    mean = values.mean(axis=0)
-    ax.plot(epochs, mean, label=cell.regime_title, **_style(regimes, cell))
-    if len(values) > 1:
-        deviation = values.std(axis=0, ddof=1)
-        colour = STYLES[regimes[cell.regime_title] % len(STYLES)][0]
-        ax.fill_between(epochs, mean - deviation, mean + deviation, color=colour, alpha=0.12, linewidth=0)
 
 
 def _metric(cell: Cell) -> np.ndarray:
@@ -127,18 +126,10 @@ def _metric_label(cell: Cell) -> str:
     return f"validation {cell.metric}" + (" in %" if cell.higher_is_better else cell.direction)
 
 
-def _always(_: Cell) -> bool:
-    return True
-
-
-def _is_smoothed(cell: Cell) -> bool:
-    return "sigma" in cell.records[0].epochs[0]
-
-
 _FIGURES = {
-    "validation_by_time": (_validation_by_time, _always, "Validation against training time, means over the seeds"),
-    "learning_curves": (_learning_curves, _always, "Validation over the epochs, mean and deviation over the seeds"),
-    "training_losses": (_training_losses, _always, "The training loss over the epochs, mean and deviation"),
-    "rates": (_rates, _always, "Learning rates of the first seed: the last layer's, shaded up to the first layer's"),
-    "sigma": (_sigmas, _is_smoothed, "The width of CBS's Gaussian over the epochs"),
+    "validation_by_time": (_validation_by_time, "Validation against training time, means over the seeds"),
+    "learning_curves": (_learning_curves, "Validation over the epochs, mean and deviation over the seeds"),
+    "training_losses": (_training_losses, "The training loss over the epochs, mean and deviation"),
+    "rates": (_rates, "Learning rates of the first seed: the last layer's, shaded up to the first layer's"),
+    "sigma": (_sigmas, "The width of CBS's Gaussian over the epochs"),
 }

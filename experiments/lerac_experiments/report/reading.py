@@ -84,7 +84,7 @@ def _folder(folder: Path, manifest: Manifest) -> Iterator[Record | str]:
 
 def _stored(stored: TrialFolder) -> Record | None:
     content = stored.record()
-    return None if content is None else _sound(Record(stored.trial, content))
+    return None if content is None else Record(stored.trial, content).checked()
 
 
 def _lines(path: Path) -> Iterator[Record | str]:
@@ -95,12 +95,7 @@ def _lines(path: Path) -> Iterator[Record | str]:
 
 def _line(line: str) -> Record:
     content = check_record(json.loads(line))
-    return _sound(Record(Trial.from_json(content["trial"]), content))
-
-
-def _sound(record: Record) -> Record:
-    record.check()
-    return record
+    return Record(Trial.from_json(content["trial"]), content).checked()
 
 
 def _attempt(read: Callable[[], _T], place: str) -> _T | str:

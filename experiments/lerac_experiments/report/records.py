@@ -90,8 +90,8 @@ class Record:
         data = self.content["data"]
         return self.content["sizes"]["test"], data["source"], data["note"], self.trial.protocol.test_examples
 
-    def check(self) -> None:
-        """Looks for what is of the right kind (`check_record`), and makes no sense.
+    def checked(self) -> "Record":
+        """The record, once nothing is found in it that is of the right kind (`check_record`), and makes no sense.
 
         Raises:
             ExperimentError: something does not. It is named.
@@ -101,7 +101,7 @@ class Record:
         find(DATA, trial.data, "data")
         find(REGIMES, trial.regime, "regime")
         if not self.done:
-            return
+            return self
         first, steps = self.epochs[0].keys(), self.steps
         if any(epoch.keys() != first for epoch in self.epochs):
             raise ExperimentError("epochs do not have the same values noted")
@@ -111,6 +111,7 @@ class Record:
             raise ExperimentError(f"steps_per_epoch is {steps}")
         if (correct := self.correct) is not None and not np.isclose(correct.mean(), self.score):
             raise ExperimentError(f"result.test is {self.score:g}, and {correct.mean():g} of the examples are correct")
+        return self
 
 
 OF_REGIMES = frozenset(
@@ -136,9 +137,6 @@ OF_CONDITIONS = frozenset(("label_noise", "noise_free"))
 class Cell:
     """What a figure of a table is the mean of: the trials that differ in their seeds alone."""
 
-    model: str
-    data: str
-    regime: str
     variant: str
     """In which settings it differs from others on the same data, for people; empty where in none."""
     regime_variant: str
@@ -148,19 +146,24 @@ class Cell:
     records: tuple[Record, ...]
 
     @property
+    def trial(self) -> Trial:
+        """The first of them."""
+        return self.records[0].trial
+
+    @property
     def regime_title(self) -> str:
-        title = find(REGIMES, self.regime, "regime").title
+        title = REGIMES[self.trial.regime].title
         oracle = ", right labels only" if self.is_oracle else ""
         return title + oracle + (f" ({self.regime_variant})" if self.regime_variant else "")
 
     @property
     def model_title(self) -> str:
-        title = find(MODELS, self.model, "model").title
+        title = MODELS[self.trial.model].title
         return f"{title} ({self.variant})" if self.variant else title
 
     @property
     def data_title(self) -> str:
-        title = find(DATA, self.data, "data").title
+        title = DATA[self.trial.data].title
         return f"{title}, {self.condition}" if self.condition else title
 
     @property
@@ -170,7 +173,7 @@ class Cell:
     @property
     def is_oracle(self) -> bool:
         """Whether it knew which labels are wrong."""
-        return self.records[0].trial.protocol.noise_free
+        return self.trial.protocol.noise_free
 
     @property
     def metric(self) -> str:
@@ -199,7 +202,7 @@ class Cell:
     @property
     def is_baseline(self) -> bool:
         """Whether others are compared with it."""
-        return self.regime == CONVENTIONAL and not self.is_oracle
+        return self.trial.regime == CONVENTIONAL and not self.is_oracle
 
 
 def cells_of(records: Sequence[Record]) -> list[Cell]:
@@ -222,7 +225,7 @@ def cells_of(records: Sequence[Record]) -> list[Cell]:
         variant = _differing(trial, alike, _shared(trial))
         own_variant = _differing(trial, of_regime, OF_REGIMES)
         condition = _condition(trial.protocol)
-        cells.append(Cell(trial.model, trial.data, trial.regime, variant, own_variant, condition, tuple(members)))
+        cells.append(Cell(variant, own_variant, condition, tuple(members)))
     return cells
 
 
@@ -233,7 +236,7 @@ def baselines(cells: Sequence[Cell]) -> dict[tuple[str, ...], Cell]:
 
 def comparison_key(cell: Cell) -> tuple[str, ...]:
     """Model, data, condition, and the settings that conventional training knows."""
-    return _comparison_key(cell.records[0].trial)
+    return _comparison_key(cell.trial)
 
 
 def pairs(cell: Cell, baseline: Cell) -> list[tuple[Record, Record]]:

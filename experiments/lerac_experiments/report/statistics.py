@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom, t
+from scipy.stats import binom, t, ttest_1samp
 
 from lerac_experiments.report.records import Cell, Record, pairs
 
@@ -116,10 +116,8 @@ def mcnemar_p(gains: Sequence[np.ndarray]) -> float:
 
 def paired_t_p(differences: np.ndarray) -> float | None:
     """The p-value, two-sided, that differences like these are 0 on average. None if they do not tell how they vary."""
-    mean, deviation = mean_and_deviation(differences)
-    if not deviation:
-        return None
-    return float(2.0 * t.sf(abs(mean) / deviation * np.sqrt(len(differences)), len(differences) - 1))
+    _, deviation = mean_and_deviation(differences)
+    return float(ttest_1samp(differences, 0.0).pvalue) if deviation else None
 
 
 def _overhead(both: Sequence[tuple[Record, Record]]) -> Overhead | None:

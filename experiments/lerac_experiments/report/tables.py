@@ -165,8 +165,7 @@ def settings_table(title: str, cells: Sequence[Cell]) -> Table:
     """How the models were trained: as in the paper's Table 1."""
     rows: dict[tuple[str, ...], None] = {}
     for cell in cells:
-        trial = cell.records[0].trial
-        s, p = trial.settings, trial.protocol
+        s, p = cell.trial.settings, cell.trial.protocol
         sizes = cell.records[0].content["sizes"]
         rows[
             cell.model_title,

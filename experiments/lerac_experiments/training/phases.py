@@ -30,13 +30,9 @@ class Phase:
         return self.epochs(trial) >= epochs
 
 
-def _lerac_epochs(trial: Trial) -> float:
-    return trial.settings.lerac_epochs
-
-
 def _warm_up_epochs(trial: Trial) -> float:
     given = trial.protocol.warm_up_epochs
-    return _lerac_epochs(trial) if given is None else given
+    return trial.settings.lerac_epochs if given is None else given
 
 
 def _smoothed_epochs(trial: Trial) -> float:
@@ -45,6 +41,6 @@ def _smoothed_epochs(trial: Trial) -> float:
     return math.inf if times is None else times * settings.cbs_every
 
 
-LERAC = Phase("LeRaC", _lerac_epochs, "lerac_epochs")
+LERAC = Phase("LeRaC", lambda trial: trial.settings.lerac_epochs, "lerac_epochs")
 WARM_UP = Phase("warm-up", _warm_up_epochs, "warm_up_epochs")
 SMOOTHING = Phase("CBS", _smoothed_epochs, "cbs_every", must_end=False)

@@ -1,18 +1,18 @@
 """The regimes of training that trials compare.
 
-A regime is a list of ingredients. Each is told of every optimizer step and epoch, and may change batches and the loss:
-what a curriculum of another kind (by frequencies, as EfficientTrain; by similarity of labels) needs, too. To add one,
-write an `Ingredient`, and a line in `REGIMES`.
+A regime is a list of ingredients. Each is told of every optimizer step, and may change the rates, the model and the
+loss. To add one, write an `Ingredient`, and a line in `REGIMES`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 
 from lerac_experiments.data.examples import Batch, Examples, Inputs
 from lerac_experiments.data.source import Parts
@@ -59,14 +59,12 @@ class Ingredient:
 
     decides_rates = False
     """Whether it takes the place of the decay of the trial's protocol."""
+    kept: Any = None
+    """What a checkpoint keeps of it, by its `state_dict` and `load_state_dict`; None, nothing."""
 
     def agree(self, ranks: Ranks) -> None:
         """Goes on from what the first rank has measured. Called once all are built: while they are, one might wait for
         another that has failed."""
-
-    def on_batch(self, batch: Batch) -> Batch:
-        """The batch to train with."""
-        return batch
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor | None:  # noqa: ARG002
         """What is minimised; None, the loss of the task."""
@@ -74,9 +72,6 @@ class Ingredient:
 
     def on_step(self) -> None:
         """An optimizer step is done."""
-
-    def on_epoch(self) -> None:
-        """An epoch is done."""
 
     def on_mode(self, training: bool) -> None:
         """Training or evaluation begins."""
@@ -101,28 +96,35 @@ class Ingredient:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to go on."""
-        return {}
+        return {} if self.kept is None else self.kept.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from there."""
+        if self.kept is not None:
+            self.kept.load_state_dict(state)
 
 
-class LeRaCRates(Ingredient):
-    """LeRaC, stepped by optimizer steps; or a scheduler that takes its place."""
+class Rates(Ingredient):
+    """A scheduler of learning rates, stepped by optimizer steps."""
 
-    def __init__(self, scheduler: LeRaC) -> None:
-        self.scheduler = scheduler
+    def __init__(self, scheduler: LRScheduler) -> None:
+        self.kept = self.scheduler = scheduler
+
+    def on_step(self) -> None:
+        self.scheduler.step()
+
+
+class LeRaCRates(Rates):
+    """LeRaC."""
+
+    scheduler: LeRaC
 
     @classmethod
-    def with_curve(cls, curve: str) -> "Maker":
+    def between(cls, setup: Setup, curve: str) -> Ingredient:
         """From the base rate to `min_lr`, geometrically in depth."""
-
-        def make(setup: Setup) -> Ingredient:
-            settings = setup.trial.settings
-            iters = setup.steps(settings.lerac_epochs)
-            return cls(LeRaC(setup.optimizer, total_iters=iters, min_lr=settings.min_lr, curve=curve))
-
-        return make
+        settings = setup.trial.settings
+        iters = setup.steps(settings.lerac_epochs)
+        return cls(LeRaC(setup.optimizer, total_iters=iters, min_lr=settings.min_lr, curve=curve))
 
     @classmethod
     def from_snr(cls, setup: Setup) -> Ingredient:
@@ -139,21 +141,12 @@ class LeRaCRates(Ingredient):
         for group, lr in zip(groups, lrs, strict=True):
             group["lr"] = lr
 
-    def on_step(self) -> None:
-        self.scheduler.step()
-
     @property
     def active(self) -> bool:
         return not self.scheduler.finished
 
-    def state_dict(self) -> dict[str, Any]:
-        return self.scheduler.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.scheduler.load_state_dict(state)
-
-
-class WarmUpCosine(Ingredient):
+class WarmUpCosine(Rates):
     """All layers alike: a linear warm-up, and half a cosine down to 0 at the end of the last epoch."""
 
     decides_rates = True
@@ -162,23 +155,9 @@ class WarmUpCosine(Ingredient):
         settings = setup.trial.settings
         warm_up = max(1, setup.steps(WARM_UP.epochs(setup.trial)))
         rest = max(1, setup.steps(settings.epochs) - warm_up)
-        self.scheduler = SequentialLR(
-            setup.optimizer,
-            [
-                LinearLR(setup.optimizer, WARM_UP_START, total_iters=warm_up),
-                CosineAnnealingLR(setup.optimizer, rest),
-            ],
-            milestones=[warm_up],
-        )
-
-    def on_step(self) -> None:
-        self.scheduler.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.scheduler.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.scheduler.load_state_dict(state)
+        rising = LinearLR(setup.optimizer, WARM_UP_START, total_iters=warm_up)
+        falling = CosineAnnealingLR(setup.optimizer, rest)
+        super().__init__(SequentialLR(setup.optimizer, [rising, falling], milestones=[warm_up]))
 
 
 class Smoothing(Ingredient):
@@ -187,7 +166,7 @@ class Smoothing(Ingredient):
     def __init__(self, setup: Setup) -> None:
         settings = setup.trial.settings
         every = max(1, setup.steps(settings.cbs_every))
-        self.smoothing = CBS(
+        self.kept = self.smoothing = CBS(
             setup.model, settings.sigma, settings.decay, every, SMOOTHING_WINDOW, where=setup.smoothing
         )
 
@@ -196,12 +175,6 @@ class Smoothing(Ingredient):
 
     def trace(self) -> dict[str, float]:
         return {"sigma": self.smoothing.sigma if self.smoothing.active else 0.0}
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.smoothing.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.smoothing.load_state_dict(state)
 
 
 class Temperatures(Ingredient):
@@ -214,7 +187,7 @@ class Temperatures(Ingredient):
             raise ExperimentError(f"data parameters divide logits, and {setup.trial.data} is a regression")
         count = getattr(setup.parts.train, "boxes", None) if detection else len(setup.parts.train)
         device = next(setup.model.parameters()).device
-        self.criterion = DataParameters(
+        self.kept = self.criterion = DataParameters(
             setup.parts.classes if classes else None,
             count if instances else None,
             class_lr=protocol.class_lr,
@@ -228,11 +201,6 @@ class Temperatures(Ingredient):
         if detection:
             detector: Any = setup.model
             detector.compute_loss = TemperedAnchors(detector.compute_loss, self.criterion)
-
-    @classmethod
-    def of(cls, *, classes: bool = False, instances: bool = False) -> "Maker":
-        """Of classes, instances, or both."""
-        return lambda setup: cls(setup, classes=classes, instances=instances)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor | None:
         if self._detection:  # the detector computes its own
@@ -256,15 +224,6 @@ class Temperatures(Ingredient):
         sigma = self.criterion.sigma(examples.labels.to(table.device), numbers).cpu()
         return float(wrong[sigma.topk(int(wrong.sum())).indices].double().mean())
 
-    def state_dict(self) -> dict[str, Any]:
-        return self.criterion.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.criterion.load_state_dict(state)
-
-
-Maker = Callable[[Setup], Ingredient]
-
 
 @dataclass(frozen=True)
 class Regime:
@@ -272,7 +231,7 @@ class Regime:
 
     title: str
     """As in tables."""
-    ingredients: tuple[Maker, ...] = ()
+    ingredients: tuple[Callable[[Setup], Ingredient], ...] = ()
     phases: tuple[Phase, ...] = ()
     """Those of its ingredients that come to an end."""
     temperatures: bool = False
@@ -283,34 +242,31 @@ class Regime:
         """Whether batches may be mixed: a mixed example has no temperature of its own."""
         return not self.temperatures
 
-    def start(self, setup: Setup) -> list[Ingredient]:
-        """Its ingredients, for one training."""
-        return [make(setup) for make in self.ingredients]
+
+def _lerac(curve: str) -> Regime:
+    return Regime(f"LeRaC ({curve} update)", (partial(LeRaCRates.between, curve=curve),), (LERAC,))
 
 
-def _lerac(title: str, make: Maker) -> Regime:
-    return Regime(title, (make,), (LERAC,))
+def _temperatures(kind: str, *, classes: bool, instances: bool) -> Regime:
+    learned = partial(Temperatures, classes=classes, instances=instances)
+    return Regime(f"data parameters ({kind})", (learned,), temperatures=True)
 
 
-def _temperatures(kind: str, **of: bool) -> Regime:
-    return Regime(f"data parameters ({kind})", (Temperatures.of(**of),), temperatures=True)
-
-
-_EXPONENTIAL = LeRaCRates.with_curve("exponential")
+_EXPONENTIAL = partial(LeRaCRates.between, curve="exponential")
 
 REGIMES: dict[str, Regime] = {
     "conventional": Regime("conventional"),
     "warm-up+cosine": Regime("warm-up + cosine", (WarmUpCosine,), (WARM_UP,)),
-    "lerac": _lerac("LeRaC", _EXPONENTIAL),
-    "lerac-linear": _lerac("LeRaC (linear update)", LeRaCRates.with_curve("linear")),
-    "lerac-logarithmic": _lerac("LeRaC (logarithmic update)", LeRaCRates.with_curve("logarithmic")),
-    "lerac-cosine": _lerac("LeRaC (cosine update)", LeRaCRates.with_curve("cosine")),
-    "lerac-decades": _lerac("LeRaC (decades)", LeRaCRates.with_curve("decades")),
-    "lerac-snr": _lerac("LeRaC (from SNR)", LeRaCRates.from_snr),
+    "lerac": Regime("LeRaC", (_EXPONENTIAL,), (LERAC,)),
+    "lerac-linear": _lerac("linear"),
+    "lerac-logarithmic": _lerac("logarithmic"),
+    "lerac-cosine": _lerac("cosine"),
+    "lerac-decades": Regime("LeRaC (decades)", (partial(LeRaCRates.between, curve="decades"),), (LERAC,)),
+    "lerac-snr": Regime("LeRaC (from SNR)", (LeRaCRates.from_snr,), (LERAC,)),
     "cbs": Regime("CBS", (Smoothing,), (SMOOTHING,)),
     "cbs+lerac": Regime("CBS + LeRaC", (Smoothing, _EXPONENTIAL), (SMOOTHING, LERAC)),
-    "dp-class": _temperatures("class", classes=True),
-    "dp-instance": _temperatures("instance", instances=True),
+    "dp-class": _temperatures("class", classes=True, instances=False),
+    "dp-instance": _temperatures("instance", classes=False, instances=True),
     "dp-joint": _temperatures("joint", classes=True, instances=True),
 }
 """By their names on the command line."""

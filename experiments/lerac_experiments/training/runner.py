@@ -40,7 +40,7 @@ STEPS_TO_AGREE = 32
 """How often several processes ask the first one whether a checkpoint is due: the answer costs each of them a wait."""
 
 
-DEVICE_ERRORS = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
+DEVICE_ERRORS = (torch.OutOfMemoryError, torch.AcceleratorError)
 """Which say nothing of what is read or computed on the device."""
 
 
@@ -105,7 +105,7 @@ class Runner:
         example = parts.train.__getitems__([0, min(1, len(parts.train) - 1)]).to(device).inputs
         self.optimizer = _optimizer(trial, spec.groups(self.model, example))
         setup = Setup(trial, self.model, self.optimizer, parts, spec.smoothing, self.steps_per_epoch, self.ranks)
-        self.ingredients = self.regime.start(setup)
+        self.ingredients = [make(setup) for make in self.regime.ingredients]
         self.decay = self._decay()
         self.wrapped = self.model
         self.history = History()
@@ -175,8 +175,6 @@ class Runner:
         loss = sum(self.ranks.gather(torch.stack(self.losses).mean().item())) / self.ranks.count
         _require_finite(loss, f"the training loss of epoch {number}")
         active = any(ingredient.active for ingredient in self.ingredients)
-        for ingredient in self.ingredients:
-            ingredient.on_epoch()
         started = time.perf_counter()
         outcome = self._evaluate(self.parts.validation)
         _require_finite(outcome.loss, f"the validation loss after epoch {number}")
@@ -185,8 +183,6 @@ class Runner:
 
     def _step(self, batch: Batch) -> Tensor:
         self.history.note_rates(self.steps_done, self.total_steps, self.optimizer)
-        for ingredient in self.ingredients:
-            batch = ingredient.on_batch(batch)
         self.optimizer.zero_grad()
         with self._precision():
             outputs = self.task.forward(self.wrapped, batch)

@@ -52,9 +52,9 @@ class Trial:
         if not isinstance(content, Mapping):
             raise ExperimentError(f"trial: {content!r} is no object")
         values = {key: value for key, value in content.items() if key != "id"}
-        trial = _read(cls, {**values, "settings": _read(Settings, values.get("settings"), "settings")}, "trial")
-        protocol = _read(Protocol, values.get("protocol"), "protocol")
-        trial = Trial(trial.model, trial.data, trial.regime, trial.seed, trial.settings, protocol)
+        values["settings"] = _read(Settings, values.get("settings"), "settings")
+        values["protocol"] = _read(Protocol, values.get("protocol"), "protocol")
+        trial = _read(cls, values, "trial")
         if content.get("id") != trial.id:
             raise ExperimentError(
                 f"the content of trial {content.get('id')!r} ({trial.name}) belongs to the id {trial.id}: it was "

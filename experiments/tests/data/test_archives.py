@@ -12,7 +12,7 @@ import pytest
 
 from experiments.tests.data.loading import peak_below
 from lerac_experiments.data import reading, tars
-from lerac_experiments.data.archives import Files, read_archive, unpack
+from lerac_experiments.data.archives import read_archive, unpack
 from lerac_experiments.data.stored import Stored
 from lerac_experiments.errors import ExperimentError
 
@@ -71,7 +71,7 @@ def test_unpack(tmp_path: Path, suffix: str) -> None:
     folder = unpack([archive], "set", tmp_path / "into", LIMIT)
     assert folder == tmp_path / "into" / "set"
     assert {str(path.relative_to(folder)) for path in folder.rglob("*")} == {"a.txt", "deep", "deep/b.txt"}
-    files = Files(folder)
+    files = Stored(folder)
     assert files.read("deep/b.txt") == CONTENTS["set/deep/b.txt"]
     assert files.has("a.txt")
     assert not files.has("deep")
@@ -292,9 +292,8 @@ def test_a_zipped_file_is_bounded(tmp_path: Path) -> None:
 def test_a_file_is_bounded(tmp_path: Path) -> None:
     with (tmp_path / "a").open("wb") as file:
         file.truncate(reading.FILE_LIMIT + 1)  # which takes no room
-    for read in (Files(tmp_path).read, Stored(tmp_path).read):
-        with pytest.raises(ExperimentError, match=rf"{tmp_path}/a is refused: it holds 1,000,000,001 bytes"):
-            read("a")
+    with pytest.raises(ExperimentError, match=rf"{tmp_path}/a is refused: it holds 1,000,000,001 bytes"):
+        Stored(tmp_path).read("a")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -318,14 +317,13 @@ def test_the_same_name_twice_is_refused(tmp_path: Path, suffix: str) -> None:
 def test_a_pipe_is_not_waited_for(tmp_path: Path, suffix: str) -> None:
     os.mkfifo(tmp_path / f"data{suffix}")
     refused(tmp_path / f"data{suffix}", "it is no file")
-    for read in (Files(tmp_path).read, Stored(tmp_path).read):
-        with pytest.raises(ExperimentError, match="it is no file"):
-            read(f"data{suffix}")
+    with pytest.raises(ExperimentError, match="it is no file"):
+        Stored(tmp_path).read(f"data{suffix}")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(ExperimentError, match=r"list\.txt is damaged, or no text"):
-        Files(tmp_path).lines("list.txt")
+        Stored(tmp_path).lines("list.txt")
     with pytest.raises(ExperimentError, match=r"cannot read .*missing"):
-        Files(tmp_path).read("missing")
+        Stored(tmp_path).read("missing")

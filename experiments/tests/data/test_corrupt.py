@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lerac_experiments.data.corrupt import corrupt_labels
+from lerac_experiments.data.noise import corrupt_labels
 from lerac_experiments.errors import ExperimentError
 
 LABELS = torch.arange(10_000) % 10

@@ -77,12 +77,11 @@ def test_damaged_idx_is_named(tmp_path: Path, content: bytes | None, message: st
 def test_debians_package_comes_first(debian_folder: Path) -> None:
     write_fashion_mnist(debian_folder)
     images = load_fashion_mnist()
-    assert images.name == "Fashion-MNIST"
     assert str(debian_folder) in images.source
     assert images.note is None
     assert images.train.images.shape == (40, 1, 28, 28)
     assert images.test.labels.tolist() == [*range(10), *range(10)]
-    assert images.classes == 10
+    assert images.train.labels.unique().tolist() == [*range(10)]
 
 
 def test_a_damaged_package_is_not_passed_over(debian_folder: Path) -> None:
@@ -109,14 +108,13 @@ def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def copy_from_mirror(url: str, checksum: str, folder: Path) -> None:
         assert url.startswith("http")
-        assert len(checksum) == 32
+        assert len(checksum.removeprefix("md5:")) == 32
         folder.mkdir(parents=True, exist_ok=True)
         name = url.rpartition("/")[2]
         (folder / name).write_bytes((mirror / name).read_bytes())
 
     monkeypatch.setattr(fashion_mnist, "download", copy_from_mirror)
     images = load_fashion_mnist()
-    assert images.name == "Fashion-MNIST"
     assert str(tmp_path / "cache" / "FashionMNIST" / "raw") in images.source
 
 
@@ -129,9 +127,8 @@ def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_digits() -> None:
     images = load_digits()
-    assert images.note is None
     assert images.train.images.shape == (1437, 1, 8, 8)
     assert images.test.images.shape == (360, 1, 8, 8)
     assert images.train.images.dtype == torch.uint8
     assert images.train.images.max() == 16
-    assert images.classes == 10
+    assert images.train.labels.unique().tolist() == [*range(10)]

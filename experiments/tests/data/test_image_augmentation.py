@@ -10,15 +10,15 @@ from torch import Tensor
 from torchvision.transforms import functional
 
 from experiments.tests.data.image_parts import batches
+from lerac_experiments.data.digits import DIGITS
 from lerac_experiments.data.image_augmentation import (
     AugmentedImages,
-    Draws,
     cut_and_mirrored,
+    draws,
     shifted_and_mirrored,
 )
 from lerac_experiments.data.imagenet import IMAGENET
-from lerac_experiments.data.images import ImageData, Labelled
-from lerac_experiments.data.images_in_memory import DIGITS, in_memory
+from lerac_experiments.data.images_in_memory import ImageData, Labelled, in_memory
 from lerac_experiments.data.source import Request
 
 BORDER = torch.tensor([-1.0, 2.0, 0.5]).view(1, 3, 1, 1)
@@ -45,9 +45,7 @@ def test_small_images_are_shifted_and_mirrored(side: int, margin: int) -> None:
 
 def test_all_shifts_and_both_sides_are_drawn() -> None:
     image = torch.arange(1.0, 257.0).view(1, 1, 16, 16)
-    changed = shifted_and_mirrored(
-        image.expand(2000, -1, -1, -1), torch.zeros(1, 1, 1, 1), Draws(0, 2000, 3).of(0, list(range(2000)))
-    )
+    changed = shifted_and_mirrored(image.expand(2000, -1, -1, -1), torch.zeros(1, 1, 1, 1), draws(0, 0, 2000))
     seen = {tuple(each.flatten().tolist()) for each in changed}
     assert len(seen) == 5 * 5 * 2
     assert tuple(image.flatten().tolist()) in seen
@@ -114,7 +112,7 @@ def test_black_comes_in_from_beyond_the_border() -> None:
     pixels = torch.tensor([100, 200], dtype=torch.uint8).repeat(50).view(100, 1, 1, 1).expand(-1, 1, 16, 16)
     images = Labelled(pixels, torch.zeros(100, dtype=torch.int64))
     augmented, plain = (
-        in_memory(ImageData("bright", "the test", images, images), Request(image_seed=seed), 2) for seed in (1, None)
+        in_memory(ImageData("the test", images, images), Request(image_seed=seed), 2) for seed in (1, None)
     )
     values = inputs_of(plain.train).unique()
     black = values[0] - (values[1] - values[0])

@@ -8,9 +8,10 @@ import torch
 from experiments.tests.data.image_parts import batches, load_all
 from experiments.tests.data.test_fashion_mnist import write_fashion_mnist
 from lerac_experiments.data import fashion_mnist
+from lerac_experiments.data.digits import DIGITS
 from lerac_experiments.data.examples import TensorExamples
-from lerac_experiments.data.images import ImageData, Labelled
-from lerac_experiments.data.images_in_memory import DIGITS, FASHION_MNIST, in_memory
+from lerac_experiments.data.fashion_mnist import FASHION_MNIST
+from lerac_experiments.data.images_in_memory import ImageData, Labelled, in_memory
 from lerac_experiments.data.source import Request, Unavailable
 from lerac_experiments.errors import ExperimentError
 
@@ -20,7 +21,7 @@ def test_normalised_by_channel_of_the_images_to_train_with() -> None:
     # Every pixel of an image is its number, or thrice that in the second channel; the third is the same everywhere.
     pixels = torch.stack([numbers, 2 * numbers, torch.full_like(numbers, 7)], 1).to(torch.uint8)
     images = Labelled(pixels.view(100, 3, 1, 1).expand(-1, -1, 2, 2), numbers)
-    parts = in_memory(ImageData("numbers", "the test", images, images), Request(), classes=100)
+    parts = in_memory(ImageData("the test", images, images), Request(), classes=100)
     assert isinstance(parts.train, TensorExamples)
     assert isinstance(parts.train.inputs, torch.Tensor)
     assert parts.train.inputs.dtype == torch.float32

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from experiments.tests.data.loading import peak_below, write_folder, write_zip
-from lerac_experiments.data.archives import Files
 from lerac_experiments.data.media import (
     IMAGES,
     SOUNDS,
@@ -113,8 +112,8 @@ def test_pointers_of_git_lfs_are_named(tmp_path: Path, name: str) -> None:
     path.write_bytes(POINTER)
     write_zip(tmp_path / "set.zip", {name: POINTER})
     reads: list[tuple[str, Callable[[], object]]] = [
-        (str(path), lambda: Files(tmp_path).read(name)),
-        (str(path), lambda: Files(tmp_path, {name: POINTER}).lines(name)),
+        (str(path), lambda: Stored(tmp_path).read(name)),
+        (str(path), lambda: Stored(tmp_path, {name: POINTER}).lines(name)),
         (str(path), lambda: Stored(tmp_path).text(name)),
         (str(path), lambda: Stored(path)),
         (str(tmp_path / "set.zip" / name), lambda: Stored(tmp_path / "set.zip").read(name)),

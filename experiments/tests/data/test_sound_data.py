@@ -21,7 +21,7 @@ from experiments.tests.data.recordings import (
     tone,
     wav,
 )
-from lerac_experiments.data import stored
+from lerac_experiments.data import download
 from lerac_experiments.data.audio import Recordings, SoundExamples
 from lerac_experiments.data.crema_d import CREMA_D, EMOTIONS
 from lerac_experiments.data.esc50 import ESC50
@@ -278,7 +278,7 @@ def test_download(data_folder: Path, monkeypatch: pytest.MonkeyPatch, data: Data
         return str(path / fname)
 
     fake = SimpleNamespace(retrieve=retrieve, HTTPDownloader=lambda timeout: timeout)
-    monkeypatch.setattr(stored, "pooch", fake)
+    monkeypatch.setattr(download, "pooch", fake)
     parts = data.load(Request())
     assert inputs_of(parts.train[0]).shape[-1] == frames
     assert str(data_folder) in parts.source

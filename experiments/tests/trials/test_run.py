@@ -203,7 +203,7 @@ def test_a_gpu_that_fails_ends_the_process(tmp_path: Path, monkeypatch: pytest.M
         raise DeadDevice("an illegal memory access")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "_AcceleratorError", DeadDevice)
+        patch.setattr(torch, "AcceleratorError", DeadDevice)
         patch.setattr(Runner, where, fail)
         with pytest.raises(DeadDevice):
             run(folder)
