@@ -4,6 +4,7 @@
 #include <ATen/ops/zeros_like.h>
 #include <vector>
 
+#include "engine/dtensor.h"
 #include "engine/keys.h"
 #include "engine/python_tensor.h"
 
@@ -41,7 +42,7 @@ PyObject* find_tensor(const Parameter& parameter, Rule rule, StateKeys& keys, Py
                        std::string(py::repr(object)));
 }
 
-void check_state(const Parameter& parameter, const char* name, const at::Tensor& state, at::ScalarType dtype) {
+void check_moment(const Parameter& parameter, const char* name, const at::Tensor& state, at::ScalarType dtype) {
   const at::Tensor& param = parameter.tensor;
   if (same_shape(state, param) && state.scalar_type() == dtype && state.device() == param.device() &&
       elements_of(param.scalar_type(), dtype)) {
@@ -67,55 +68,61 @@ at::ScalarType type_of_counts() { // torch's
 
 } // namespace
 
-std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject* dict) {
+std::optional<State> find_state(const Parameter& parameter, Rule rule, PyObject* dict) {
   const RuleFacts& facts = facts_of(rule);
   if (dict == nullptr || facts.states == 0) return std::nullopt;
   if (!PyDict_Check(dict)) throw py::type_error(parameter.describe() + ": its state must be a dict");
   StateKeys& keys = keys_of(rule);
   State state;
-  bool any = false;
-  for (int i = 0; i < facts.states; ++i) {
-    state.tensors[i] = find_tensor(parameter, rule, keys, dict, i);
-    any |= state.tensors[i] != nullptr;
-  }
-  if (facts.counts_steps) {
-    state.step = find_tensor(parameter, rule, keys, dict, kStep);
-    any |= state.step != nullptr;
-  }
-  if (!any) return std::nullopt;
-
-  const auto is_reachable = [&](PyObject* tensor, int key) {
-    if (tensor == nullptr) {
-      throw py::value_error(parameter.describe() + ": its state has no '" + name_of(rule, key) +
-                            "'. Delete optimizer.state[parameter] to start anew");
-    }
-    const char* reason = why_unreachable(THPVariable_Unpack(tensor));
-    if (reason == nullptr) return true;
-    state.unreachable = name_of(rule, key);
-    state.unreachable_reason = reason;
-    return false;
+  int found = 0;
+  const auto find = [&](int key) {
+    PyObject* const tensor = find_tensor(parameter, rule, keys, dict, key);
+    found += tensor != nullptr;
+    return tensor;
   };
-  for (int i = 0; i < facts.states; ++i) {
-    if (!is_reachable(state.tensors[i], i)) return state;
-    const auto dtype = THPVariable_Unpack(state.tensors[0]).scalar_type();
-    check_state(parameter, name_of(rule, i), THPVariable_Unpack(state.tensors[i]), dtype);
+  for (int i = 0; i < facts.states; ++i) state.tensors[i] = find(i);
+  if (facts.counts_steps) state.step = find(kStep);
+  if (found == 0) return std::nullopt;
+
+  const auto check = [&](PyObject* tensor, int key) {
+    if (tensor != nullptr) return;
+    throw py::value_error(parameter.describe() + ": its state has no '" + name_of(rule, key) +
+                          "'. Delete optimizer.state[parameter] to start anew");
+  };
+  if (found < facts.states + facts.counts_steps) {
+    for (int i = 0; i < facts.states; ++i) check(state.tensors[i], i);
+    check(state.step, kStep);
   }
-  if (facts.counts_steps) {
-    if (!is_reachable(state.step, kStep)) return state;
-    check_step(parameter, THPVariable_Unpack(state.step));
-  }
+  state.locals = state.tensors;
   return state;
 }
 
-std::string describe_unreachable(const State& state) {
-  return std::string("its state '") + state.unreachable + "': " + state.unreachable_reason;
+std::optional<std::string> check_state(const Parameter& parameter, Rule rule, const State& state) {
+  const RuleFacts& facts = facts_of(rule);
+  const auto tensor = [&](int i) -> const at::Tensor& { return THPVariable_Unpack(state.locals[i]); };
+  for (int i = 0; i < facts.states; ++i) {
+    if (const char* reason = why_unreachable(tensor(i))) return describe_unserved(rule, i, reason);
+    check_moment(parameter, name_of(rule, i), tensor(i), tensor(0).scalar_type());
+  }
+  if (!facts.counts_steps) return std::nullopt;
+  const at::Tensor& step = THPVariable_Unpack(state.step);
+  if (const char* reason = why_unreachable(step)) return describe_unserved(rule, kStep, reason);
+  check_step(parameter, step);
+  return std::nullopt;
 }
 
-py::dict new_state(Rule rule, const at::Tensor& param, at::Device count_device) {
+std::string describe_unserved(Rule rule, int state, const char* reason) {
+  return std::string("its state '") + name_of(rule, state) + "': " + reason;
+}
+
+py::dict new_state(Rule rule, py::handle param, at::Device count_device) {
   py::dict state;
   if (facts_of(rule).counts_steps) set_new_count(rule, state.ptr(), 0, count_device);
-  for (int i = 0; i < facts_of(rule).states; ++i)
-    keys_of(rule).set(state.ptr(), i, to_python(at::zeros_like(param, at::MemoryFormat::Preserve)).ptr());
+  for (int i = 0; i < facts_of(rule).states; ++i) {
+    const py::object zeros = to_python(at::zeros_like(THPVariable_Unpack(param.ptr()), at::MemoryFormat::Preserve));
+    share_spec(zeros, param);
+    keys_of(rule).set(state.ptr(), i, zeros.ptr());
+  }
   return state;
 }
 
