@@ -16,7 +16,7 @@ from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 from lerac_fast import _gpu_backend as _gpu_backend  # the step on GPUs
 from lerac_fast._extension import extension
 from lerac_fast.optim._checkpoint import check_names, keep_identity, restore_float32_states
-from lerac_fast.optim._sharding import check_sharding, is_dtensor
+from lerac_fast.optim._sharding import check_sharding
 
 if TYPE_CHECKING:
     from lerac_fast._C import Optimizer as OptimizerKind
@@ -249,7 +249,8 @@ def _is_fused_by_torch(tensor: Tensor) -> bool:
         and tensor.is_floating_point()
         and not tensor.is_neg()
         and tensor.device.type in _get_fused_kernels_supported_devices()
-        and (type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__ or is_dtensor(tensor))
+        and type(tensor).__torch_dispatch__
+        is Tensor.__torch_dispatch__  # for DTensors, torch has it of some optimizers
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 
-def is_dtensor(tensor: Tensor) -> bool:
+def _is_dtensor(tensor: Tensor) -> bool:
     """Without importing torch.distributed.tensor: where nobody has, there are no DTensors."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
@@ -22,9 +22,9 @@ def check_sharding(place: str, param: Tensor, state: dict[str, Any]) -> None:
     tensors = {f"state {key!r}": value for key, value in state.items() if key != "step" and isinstance(value, Tensor)}
     if param.grad is not None:
         tensors = {"gradient": param.grad, **tensors}
-    is_sharded = is_dtensor(param)
+    is_sharded = _is_dtensor(param)
     for name, tensor in tensors.items():
-        if is_dtensor(tensor) != is_sharded:
+        if _is_dtensor(tensor) != is_sharded:
             raise ValueError(
                 f"{place}: its {name} is {'no' if is_sharded else 'a'} DTensor and the parameter is "
                 f"{'one' if is_sharded else 'not'}. {_remedy(name, is_sharded)}"
