@@ -24,7 +24,7 @@ struct Plan {
     bool written;
   };
 
-  std::vector<TensorTable> tables; // emptied, but kept: backends keep something there
+  std::vector<TensorTable> tables;       // emptied, but kept: backends keep something there
   std::vector<pybind11::object> written; // parameters, states, and gradients of DTensors that are unscaled
   std::vector<pybind11::object> held;    // what DTensors have in this process
   std::vector<Gradient> gradients;

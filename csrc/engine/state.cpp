@@ -62,58 +62,62 @@ void check_step(const Parameter& parameter, const at::Tensor& count) {
                         "float64 on the parameter's device, got " + show(count));
 }
 
+[[noreturn]] void refuse_incomplete(const Parameter& parameter, Rule rule, const State& state) {
+  int missing = kStep;
+  for (int i = facts_of(rule).states; i-- > 0;) {
+    if (state.tensors[i] == nullptr) missing = i;
+  }
+  throw py::value_error(parameter.describe() + ": its state has no '" + name_of(rule, missing) +
+                        "'. Delete optimizer.state[parameter] to start anew");
+}
+
+inline void check(const Parameter& parameter, Rule rule, State& state) {
+  const RuleFacts& facts = facts_of(rule);
+  const auto is_reachable = [&](const at::Tensor& tensor, int key) {
+    const char* const reason = why_unreachable(tensor);
+    if (reason != nullptr) state.unserved = {name_of(rule, key), reason};
+    return reason == nullptr;
+  };
+  const auto dtype = THPVariable_Unpack(state.locals[0]).scalar_type();
+  for (int i = 0; i < facts.states; ++i) {
+    const at::Tensor& tensor = THPVariable_Unpack(state.locals[i]);
+    if (!is_reachable(tensor, i)) return;
+    check_moment(parameter, name_of(rule, i), tensor, dtype);
+  }
+  if (!facts.counts_steps) return;
+  const at::Tensor& step = THPVariable_Unpack(state.step);
+  if (is_reachable(step, kStep)) check_step(parameter, step);
+}
+
 at::ScalarType type_of_counts() { // torch's
   return c10::get_default_dtype_as_scalartype() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
 } // namespace
 
-std::optional<State> find_state(const Parameter& parameter, Rule rule, PyObject* dict) {
+std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject* dict) {
   const RuleFacts& facts = facts_of(rule);
   if (dict == nullptr || facts.states == 0) return std::nullopt;
   if (!PyDict_Check(dict)) throw py::type_error(parameter.describe() + ": its state must be a dict");
   StateKeys& keys = keys_of(rule);
   State state;
-  int found = 0;
+  bool any = false, all = true;
   const auto find = [&](int key) {
     PyObject* const tensor = find_tensor(parameter, rule, keys, dict, key);
-    found += tensor != nullptr;
+    any |= tensor != nullptr;
+    all &= tensor != nullptr;
     return tensor;
   };
   for (int i = 0; i < facts.states; ++i) state.tensors[i] = find(i);
   if (facts.counts_steps) state.step = find(kStep);
-  if (found == 0) return std::nullopt;
-
-  const auto check = [&](PyObject* tensor, int key) {
-    if (tensor != nullptr) return;
-    throw py::value_error(parameter.describe() + ": its state has no '" + name_of(rule, key) +
-                          "'. Delete optimizer.state[parameter] to start anew");
-  };
-  if (found < facts.states + facts.counts_steps) {
-    for (int i = 0; i < facts.states; ++i) check(state.tensors[i], i);
-    check(state.step, kStep);
-  }
+  if (!any) return std::nullopt;
+  if (!all) refuse_incomplete(parameter, rule, state);
   state.locals = state.tensors;
+  if (!parameter.is_dtensor) check(parameter, rule, state);
   return state;
 }
 
-std::optional<std::string> check_state(const Parameter& parameter, Rule rule, const State& state) {
-  const RuleFacts& facts = facts_of(rule);
-  const auto tensor = [&](int i) -> const at::Tensor& { return THPVariable_Unpack(state.locals[i]); };
-  for (int i = 0; i < facts.states; ++i) {
-    if (const char* reason = why_unreachable(tensor(i))) return describe_unserved(rule, i, reason);
-    check_moment(parameter, name_of(rule, i), tensor(i), tensor(0).scalar_type());
-  }
-  if (!facts.counts_steps) return std::nullopt;
-  const at::Tensor& step = THPVariable_Unpack(state.step);
-  if (const char* reason = why_unreachable(step)) return describe_unserved(rule, kStep, reason);
-  check_step(parameter, step);
-  return std::nullopt;
-}
-
-std::string describe_unserved(Rule rule, int state, const char* reason) {
-  return std::string("its state '") + name_of(rule, state) + "': " + reason;
-}
+void check_state(const Parameter& parameter, Rule rule, State& state) { check(parameter, rule, state); }
 
 py::dict new_state(Rule rule, py::handle param, at::Device count_device) {
   py::dict state;

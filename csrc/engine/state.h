@@ -10,22 +10,30 @@
 
 namespace lerac_fast::engine {
 
+// What of a state the kernels do not serve, and why.
+struct Unserved {
+  const char* state = nullptr;
+  const char* reason = nullptr; // nullptr: they serve it
+
+  // "its state 'exp_avg': a tensor subclass with its own dispatch".
+  std::string describe() const { return std::string("its state '") + state + "': " + reason; }
+};
+
 // Python tensors, borrowed from the state's dictionary.
 struct State {
   std::array<PyObject*, kMaxStates> tensors{}; // those of the rule, in the order of Row::states
   std::array<PyObject*, kMaxStates> locals{};  // what they have in this process: themselves, unless they are DTensors
   PyObject* step = nullptr;
+  Unserved unserved; // the first: nothing behind it was checked
 };
 
 // The state that `rule` needs, from a dictionary (perhaps nullptr); nothing where it holds none of it yet. ValueError
-// where it is incomplete. Runs no Python code, nor does any function here that says nothing else.
-std::optional<State> find_state(const Parameter& parameter, Rule rule, PyObject* dict);
+// where it is incomplete or does not fit the parameter. Of a DTensor, the caller has to find the locals and to check
+// them. Runs no Python code, nor does any function here that says nothing else.
+std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject* dict);
 
-// Why the kernels do not serve a state, or nothing where they do. ValueError where it does not fit the parameter.
-std::optional<std::string> check_state(const Parameter& parameter, Rule rule, const State& state);
-
-// "its state 'exp_avg': a tensor subclass with its own dispatch".
-std::string describe_unserved(Rule rule, int state, const char* reason);
+// ValueError where the locals or the step count do not fit the parameter. Finds what is not served.
+void check_state(const Parameter& parameter, Rule rule, State& state);
 
 // The state before a rule's first step, as torch makes it; its count lies on `count_device`. Runs Python code.
 pybind11::dict new_state(Rule rule, pybind11::handle param, at::Device count_device);

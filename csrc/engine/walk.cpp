@@ -37,9 +37,9 @@ class Walk {
     Local local;
     size_t place; // of a DTensor among the known layouts
     const at::Tensor* gradient;
-    py::object dtensor_gradient; // of a DTensor
-    PyObject* dict;        // in the optimizer's state, or nullptr
-    PyObject* first_state; // that was made in this step, where the optimizer's has none; or nullptr
+    PyObject* dtensor_gradient; // of a DTensor; the plan holds it
+    PyObject* dict;             // in the optimizer's state, or nullptr
+    PyObject* first_state;      // that was made in this step, where the optimizer's has none; or nullptr
     bool is_first;
     std::optional<State> state;
     Count count;
@@ -49,18 +49,19 @@ class Walk {
   };
 
   void read(ReadGroup& group, Py_ssize_t index, PyObject* object);
-  bool leave_to_parent(const Operands& operands, std::string reason);
+  // Apart from the one function, which they would make slower for plain tensors.
+  [[gnu::noinline]] bool leave_to_parent(const Operands& operands, std::string reason);
   Layout layout_of(const Operands& operands, size_t operand, PyObject* spec);
-  bool take_local_gradient(Operands& operands);
-  bool take_local_states(Operands& operands);
+  [[gnu::noinline]] bool take_local_gradient(Operands& operands);
+  [[gnu::noinline]] bool take_local_states(Operands& operands);
   bool is_served(Operands& operands);
-  void check_capture(const Operands& operands);
+  [[gnu::always_inline]] inline void check_capture(const Operands& operands);
   bool is_capturing(at::Device device);
   math::Hyperparameters numbers_of(Operands& operands);
   bool counts_as_first(const Operands& operands);
   Count count_of(const Operands& operands);
   bool is_ready(const Operands& operands);
-  void append(Operands& operands, const math::Hyperparameters& h, DeviceNumber rate, Footprint<17>& footprint);
+  void append(const Operands& operands, const math::Hyperparameters& h, DeviceNumber rate, Footprint<17>& footprint);
 
   Memory& memory_;
   const StepFacts& step_;
@@ -105,7 +106,7 @@ void Walk::read(ReadGroup& group, Py_ssize_t index, PyObject* object) {
                     local,
                     place,
                     &gradient,
-                    {},
+                    nullptr,
                     dict,
                     nullptr,
                     false,
@@ -165,7 +166,9 @@ bool Walk::take_local_gradient(Operands& operands) {
     break;
   }
   operands.gradient = &THPVariable_Unpack(local.tensor);
-  operands.dtensor_gradient = std::move(gradient);
+  operands.dtensor_gradient = gradient.ptr();
+  plan_.held.push_back(std::move(gradient));
+  plan_.held.push_back(borrow(local.tensor));
   return own != Layout::kUnknown;
 }
 
@@ -175,7 +178,7 @@ bool Walk::take_local_states(Operands& operands) {
   bool all_known = true;
   for (int i = 0; i < operands.rule().states; ++i) {
     const auto leave = [&](const char* reason) {
-      return leave_to_parent(operands, describe_unserved(operands.group.rule, i, reason));
+      return leave_to_parent(operands, Unserved{operands.rule().state_names[i], reason}.describe());
     };
     const Local local = local_of(state.tensors[i]);
     if (local.spec == nullptr) return leave("no DTensor, and the parameter is one");
@@ -191,6 +194,7 @@ bool Walk::take_local_states(Operands& operands) {
       state.locals[i] = local.tensor;
     }
   }
+  if (all_known) check_state(operands.parameter, operands.group.rule, state);
   return all_known;
 }
 
@@ -204,16 +208,15 @@ bool Walk::is_served(Operands& operands) {
   check_writable(parameter, parameter.tensor, "the parameter");
   if (operands.group.capturable) check_capturable(parameter);
 
-  auto& state = operands.state = find_state(parameter, operands.group.rule, operands.dict);
+  auto& state = operands.state = read_state(parameter, operands.group.rule, operands.dict);
   operands.is_first = !state;
   if (!state) {
     operands.first_state = step_.first_state_of(operands.object);
-    state = find_state(parameter, operands.group.rule, operands.first_state);
+    state = read_state(parameter, operands.group.rule, operands.first_state);
   }
   if (!state) return true;
   if (parameter.is_dtensor && !take_local_states(operands)) return false;
-  auto unserved = check_state(parameter, operands.group.rule, *state);
-  return !unserved || leave_to_parent(operands, std::move(*unserved));
+  return state->unserved.reason == nullptr || leave_to_parent(operands, state->unserved.describe());
 }
 
 // What a graph records is the same at every replay: new states would be zero again, counts of the host stand still.
@@ -295,12 +298,12 @@ bool Walk::is_ready(const Operands& operands) {
   return true;
 }
 
-void Walk::append(Operands& operands, const math::Hyperparameters& h, DeviceNumber rate,
+void Walk::append(const Operands& operands, const math::Hyperparameters& h, DeviceNumber rate,
                   Footprint<17>& footprint) {
   const at::Tensor &param = operands.param(), &gradient = *operands.gradient;
   const bool is_dtensor = operands.parameter.is_dtensor;
   static const State none;
-  const auto& [tensors, locals, step] = operands.state ? *operands.state : none;
+  const auto& [tensors, locals, step, unserved] = operands.state ? *operands.state : none;
   const auto dtype = param.scalar_type();
   const auto state_dtype = operands.state ? THPVariable_Unpack(locals[0]).scalar_type() : dtype;
   const Scaling& scaling = step_.scaling;
@@ -314,8 +317,7 @@ void Walk::append(Operands& operands, const math::Hyperparameters& h, DeviceNumb
   };
   hold(operands.object, operands.local.tensor);
   if (is_dtensor) {
-    plan_.held.push_back(borrow(local_of(operands.dtensor_gradient.ptr()).tensor));
-    (unscaled ? plan_.written : plan_.held).push_back(std::move(operands.dtensor_gradient));
+    if (unscaled) plan_.written.push_back(borrow(operands.dtensor_gradient));
   } else {
     plan_.gradients.push_back({gradient, unscaled});
   }
