@@ -95,12 +95,13 @@ at::ScalarType type_of_counts() { // torch's
 
 } // namespace
 
-std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject* dict) {
+void read_state(const Parameter& parameter, Rule rule, PyObject* dict, std::optional<State>& read) {
   const RuleFacts& facts = facts_of(rule);
-  if (dict == nullptr || facts.states == 0) return std::nullopt;
+  read.reset();
+  if (dict == nullptr || facts.states == 0) return;
   if (!PyDict_Check(dict)) throw py::type_error(parameter.describe() + ": its state must be a dict");
   StateKeys& keys = keys_of(rule);
-  State state;
+  State& state = read.emplace();
   bool any = false, all = true;
   const auto find = [&](int key) {
     PyObject* const tensor = find_tensor(parameter, rule, keys, dict, key);
@@ -108,13 +109,11 @@ std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject*
     all &= tensor != nullptr;
     return tensor;
   };
-  for (int i = 0; i < facts.states; ++i) state.tensors[i] = find(i);
+  for (int i = 0; i < facts.states; ++i) state.tensors[i] = state.locals[i] = find(i);
   if (facts.counts_steps) state.step = find(kStep);
-  if (!any) return std::nullopt;
+  if (!any) return read.reset();
   if (!all) refuse_incomplete(parameter, rule, state);
-  state.locals = state.tensors;
   if (!parameter.is_dtensor) check(parameter, rule, state);
-  return state;
 }
 
 void check_state(const Parameter& parameter, Rule rule, State& state) { check(parameter, rule, state); }

@@ -27,10 +27,11 @@ struct State {
   Unserved unserved; // the first: nothing behind it was checked
 };
 
-// The state that `rule` needs, from a dictionary (perhaps nullptr); nothing where it holds none of it yet. ValueError
-// where it is incomplete or does not fit the parameter. Of a DTensor, the caller has to find the locals and to check
-// them. Runs no Python code, nor does any function here that says nothing else.
-std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject* dict);
+// Fills `read` with the state that `rule` needs, from a dictionary (perhaps nullptr); or with nothing where it holds
+// none of it yet. It is filled where it lies, as copying it costs. ValueError where the state is incomplete or does not
+// fit the parameter. Of a DTensor, the caller has to find the locals and to check them. Runs no Python code, nor does
+// any function here that says nothing else.
+void read_state(const Parameter& parameter, Rule rule, PyObject* dict, std::optional<State>& read);
 
 // ValueError where the locals or the step count do not fit the parameter. Finds what is not served.
 void check_state(const Parameter& parameter, Rule rule, State& state);

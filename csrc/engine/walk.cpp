@@ -208,11 +208,12 @@ bool Walk::is_served(Operands& operands) {
   check_writable(parameter, parameter.tensor, "the parameter");
   if (operands.group.capturable) check_capturable(parameter);
 
-  auto& state = operands.state = read_state(parameter, operands.group.rule, operands.dict);
+  auto& state = operands.state;
+  read_state(parameter, operands.group.rule, operands.dict, state);
   operands.is_first = !state;
   if (!state) {
     operands.first_state = step_.first_state_of(operands.object);
-    state = read_state(parameter, operands.group.rule, operands.first_state);
+    read_state(parameter, operands.group.rule, operands.first_state, state);
   }
   if (!state) return true;
   if (parameter.is_dtensor && !take_local_states(operands)) return false;
