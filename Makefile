@@ -8,7 +8,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 SOURCES := CMakeLists.txt pyproject.toml experiments/pyproject.toml $(wildcard cmake/*) $(shell find csrc -type f)
 CXX_SOURCES := $(shell find csrc benchmarks tools -name '*.h' -o -name '*.cpp' -o -name '*.cu')
-BENCH ?= optimizer_step gaussian_smooth data_parameters training_step
+BENCH ?= optimizer_step gaussian_smooth data_parameters training_step distributed
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help

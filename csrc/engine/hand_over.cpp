@@ -7,7 +7,7 @@ namespace lerac_fast::engine {
 void hand_over(const Plan& plan) {
   // The kernels wrote through raw pointers: tell autograd.
   const auto bump = [](const at::Tensor& t) { t.unsafeGetTensorImpl()->bump_version(); };
-  for (const auto& object : plan.params_and_states) bump(THPVariable_Unpack(object.ptr()));
+  for (const auto& object : plan.written) bump(THPVariable_Unpack(object.ptr()));
   for (const auto& gradient : plan.gradients) {
     if (gradient.written) bump(gradient.tensor);
   }

@@ -27,7 +27,8 @@ std::string show(const at::Tensor& tensor) {
 }
 
 std::string Parameter::describe() const {
-  return group.describe() + ", parameter " + std::to_string(index) + ", " + show(tensor);
+  return group.describe() + ", parameter " + std::to_string(index) + ", " + show(tensor) +
+         (is_dtensor ? ", a DTensor's part in this process" : "");
 }
 
 void check_gradient(const Parameter& parameter, const at::Tensor& gradient) {

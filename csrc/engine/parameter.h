@@ -14,7 +14,8 @@ namespace lerac_fast::engine {
 struct Parameter {
   const Group& group;
   Py_ssize_t index;
-  const at::Tensor& tensor;
+  const at::Tensor& tensor; // of a DTensor, what this process has
+  bool is_dtensor;
 
   std::string describe() const;
 };

@@ -28,7 +28,7 @@ FirstState first_state(const Pending::Stateless& stateless, PyObject* state) {
   const bool counts_on_device = facts_of(group.rule).counts_steps &&
                                 (stateless.step_on_device || (is_asynchronous(param.device().type()) &&
                                                               group.group.flag_or_false(GroupField::kFused)));
-  py::dict first = new_state(group.rule, param, counts_on_device ? param.device() : at::Device(at::kCPU));
+  py::dict first = new_state(group.rule, stateless.param, counts_on_device ? param.device() : at::Device(at::kCPU));
   if (!stateless.has_dict && PyObject_SetItem(state, stateless.param.ptr(), py::dict().ptr()) != 0)
     throw py::error_already_set();
   return {stateless.param, std::move(first)};
@@ -36,11 +36,18 @@ FirstState first_state(const Pending::Stateless& stateless, PyObject* state) {
 
 } // namespace
 
-void do_pending(Pending pending, PyObject* state, StepFacts& step, const py::function& step_unserved) {
-  if (!pending.devices.empty()) {
+void do_pending(Pending pending, PyObject* state, StepFacts& step, KnownLayouts& known_layouts,
+                const py::function& step_unserved) {
+  if (!pending.layouts.empty()) {
+    for (auto& comparison : pending.layouts) known_layouts.compare(std::move(comparison));
+  } else if (!pending.devices.empty()) {
     for (const at::Device device : pending.devices) step.ask_whether_captures(device);
   } else if (pending.scaling || (!pending.unserved.empty() && !step.scaling.is_known())) {
     step.scaling.read();
+  } else if (!pending.redistributions.empty()) {
+    for (const auto& r : pending.redistributions)
+      step.redistributed.insert_or_assign(r.param.ptr(),
+                                          Redistributed{r.param, r.gradient, redistribute(r.gradient, r.spec)});
   } else if (!pending.unserved.empty()) {
     step_by_parent(std::move(pending.unserved), step, step_unserved);
   } else {

@@ -27,7 +27,8 @@ void* Plan::operand(const at::Tensor& tensor, const at::Tensor& param, bool writ
 
 void Plan::clear() {
   for (auto& table : tables) table.clear();
-  params_and_states.clear();
+  written.clear();
+  held.clear();
   gradients.clear();
   step_counts.clear();
   scattered.clear();

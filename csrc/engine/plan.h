@@ -24,8 +24,9 @@ struct Plan {
     bool written;
   };
 
-  std::vector<TensorTable> tables; // emptied, but kept: backends keep something there
-  std::vector<pybind11::object> params_and_states;
+  std::vector<TensorTable> tables;       // emptied, but kept: backends keep something there
+  std::vector<pybind11::object> written; // parameters, states, and gradients of DTensors that are unscaled
+  std::vector<pybind11::object> held;    // what DTensors have in this process
   std::vector<Gradient> gradients;
   std::vector<std::pair<pybind11::object, double>> step_counts; // `state["step"]` and its next value
   std::vector<Scattered> scattered;

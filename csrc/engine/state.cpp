@@ -4,6 +4,7 @@
 #include <ATen/ops/zeros_like.h>
 #include <vector>
 
+#include "engine/dtensor.h"
 #include "engine/keys.h"
 #include "engine/python_tensor.h"
 
@@ -41,7 +42,7 @@ PyObject* find_tensor(const Parameter& parameter, Rule rule, StateKeys& keys, Py
                        std::string(py::repr(object)));
 }
 
-void check_state(const Parameter& parameter, const char* name, const at::Tensor& state, at::ScalarType dtype) {
+void check_moment(const Parameter& parameter, const char* name, const at::Tensor& state, at::ScalarType dtype) {
   const at::Tensor& param = parameter.tensor;
   if (same_shape(state, param) && state.scalar_type() == dtype && state.device() == param.device() &&
       elements_of(param.scalar_type(), dtype)) {
@@ -61,61 +62,70 @@ void check_step(const Parameter& parameter, const at::Tensor& count) {
                         "float64 on the parameter's device, got " + show(count));
 }
 
+[[noreturn]] void refuse_incomplete(const Parameter& parameter, Rule rule, const State& state) {
+  int missing = kStep;
+  for (int i = facts_of(rule).states; i-- > 0;) {
+    if (state.tensors[i] == nullptr) missing = i;
+  }
+  throw py::value_error(parameter.describe() + ": its state has no '" + name_of(rule, missing) +
+                        "'. Delete optimizer.state[parameter] to start anew");
+}
+
+inline void check(const Parameter& parameter, Rule rule, State& state) {
+  const RuleFacts& facts = facts_of(rule);
+  const auto is_reachable = [&](const at::Tensor& tensor, int key) {
+    const char* const reason = why_unreachable(tensor);
+    if (reason != nullptr) state.unserved = {name_of(rule, key), reason};
+    return reason == nullptr;
+  };
+  const auto dtype = THPVariable_Unpack(state.locals[0]).scalar_type();
+  for (int i = 0; i < facts.states; ++i) {
+    const at::Tensor& tensor = THPVariable_Unpack(state.locals[i]);
+    if (!is_reachable(tensor, i)) return;
+    check_moment(parameter, name_of(rule, i), tensor, dtype);
+  }
+  if (!facts.counts_steps) return;
+  const at::Tensor& step = THPVariable_Unpack(state.step);
+  if (is_reachable(step, kStep)) check_step(parameter, step);
+}
+
 at::ScalarType type_of_counts() { // torch's
   return c10::get_default_dtype_as_scalartype() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
 } // namespace
 
-std::optional<State> read_state(const Parameter& parameter, Rule rule, PyObject* dict) {
+void read_state(const Parameter& parameter, Rule rule, PyObject* dict, std::optional<State>& read) {
   const RuleFacts& facts = facts_of(rule);
-  if (dict == nullptr || facts.states == 0) return std::nullopt;
+  read.reset();
+  if (dict == nullptr || facts.states == 0) return;
   if (!PyDict_Check(dict)) throw py::type_error(parameter.describe() + ": its state must be a dict");
   StateKeys& keys = keys_of(rule);
-  State state;
-  bool any = false;
-  for (int i = 0; i < facts.states; ++i) {
-    state.tensors[i] = find_tensor(parameter, rule, keys, dict, i);
-    any |= state.tensors[i] != nullptr;
-  }
-  if (facts.counts_steps) {
-    state.step = find_tensor(parameter, rule, keys, dict, kStep);
-    any |= state.step != nullptr;
-  }
-  if (!any) return std::nullopt;
-
-  const auto is_reachable = [&](PyObject* tensor, int key) {
-    if (tensor == nullptr) {
-      throw py::value_error(parameter.describe() + ": its state has no '" + name_of(rule, key) +
-                            "'. Delete optimizer.state[parameter] to start anew");
-    }
-    const char* reason = why_unreachable(THPVariable_Unpack(tensor));
-    if (reason == nullptr) return true;
-    state.unreachable = name_of(rule, key);
-    state.unreachable_reason = reason;
-    return false;
+  State& state = read.emplace();
+  bool any = false, all = true;
+  const auto find = [&](int key) {
+    PyObject* const tensor = find_tensor(parameter, rule, keys, dict, key);
+    any |= tensor != nullptr;
+    all &= tensor != nullptr;
+    return tensor;
   };
-  for (int i = 0; i < facts.states; ++i) {
-    if (!is_reachable(state.tensors[i], i)) return state;
-    const auto dtype = THPVariable_Unpack(state.tensors[0]).scalar_type();
-    check_state(parameter, name_of(rule, i), THPVariable_Unpack(state.tensors[i]), dtype);
-  }
-  if (facts.counts_steps) {
-    if (!is_reachable(state.step, kStep)) return state;
-    check_step(parameter, THPVariable_Unpack(state.step));
-  }
-  return state;
+  for (int i = 0; i < facts.states; ++i) state.tensors[i] = state.locals[i] = find(i);
+  if (facts.counts_steps) state.step = find(kStep);
+  if (!any) return read.reset();
+  if (!all) refuse_incomplete(parameter, rule, state);
+  if (!parameter.is_dtensor) check(parameter, rule, state);
 }
 
-std::string describe_unreachable(const State& state) {
-  return std::string("its state '") + state.unreachable + "': " + state.unreachable_reason;
-}
+void check_state(const Parameter& parameter, Rule rule, State& state) { check(parameter, rule, state); }
 
-py::dict new_state(Rule rule, const at::Tensor& param, at::Device count_device) {
+py::dict new_state(Rule rule, py::handle param, at::Device count_device) {
   py::dict state;
   if (facts_of(rule).counts_steps) set_new_count(rule, state.ptr(), 0, count_device);
-  for (int i = 0; i < facts_of(rule).states; ++i)
-    keys_of(rule).set(state.ptr(), i, to_python(at::zeros_like(param, at::MemoryFormat::Preserve)).ptr());
+  for (int i = 0; i < facts_of(rule).states; ++i) {
+    const py::object zeros = to_python(at::zeros_like(THPVariable_Unpack(param.ptr()), at::MemoryFormat::Preserve));
+    share_spec(zeros, param);
+    keys_of(rule).set(state.ptr(), i, zeros.ptr());
+  }
   return state;
 }
 

@@ -18,6 +18,7 @@ void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling,
     }
   } running(*this);
   const at::NoGradGuard no_grad;
+  find_dtensor_class();
   StepFacts step;
   step.scaling = std::move(scaling);
   while (!step.overflown()) {
@@ -30,7 +31,7 @@ void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling,
       return;
     }
     plan_.clear();
-    do_pending(std::move(pending), state, step, step_unserved);
+    do_pending(std::move(pending), state, step, memory_.known_layouts, step_unserved);
   }
 }
 

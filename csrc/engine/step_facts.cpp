@@ -9,6 +9,12 @@ PyObject* StepFacts::first_state_of(PyObject* param) const {
   return found == first_states.end() ? nullptr : found->second.dict.ptr();
 }
 
+PyObject* StepFacts::redistributed_of(PyObject* param, PyObject* original) const {
+  const auto found = redistributed.find(param);
+  if (found == redistributed.end() || found->second.original.ptr() != original) return nullptr;
+  return found->second.gradient.ptr();
+}
+
 std::optional<bool> StepFacts::is_capturing(at::Device device) const {
   for (const auto& [known, is_capturing] : capturing) {
     if (known == device) return is_capturing;

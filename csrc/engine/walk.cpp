@@ -34,9 +34,12 @@ class Walk {
     at::Device device;
     ReadGroup& group;
     PyObject* object;
-    const at::Tensor& gradient;
-    PyObject* dict;        // in the optimizer's state, or nullptr
-    PyObject* first_state; // that was made in this step, where the optimizer's has none; or nullptr
+    Local local;
+    size_t place; // of a DTensor among the known layouts
+    const at::Tensor* gradient;
+    PyObject* dtensor_gradient; // of a DTensor; the plan holds it
+    PyObject* dict;             // in the optimizer's state, or nullptr
+    PyObject* first_state;      // that was made in this step, where the optimizer's has none; or nullptr
     bool is_first;
     std::optional<State> state;
     Count count;
@@ -46,8 +49,13 @@ class Walk {
   };
 
   void read(ReadGroup& group, Py_ssize_t index, PyObject* object);
+  // Apart from the one function, which they would make slower for plain tensors.
+  [[gnu::noinline]] bool leave_to_parent(const Operands& operands, std::string reason);
+  Layout layout_of(const Operands& operands, size_t operand, PyObject* spec);
+  [[gnu::noinline]] bool take_local_gradient(Operands& operands);
+  [[gnu::noinline]] bool take_local_states(Operands& operands);
   bool is_served(Operands& operands);
-  void check_capture(const Operands& operands);
+  [[gnu::always_inline]] inline void check_capture(const Operands& operands);
   bool is_capturing(at::Device device);
   math::Hyperparameters numbers_of(Operands& operands);
   bool counts_as_first(const Operands& operands);
@@ -63,6 +71,7 @@ class Walk {
 
 Pending Walk::over(std::vector<ReadGroup>& groups, PyObject* state) {
   memory_.known_parameters.begin(state);
+  memory_.known_layouts.begin();
   memory_.parameters.begin();
   memory_.shared_memory.begin();
   for (ReadGroup& group : groups) {
@@ -83,12 +92,27 @@ void Walk::read(ReadGroup& group, Py_ssize_t index, PyObject* object) {
   auto& footprint = memory_.parameters.next();
   footprint.note_python_tensor(object);
   footprint.note_dict(dict);
-  const at::Tensor& param = THPVariable_Unpack(object);
-  const at::Tensor& gradient = param.unsafeGetTensorImpl()->grad();
+  const Local local = local_of(object);
+  const size_t place = local.spec != nullptr ? memory_.known_layouts.next() : 0;
+  const at::Tensor& gradient = THPVariable_Unpack(object).unsafeGetTensorImpl()->grad();
   if (!gradient.defined()) return;
   if (!step_.stepped_by_parent.empty() && step_.stepped_by_parent.contains(object)) return;
 
-  Operands operands{{group.group, index, param}, param.device(), group, object, gradient, dict, nullptr, false, {}, {}};
+  const at::Tensor& param = THPVariable_Unpack(local.tensor);
+  Operands operands{{group.group, index, param, local.spec != nullptr},
+                    param.device(),
+                    group,
+                    object,
+                    local,
+                    place,
+                    &gradient,
+                    nullptr,
+                    dict,
+                    nullptr,
+                    false,
+                    {},
+                    {}};
+  if (local.spec != nullptr && !take_local_gradient(operands)) return;
   if (!is_served(operands)) return;
   check_capture(operands);
   math::Hyperparameters h = numbers_of(operands);
@@ -103,28 +127,97 @@ void Walk::read(ReadGroup& group, Py_ssize_t index, PyObject* object) {
   if (is_ready(operands)) append(operands, h, rate, footprint);
 }
 
+// False, always.
+bool Walk::leave_to_parent(const Operands& operands, std::string reason) {
+  pending_.unserved.push_back(
+      {operands.group.group.index, operands.parameter.index, std::move(reason), borrow(operands.object)});
+  return false;
+}
+
+// Of an operand of a DTensor. What is not known is noted as to be compared.
+Layout Walk::layout_of(const Operands& operands, size_t operand, PyObject* spec) {
+  const Layout layout = memory_.known_layouts.of(operands.place, operand, operands.local.spec, spec);
+  if (layout == Layout::kUnknown)
+    pending_.layouts.push_back({operands.place, operand, borrow(operands.local.spec), borrow(spec)});
+  return layout;
+}
+
+// Whether the gradient of a DTensor lies as the parameter does.
+bool Walk::take_local_gradient(Operands& operands) {
+  const Layout own = layout_of(operands, KnownLayouts::kParameter, operands.local.spec);
+  if (own == Layout::kOtherPlacements) return leave_to_parent(operands, "a DTensor whose values are partial sums");
+  py::object gradient = to_python(*operands.gradient);
+  PyObject* const redistributed =
+      step_.redistributed.empty() ? nullptr : step_.redistributed_of(operands.object, gradient.ptr());
+  if (redistributed != nullptr) gradient = borrow(redistributed);
+  const Local local = local_of(gradient.ptr());
+  if (local.spec == nullptr) return leave_to_parent(operands, "its gradient is no DTensor");
+  switch (layout_of(operands, KnownLayouts::kGradient, local.spec)) {
+  case Layout::kUnknown:
+    return false;
+  case Layout::kOtherMesh:
+    return leave_to_parent(operands, "its gradient lies on another mesh");
+  case Layout::kOtherPlacements:
+    if (redistributed != nullptr)
+      return leave_to_parent(operands, "its gradient cannot be laid out as the parameter is");
+    pending_.redistributions.push_back({borrow(operands.object), std::move(gradient), borrow(operands.local.spec)});
+    return false;
+  case Layout::kSame:
+    break;
+  }
+  operands.gradient = &THPVariable_Unpack(local.tensor);
+  operands.dtensor_gradient = gradient.ptr();
+  plan_.held.push_back(std::move(gradient));
+  plan_.held.push_back(borrow(local.tensor));
+  return own != Layout::kUnknown;
+}
+
+// Whether the states of a DTensor lie as the parameter does.
+bool Walk::take_local_states(Operands& operands) {
+  State& state = *operands.state;
+  bool all_known = true;
+  for (int i = 0; i < operands.rule().states; ++i) {
+    const auto leave = [&](const char* reason) {
+      return leave_to_parent(operands, Unserved{operands.rule().state_names[i], reason}.describe());
+    };
+    const Local local = local_of(state.tensors[i]);
+    if (local.spec == nullptr) return leave("no DTensor, and the parameter is one");
+    switch (layout_of(operands, KnownLayouts::kFirstState + static_cast<size_t>(i), local.spec)) {
+    case Layout::kOtherMesh:
+      return leave("on another mesh than the parameter");
+    case Layout::kOtherPlacements:
+      return leave("with other placements than the parameter's");
+    case Layout::kUnknown:
+      all_known = false;
+      break;
+    case Layout::kSame:
+      state.locals[i] = local.tensor;
+    }
+  }
+  if (all_known) check_state(operands.parameter, operands.group.rule, state);
+  return all_known;
+}
+
 // Checks the operands and reads the state. What the kernels do not serve is left to the parent's step.
 bool Walk::is_served(Operands& operands) {
-  const auto leave_to_parent = [&](std::string reason) {
-    pending_.unserved.push_back(
-        {operands.group.group.index, operands.parameter.index, std::move(reason), borrow(operands.object)});
-    return false;
-  };
   const char* reason = why_unserved(operands.param());
-  if (reason == nullptr) reason = why_unserved(operands.gradient);
-  if (reason != nullptr) return leave_to_parent(reason);
+  if (reason == nullptr) reason = why_unserved(*operands.gradient);
+  if (reason != nullptr) return leave_to_parent(operands, reason);
   const Parameter& parameter = operands.parameter;
-  check_gradient(parameter, operands.gradient);
+  check_gradient(parameter, *operands.gradient);
   check_writable(parameter, parameter.tensor, "the parameter");
   if (operands.group.capturable) check_capturable(parameter);
 
-  auto& state = operands.state = read_state(parameter, operands.group.rule, operands.dict);
+  auto& state = operands.state;
+  read_state(parameter, operands.group.rule, operands.dict, state);
   operands.is_first = !state;
   if (!state) {
     operands.first_state = step_.first_state_of(operands.object);
-    state = read_state(parameter, operands.group.rule, operands.first_state);
+    read_state(parameter, operands.group.rule, operands.first_state, state);
   }
-  return !state || state->unreachable_reason == nullptr || leave_to_parent(describe_unreachable(*state));
+  if (!state) return true;
+  if (parameter.is_dtensor && !take_local_states(operands)) return false;
+  return state->unserved.reason == nullptr || leave_to_parent(operands, state->unserved.describe());
 }
 
 // What a graph records is the same at every replay: new states would be zero again, counts of the host stand still.
@@ -208,26 +301,36 @@ bool Walk::is_ready(const Operands& operands) {
 
 void Walk::append(const Operands& operands, const math::Hyperparameters& h, DeviceNumber rate,
                   Footprint<17>& footprint) {
-  const at::Tensor &param = operands.param(), &gradient = operands.gradient;
+  const at::Tensor &param = operands.param(), &gradient = *operands.gradient;
+  const bool is_dtensor = operands.parameter.is_dtensor;
   static const State none;
-  const auto& [tensors, step, unreachable, reason] = operands.state ? *operands.state : none;
+  const auto& [tensors, locals, step, unserved] = operands.state ? *operands.state : none;
   const auto dtype = param.scalar_type();
-  const auto state_dtype = operands.state ? THPVariable_Unpack(tensors[0]).scalar_type() : dtype;
+  const auto state_dtype = operands.state ? THPVariable_Unpack(locals[0]).scalar_type() : dtype;
   const Scaling& scaling = step_.scaling;
   const bool unscaled = scaling.is_read_by(operands.device) ? scaling.has_scale() : h.inverse_scale != 1;
 
   Row row{plan_.operand(param, param), plan_.operand(gradient, param, unscaled), {}, param.numel(), 0, {}};
-  plan_.params_and_states.push_back(borrow(operands.object));
-  plan_.gradients.push_back({gradient, unscaled});
+  // As in torch, it is the DTensor that is of a new version, and not what it has here.
+  const auto hold = [&](PyObject* tensor, PyObject* local) {
+    plan_.written.push_back(borrow(tensor));
+    if (is_dtensor) plan_.held.push_back(borrow(local));
+  };
+  hold(operands.object, operands.local.tensor);
+  if (is_dtensor) {
+    if (unscaled) plan_.written.push_back(borrow(operands.dtensor_gradient));
+  } else {
+    plan_.gradients.push_back({gradient, unscaled});
+  }
   footprint.note_tensor(gradient);
   for (int i = 0; i < operands.rule().states; ++i) {
-    row.states[i] = plan_.operand(THPVariable_Unpack(tensors[i]), param);
-    plan_.params_and_states.push_back(borrow(tensors[i]));
-    footprint.note_python_tensor(tensors[i]);
+    row.states[i] = plan_.operand(THPVariable_Unpack(locals[i]), param);
+    hold(tensors[i], locals[i]);
+    footprint.note_python_tensor(locals[i]);
   }
   if (operands.count.by_device) {
     row.step = device_number(THPVariable_Unpack(step));
-    plan_.params_and_states.push_back(borrow(step));
+    plan_.written.push_back(borrow(step));
   } else if (operands.rule().counts_steps) {
     plan_.step_counts.emplace_back(borrow(step), operands.count.value);
     footprint.note_python_tensor(step);

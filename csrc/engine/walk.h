@@ -12,6 +12,7 @@ namespace lerac_fast::engine {
 // What an optimizer keeps between steps: memory, and indices that every walk checks against the live objects.
 struct Memory {
   KnownParameters known_parameters;
+  KnownLayouts known_layouts;
   SharedMemory shared_memory;
   BiasCorrections bias_corrections;
   Footprints<3> groups;

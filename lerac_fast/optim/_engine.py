@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
+from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
 from lerac_fast._native.extension import extension
 from lerac_fast.optim._checkpoint import check_names, keep_identity, restore_float32_states
+from lerac_fast.optim._sharding import check_sharding
 
 if TYPE_CHECKING:
     from lerac_fast._C import Optimizer as OptimizerKind
@@ -111,21 +113,27 @@ class FusedStep(Parent):
         for group, index, _ in unserved:
             param = groups[group]["params"][index]
             members.setdefault(group, []).append(param)
-            _check_not_half_sharded(f"param group {group}, parameter {index}", param, self.state.get(param, {}))
+            check_sharding(f"param group {group}, parameter {index}", param, self.state.get(param, {}))
         self._warn_once(unserved)
         parent_step = super().step
         while getattr(parent_step, "hooked", False):  # our own step has run the hooks already
             parent_step = parent_step.__wrapped__.__get__(self)  # type: ignore[attr-defined]
         with self._unscaled([param for params in members.values() for param in params]):
             try:
-                # The parent's own choice of implementation: "fused" and "foreach" do not take every tensor.
                 self.param_groups = [
-                    groups[group] | {"params": params} | {k: None for k in ("fused", "foreach") if k in groups[group]}
+                    groups[group] | {"params": params} | self._parents_options(groups[group], params)
                     for group, params in members.items()
                 ]
                 parent_step()
             finally:
                 self.param_groups = groups
+
+    def _parents_options(self, group: dict[str, Any], params: list[Tensor]) -> dict[str, Any]:
+        """`fused` is not for every tensor that the parent's step takes."""
+        if not group.get("fused"):
+            return {}
+        operands = [t for param in params for t in (param, param.grad, *self.state.get(param, {}).values())]
+        return {} if all(_is_fused_by_torch(t) for t in operands if isinstance(t, Tensor)) else {"fused": None}
 
     @contextmanager
     def _unscaled(self, params: list[Tensor]) -> Iterator[None]:
@@ -233,19 +241,16 @@ def _places_with_gradient(groups: list[dict[str, Any]], reason: str) -> list[tup
     ]
 
 
-def _check_not_half_sharded(place: str, param: Tensor, state: dict[str, Any]) -> None:
-    """torch's step would raise half-way."""
-    sharded = sys.modules.get("torch.distributed.tensor")  # without it, there are no DTensors
-    if sharded is None:
-        return
-    for key, value in state.items():
-        if key == "step" or not isinstance(value, Tensor):
-            continue
-        if isinstance(value, sharded.DTensor) and not isinstance(param, sharded.DTensor):
-            raise ValueError(
-                f"{place}: its state {key!r} is a DTensor and the parameter is not. Load a full state dict, which "
-                "torch.distributed.checkpoint.state_dict gives with StateDictOptions(full_state_dict=True)"
-            )
+def _is_fused_by_torch(tensor: Tensor) -> bool:
+    """Whether a fused step of torch's takes this parameter, gradient or state."""
+    return (
+        tensor.layout == torch.strided
+        and tensor.is_floating_point()
+        and not tensor.is_neg()
+        and tensor.device.type in _get_fused_kernels_supported_devices()
+        and type(tensor).__torch_dispatch__
+        is Tensor.__torch_dispatch__  # for DTensors, torch has it of some optimizers
+    )
 
 
 def _levels_to_caller() -> int:

@@ -1,13 +1,13 @@
 """Operands that are no plain numbers in memory: torch's step, with a warning, or its refusal; never a raw pointer."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 import pytest
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.optim import ZeroRedundancyOptimizer
@@ -132,14 +132,6 @@ def test_states_made_in_inference_mode_serve_outside_of_it() -> None:
     expected.step()
     torch.testing.assert_close(param, twin)
     assert not any(value.is_inference() for value in ours.state[param].values())
-
-
-@pytest.fixture
-def process_group(tmp_path) -> Iterator[None]:
-    """Of this process alone."""
-    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
 
 
 @pytest.mark.usefixtures("process_group")

@@ -1,10 +1,12 @@
 """What the kernels do not serve, and subclasses of tensors that they do."""
 
+import copy
 import warnings
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lerac_fast.optim
 from tests.optim.cases import Case, assert_equal, groups, typical_cases
@@ -71,6 +73,37 @@ def test_sparse_gradients_where_torch_refuses_them() -> None:
         optimizer.step()
     assert_equal(dense.detach(), torch.ones(3))
     assert dense not in optimizer.state
+
+
+class _Seen(TorchDispatchMode):
+    """The operations that run under it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+@pytest.mark.parametrize("fused", [True, None])
+def test_torchs_step_is_the_one_asked_for(name: str, fused: bool | None) -> None:
+    """A fused one, but for tensors of which torch has none: the other groups keep theirs."""
+    params = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3, dtype=torch.complex64))]
+    twins = copy.deepcopy(params)
+    optimizer = getattr(lerac_fast.optim, name)(groups(params), lr=0.5, fused=fused)
+    expected = getattr(torch.optim, name)(groups(twins), lr=0.5)
+    for param, twin in zip(params, twins, strict=True):
+        param.grad, twin.grad = torch.ones_like(param), torch.ones_like(twin)
+    with _Seen() as seen, pytest.warns(UserWarning, match="under a TorchDispatchMode"):
+        optimizer.step()
+    expected.step()
+    assert any("_fused_" in name for name in seen.names) == bool(fused)
+    assert [group["fused"] for group in optimizer.param_groups] == [fused, fused]
+    for param, twin in zip(params, twins, strict=True):
+        torch.testing.assert_close(param, twin)
 
 
 class _Loud(torch.Tensor):
