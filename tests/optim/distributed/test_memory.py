@@ -64,7 +64,7 @@ def test_parameters_that_are_gone_are_free() -> None:
 
 PROGRAM = """
 import sys, torch
-from lerac_fast._extension import extension
+from lerac_fast._native.extension import extension
 
 class Weight(torch.nn.Parameter):
     pass
