@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import distributed
 
-# Of a collective that a process waits in for one that has failed; and of a whole function, which takes a few seconds.
-COLLECTIVE_TIMEOUT = timedelta(seconds=60)
-FUNCTION_TIMEOUT = timedelta(seconds=150)
+# Against hangs alone: of a collective that waits for a process that has failed, and of a function, which takes seconds.
+COLLECTIVE_TIMEOUT = timedelta(minutes=5)
+FUNCTION_TIMEOUT = timedelta(minutes=10)
 
 
 class Processes:
