@@ -12,7 +12,7 @@ BENCH ?= optimizer_step gaussian_smooth data_parameters training_step distribute
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-here demo noise reproduce-small test test-gpu bench bench-gpu history check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types docs docs-serve sanitize clean fashion-mnist
+.PHONY: help build build-here demo noise reproduce-small test test-gpu roofline-gpu bench bench-gpu history check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types docs docs-serve sanitize clean fashion-mnist
 
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
@@ -23,7 +23,8 @@ help:
 	@echo "make history   add what make bench has timed to docs/results/benchmarks.csv"
 	@echo "make check-gpu-code  test and inspect the GPU code without a GPU (about 8 minutes)"
 	@echo "make architectures  layer_groups on the models of torchvision, timm, transformers and diffusers (about 20 minutes)"
-	@echo "make test-gpu  run the tests that need a GPU;  make bench-gpu  time everything on it; HERE=1: with the Python at hand, offline"
+	@echo "make test-gpu  run the tests that need a GPU;  make roofline-gpu  time every kernel on it, in a minute;  make bench-gpu  time"
+	@echo "               everything on it; HERE=1 with any of these: the Python at hand, offline"
 	@echo "make lint      ruff and clang-format, checking only;  make format  applies them"
 	@echo "make types     mypy"
 	@echo "make docs      build the site, with the reference, in build/site;  make docs-serve  shows it"
@@ -155,6 +156,10 @@ build-here:
 
 test-gpu: $(ON_GPU)
 	$(GPU_PYTEST) tests/gpu $(ARGS)
+
+# In a minute: every kernel against what the memory allows.
+roofline-gpu: $(ON_GPU)
+	$(if $(HERE),cd build/here &&) $(if $(HERE),$(PYTHON),$(PY)) -m benchmarks.gpu.roofline
 
 bench-gpu: $(ON_GPU)
 	@mkdir -p runs/bench-gpu

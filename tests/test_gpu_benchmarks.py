@@ -23,6 +23,14 @@ def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str
     )
 
 
+def test_roofline_on_the_cpu() -> None:
+    environment = os.environ | {"LERAC_FAST_GPU_BENCH_ON": "cpu"}
+    command = [sys.executable, "-m", "benchmarks.gpu.roofline"]
+    table = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    for case in ("gradients in a bucket", "loss, backward", "smoothing", "bfloat16"):
+        assert case in table
+
+
 def test_all_are_collected() -> None:
     done = run("benchmarks/gpu", "--collect-only")
     assert done.returncode == 0, done.stdout + done.stderr
