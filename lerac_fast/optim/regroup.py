@@ -224,8 +224,8 @@ def _read_flattened(state_dict: Mapping[str, Any]) -> _Saved:
     for key, value in state_dict.items():
         section, _, path = key.partition(".")
         if section == "state":
-            name = next((prefix for prefix in _prefixes(path) if prefix in groups), None)
-            if name is None:
+            name = next((prefix for prefix in _prefixes(path) if prefix in groups), "")
+            if not name:
                 raise ValueError(f"the state dict has {key!r} and no param group of it")
             *outer, last = path[len(name) + 1 :].split(".")
             inner = states.setdefault(name, {})

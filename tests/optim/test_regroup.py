@@ -109,9 +109,9 @@ def test_names_given() -> None:
     writer = torch.optim.AdamW(params.values())
     train(writer, params)
     reader = lerac_fast.optim.AdamW(groups(EACH[::-1], params, named=False))
-    with pytest.raises(ValueError, match="param group 0 of the optimizer has no param_names. Give names="):
+    with pytest.raises(ValueError, match=r"param group 0 of the optimizer has no param_names. Give names="):
         regroup(writer.state_dict(), reader, saved_names=params)
-    with pytest.raises(ValueError, match="the state dict has no param_names. Give saved_names"):
+    with pytest.raises(ValueError, match=r"the state dict has no param_names. Give saved_names"):
         regroup(writer.state_dict(), reader, names=params.items())
     with pytest.raises(ValueError, match="saved_names has 2 names, and the state dict 6 parameters"):
         regroup(writer.state_dict(), reader, names=params.items(), saved_names=["a", "b"])
@@ -163,7 +163,7 @@ def test_hyperparameters_are_the_optimizers_unless_saved_ones_are_asked_for() ->
     moved["param_groups"][3]["lr"] = 0.125
     whole = lerac_fast.optim.AdamW(parameters().items())
     regroup(moved, whole)
-    with pytest.raises(ValueError, match="group 0 .*: 'lr' is 0.125 for 'norm.weight' and 0.5 for"):
+    with pytest.raises(ValueError, match=r"group 0 .*: 'lr' is 0.125 for 'norm.weight' and 0.5 for"):
         regroup(moved, whole, saved_hyperparameters=True)
 
 
