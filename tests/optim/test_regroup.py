@@ -293,3 +293,14 @@ def test_of_torch_distributed_checkpoint(flat: bool, full: bool) -> None:
             else:
                 assert name == "0.bias"
                 assert not reader.state.get(param)
+
+
+def test_a_parameter_put_into_a_group_by_hand_is_refused_by_the_step() -> None:
+    first, second, third = (nn.Parameter(torch.ones(2)) for _ in range(3))
+    optimizer = lerac_fast.optim.SGD([{"params": [first]}, {"params": [second]}], lr=0.5)
+    optimizer.param_groups[1]["params"][0] = third
+    optimizer.add_param_group({"params": [third]})  # which remembers what the groups had
+    third.grad = torch.ones(2)
+    with pytest.raises(ValueError, match="appears more than once in the param groups"):
+        optimizer.step()
+    assert_equal(third, torch.ones(2))
