@@ -4,6 +4,7 @@ from lerac_fast.optim.adam import Adam as Adam
 from lerac_fast.optim.adamax import Adamax as Adamax
 from lerac_fast.optim.adamw import AdamW as AdamW
 from lerac_fast.optim.lion import Lion as Lion
+from lerac_fast.optim.regroup import regroup as regroup
 from lerac_fast.optim.sgd import SGD as SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Adamax", "Lion"]
+__all__ = ["SGD", "Adam", "AdamW", "Adamax", "Lion", "regroup"]

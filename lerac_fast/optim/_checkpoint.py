@@ -1,5 +1,7 @@
 """What the optimizers add to torch's loading of a state dict."""
 
+import copy
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
@@ -23,17 +25,18 @@ def check_names(saved_groups: list[dict[str, Any]], groups: list[dict[str, Any]]
 
 
 def _check_name(where: str, saved: Any, name: Any) -> None:
-    if saved is None or name is None or _unwrapped(saved) == _unwrapped(name):
+    if saved is None or name is None or unwrapped(saved) == unwrapped(name):
         return
     raise ValueError(
-        f"{where} is {name!r} here and {saved!r} in the state dict, whose states would go to other parameters. Build "
-        "the param groups in the order of the state dict; or, to load by position all the same, delete 'name' and "
-        "'param_names' from its param groups"
+        f"{where} is {name!r} here and {saved!r} in the state dict, whose states would go to other parameters. Load "
+        "what lerac_fast.optim.regroup(state_dict, optimizer) makes of it; or build the param groups in the order of "
+        "the state dict; or, to load by position all the same, delete 'name' and 'param_names' from its param groups"
     )
 
 
-def _unwrapped(name: Any) -> Any:
-    return [part for part in name.split(".") if part not in _WRAPPERS] if isinstance(name, str) else name
+def unwrapped(name: Any) -> Any:
+    """A name without what wrappers of modules add to it; what is no string, as it is."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS) if isinstance(name, str) else name
 
 
 def keep_identity(before: list[dict[str, Any]], groups: list[dict[str, Any]]) -> None:
@@ -51,3 +54,31 @@ def restore_float32_states(loaded: dict[str, Any], groups: list[dict[str, Any]],
             for key, value in loaded["state"].get(identifier, {}).items():
                 if isinstance(value, Tensor) and value.dtype == torch.float32 and key != "step":
                     states[param][key] = value.to(param.device)
+
+
+class _Policies(list[dict[str, Any]]):
+    """Saved param groups for torch to load: it walks few of them for every tensor, and copies all."""
+
+    def __init__(self, policies: list[dict[str, Any]], groups: Sequence[dict[str, Any]]) -> None:
+        super().__init__(policies)
+        self._groups = groups
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> list[dict[str, Any]]:
+        return copy.deepcopy(list(self._groups), memo)
+
+
+def policies_alone(groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Saved param groups that torch loads in a time that grows with their number, not with its square.
+
+    For every state tensor, torch looks for the group of its parameter, to know where a `step` belongs. It finds one of
+    a few, each of all parameters that are treated alike.
+    """
+    policies: dict[tuple[bool, bool], dict[str, Any]] = {}
+    seen: set[Hashable] = set()
+    for group in groups:
+        fused, capturable = bool(group.get("fused")), bool(group.get("capturable"))
+        start = {"params": set(), "fused": fused, "capturable": capturable}
+        policy = policies.setdefault((fused, capturable), start)
+        policy["params"].update(identifier for identifier in group["params"] if identifier not in seen)
+        seen.update(group["params"])
+    return _Policies(list(policies.values()), groups)

@@ -4,7 +4,7 @@ import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +14,8 @@ from torch._compile import _disable_dynamo
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
 from lerac_fast._native.extension import extension
-from lerac_fast.optim._checkpoint import check_names, keep_identity, restore_float32_states
+from lerac_fast.optim._checkpoint import check_names, keep_identity, policies_alone, restore_float32_states
+from lerac_fast.optim._groups import GroupedParams
 from lerac_fast.optim._sharding import check_sharding
 
 if TYPE_CHECKING:
@@ -49,14 +50,31 @@ class FusedStep(Parent):
             ValueError: an option contradicts what this optimizer is, a rate is negative or NaN, or a parameter is
                 already in a group. Nothing has changed then.
         """
-        if isinstance(param_group, dict):  # torch refuses all else
-            _check_implementation(type(self).__name__, self.defaults)
-            extension.check_param_group(self._kind, self.defaults | param_group, len(self.param_groups))
-            params = param_group["params"]
-            if not isinstance(params, Tensor | set):  # torch wraps the one and refuses the other
-                params = param_group["params"] = list(params)
-                _check_distinct(params)
-        super().add_param_group(param_group)
+        if not isinstance(param_group, dict) or isinstance(param_group["params"], set):
+            super().add_param_group(param_group)  # which refuses both
+            return
+        _check_implementation(type(self).__name__, self.defaults)
+        extension.check_param_group(self._kind, self.defaults | param_group, len(self.param_groups))
+        params = param_group["params"]
+        params = param_group["params"] = [params] if isinstance(params, Tensor) else list(params)
+        tensors = [item[1] if isinstance(item, tuple) else item for item in params]
+        _check_distinct(tensors)
+        self._add_distinct(param_group, tensors)
+
+    def _add_distinct(self, param_group: dict[str, Any], params: list[Any]) -> None:
+        """torch walks all groups for each that is added; here, only where it is to refuse a parameter in its words."""
+        groups = self.param_groups
+        grouped: GroupedParams = self.__dict__.setdefault("_grouped", GroupedParams())
+        if grouped.hold_any(params, groups):
+            super().add_param_group(param_group)
+            return
+        self.param_groups = groups[:1]  # shows torch whether groups have names
+        try:
+            super().add_param_group(param_group)
+        finally:
+            self.param_groups = groups
+        groups.append(param_group)
+        grouped.added(param_group)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Performs a single optimization step.
@@ -81,6 +99,7 @@ class FusedStep(Parent):
 
     @_disable_dynamo  # a compiled step calls this as it is, in place of tracing it down to the native call
     def _update(self) -> None:
+        self.__dict__.pop("_grouped", None)
         # Set by torch.amp.GradScaler around the step; without any gradient, found_inf is the number 0.
         found_inf: Tensor | int | None = getattr(self, "found_inf", None)
         grad_scale: Tensor | None = getattr(self, "grad_scale", None)
@@ -186,9 +205,10 @@ class FusedStep(Parent):
         loaded: dict[str, Any] = {}
         groups = self.param_groups
 
-        def before(_: Any, final: dict[str, Any]) -> None:
+        def before(_: Any, final: dict[str, Any]) -> dict[str, Any]:
             check_names(final["param_groups"], groups)
             loaded.update(final)
+            return final | {"param_groups": policies_alone(final["param_groups"])}
 
         def after(_: Any) -> None:
             keep_identity(groups, self.param_groups)
@@ -266,10 +286,9 @@ def _shorten(places: list[str]) -> str:
     return ", ".join(places[:_NAMED_PLACES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _check_distinct(params: Iterable[Any]) -> None:
+def _check_distinct(params: list[Any]) -> None:
     seen: set[int] = set()
-    for item in params:
-        param = item[1] if isinstance(item, tuple) else item
+    for param in params:
         if isinstance(param, Tensor):  # torch refuses all else
             if id(param) in seen:
                 raise ValueError(f"a parameter of shape {tuple(param.shape)} appears more than once in the param group")

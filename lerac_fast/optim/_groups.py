@@ -1,0 +1,29 @@
+"""What adding a param group asks of those that there are, without a walk over all of them for each."""
+
+from collections.abc import Iterable
+from typing import Any
+
+
+class GroupedParams:
+    """Which parameters the groups hold, remembered from one added group to the next.
+
+    Groups that were added, removed or replaced by others are seen by the list and its length. Parameters that were
+    changed inside of a group are not: whoever keeps this drops it at the next step, which refuses shared memory itself.
+    """
+
+    def __init__(self) -> None:
+        self._groups: list[dict[str, Any]] | None = None
+        self._count = 0
+        self._ids: set[int] = set()
+
+    def hold_any(self, params: Iterable[Any], groups: list[dict[str, Any]]) -> bool:
+        """Whether one of these may be in the groups. Of a parameter that is no more, the id may be another's."""
+        if groups is not self._groups or len(groups) != self._count:
+            self._groups, self._count = groups, len(groups)
+            self._ids = {id(param) for group in groups for param in group["params"]}
+        return any(id(param) in self._ids for param in params)
+
+    def added(self, group: dict[str, Any]) -> None:
+        """The last of the groups is new."""
+        self._count += 1
+        self._ids.update(map(id, group["params"]))
