@@ -6,6 +6,7 @@ import sys
 
 sys.meta_path = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("_editable")]
 sys.path.insert(0, os.getcwd())
+os.environ["LERAC_FAST_TESTED_BUILD"] = os.getcwd()  # processes that tests start find the installed one
 
 import lerac_fast  # noqa: E402
 
