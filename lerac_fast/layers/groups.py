@@ -50,6 +50,10 @@ def layer_groups(
     model or in this process. Without example inputs or an `order`, the order of registration
     stands for the depth.
 
+    **Shard the model first.** `fully_shard` and `parallelize_module` put new parameters in the place of the model's. An
+    optimizer of groups that were made before then trains nothing, and nothing tells it: the old parameters go on
+    living, without gradients.
+
     A normalisation layer, and a parameter that is a bias, belongs to the layer whose output it follows: in a
     ResNet, `"conv1"` holds `conv1.weight`, `bn1.weight` and `bn1.bias`. If it follows several (residual
     sum, concatenation), the deepest; if none (the raw input), it is a layer of its own. torch's norms are known by
@@ -57,7 +61,9 @@ def layer_groups(
 
     Args:
         model: on any device, the meta device included; wrappers of `torch.compile`, DataParallel and
-            DistributedDataParallel are seen through.
+            DistributedDataParallel are seen through. After `fully_shard` or `parallelize_module` it is measured as if
+            it were whole, without a collective. What cannot run so (control flow on values, sizes that were changed
+            for the parts) needs an `order`, and so does FullyShardedDataParallel, with `use_orig_params=True`.
         example_inputs: what the forward pass takes: a tuple or list of its positional inputs; a mapping whose
             keys it accepts as its keyword inputs; anything else is its only input. Shapes matter, values do
             not unless control flow depends on them.
@@ -92,8 +98,8 @@ def layer_groups(
     Raises:
         TypeError: an argument, or what `by` or `options` return, is of the wrong kind.
         ValueError: nothing to train, uninitialised (lazy) parameters, a pattern that matches nothing, example
-            inputs without a tensor, reserved options, a model compiled by torch.jit, or example inputs for a model
-            that is sharded (DTensors, FSDP); an order that lacks a trainable parameter of the model or has one that the
+            inputs without a tensor, reserved options, a model compiled by torch.jit, or example inputs for one of
+            FullyShardedDataParallel; an order that lacks a trainable parameter of the model or has one that the
             model lacks (all are named in one error).
         RuntimeError: the forward pass fails (its own error is the cause) or communicates with other processes, or its
             child process ends.
