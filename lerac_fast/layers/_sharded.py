@@ -14,6 +14,15 @@ def is_sharded(model: nn.Module) -> bool:
     return module is not None and any(isinstance(t, module.DTensor) for t in chain(model.parameters(), model.buffers()))
 
 
+def reshard(model: nn.Module) -> None:
+    """Registers the parameters that an optimizer steps, where a forward pass has left gathered ones in their place."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is not None:
+        for module in model.modules():
+            if isinstance(module, fsdp.FSDPModule):
+                module.reshard()
+
+
 def remove_distributing_hooks(model: nn.Module) -> None:
     """Those by which torch.distributed gathers parameters, and distributes inputs and outputs."""
     for module in model.modules():

@@ -16,6 +16,7 @@ from lerac_fast.layers._depth import Place, first_uses, parameter_places, split_
 from lerac_fast.layers._membership import By as By
 from lerac_fast.layers._membership import Membership, assign_layers, block_function, is_apart
 from lerac_fast.layers._order import uses_in_order
+from lerac_fast.layers._sharded import reshard
 
 Options: TypeAlias = Callable[[str, nn.Parameter], Mapping[str, Any] | None]
 _Position: TypeAlias = tuple[float, int]
@@ -182,6 +183,7 @@ def _analysed(
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
     model = unwrap(model)
+    reshard(model)
     places = parameter_places(model)
     _check_initialised(model, places, frozen)
     if order is not None:

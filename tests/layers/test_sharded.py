@@ -22,7 +22,7 @@ from tests.layers.test_order import FSDP1
 
 pytestmark = pytest.mark.usefixtures("_process_group")
 
-X = torch.randn(2, 4)
+X = torch.linspace(-1, 1, 8).view(2, 4)
 
 
 class Reversed(nn.Module):
@@ -35,7 +35,7 @@ class Reversed(nn.Module):
         self.norm = nn.LayerNorm(8)
         self.second = nn.Linear(8, 8)
         self.first = nn.Linear(4, 8)
-        self.register_buffer("scale", torch.ones(8))
+        self.register_buffer("scale", torch.ones(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.third(self.norm(self.second(self.first(x).relu() * self.scale))).relu()).tanh()
@@ -111,6 +111,19 @@ def test_a_sharded_model_has_the_groups_of_the_whole_one_and_trains_as_if_not_me
         for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
             assert type(mine) is type(theirs)
             assert torch.equal(whole(mine), whole(theirs))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"example_inputs": X}], ids=["registration", "example inputs"])
+def test_parameters_that_a_pass_has_left_gathered_are_grouped_as_they_are_sharded(arguments):
+    model = shard_all(nn.Sequential(Reversed(), nn.Linear(2, 2)), reshard_after_forward=False)
+    with torch.no_grad():
+        model(X)
+    assert not any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    groups = layer_groups(model, **arguments)
+    assert all(isinstance(parameter, DTensor) for group in groups for parameter in group["params"])
+    before = [whole(parameter).clone() for parameter in model.parameters()]
+    train(model, groups)
+    assert not any(map(torch.equal, map(whole, model.parameters()), before))
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
