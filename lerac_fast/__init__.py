@@ -10,6 +10,7 @@ from lerac_fast.data_parameters.detection import anchor_temperatures as anchor_t
 from lerac_fast.data_parameters.indices import with_indices as with_indices
 from lerac_fast.data_parameters.loss import DataParameters as DataParameters
 from lerac_fast.layers.groups import layer_groups as layer_groups
+from lerac_fast.layers.groups import layer_order as layer_order
 from lerac_fast.lerac.scheduler import LeRaC as LeRaC
 from lerac_fast.lerac.snr import signal_to_noise as signal_to_noise
 from lerac_fast.ops.gaussian_smooth import GaussianSmooth as GaussianSmooth
@@ -31,6 +32,7 @@ __all__ = [
     "gaussian_smooth_",
     "gpu_backend",
     "layer_groups",
+    "layer_order",
     "signal_to_noise",
     "tempered_cross_entropy",
     "with_indices",

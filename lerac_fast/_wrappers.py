@@ -1,5 +1,7 @@
 """What others wrap around a model."""
 
+from collections.abc import Container
+
 from torch import nn
 
 
@@ -12,8 +14,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def named_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules of an unwrapped model by all of their names, as a shared one has several; what torch.compile adds to
-    them is left out."""
+    """The modules of an unwrapped model by all of their names, as a shared one has several; what wrappers add to them
+    is left out."""
     return {
         unwrapped_name(name): module
         for name, module in model.named_modules(remove_duplicate=False)
@@ -22,5 +24,15 @@ def named_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def unwrapped_name(name: str) -> str:
-    """The name of a module or a tensor without the components that `torch.compile` adds to its path."""
-    return ".".join(part for part in name.split(".") if part not in ("", "_orig_mod"))
+    """The name of a module or a tensor without what torch.compile, FullyShardedDataParallel and activation
+    checkpointing add to its path."""
+    return ".".join(part for part in name.split(".") if part not in _ADDED)
+
+
+def name_among(names: Container[str], name: str) -> str:
+    """What a parameter of a wrapped model, by whatever name, is called among the `names` of the unwrapped one."""
+    name = unwrapped_name(name)
+    return name if name in names else name.removeprefix("module.")  # of DistributedDataParallel and DataParallel
+
+
+_ADDED = {"", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}

@@ -35,10 +35,15 @@ class FirstUse(NamedTuple):
     """What it does to the data, if that makes it part of the layer whose output it follows: a norm's scale or
     shift, by which normalised data is scaled or shifted element by element, or a bias, a vector that is added."""
     measured: bool = True
-    """By a forward pass."""
+    """By a forward pass, not by the order of registration or one that was given."""
     deepest: int = 0
     """The largest depth of its uses on data that has not gone through it before: an attention projects its queries
     and, deeper, what they attend to by one weight."""
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """In the order of the data."""
+        return self.depth, self.order
 
 
 class _Reach(NamedTuple):

@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from lerac_fast._wrappers import unwrapped_name
 from lerac_fast.layers._dataflow import DataFlow, FirstUse
 from lerac_fast.layers._isolation import ChildEndedError, NoChildError, in_a_child
+from lerac_fast.layers._sharded import is_sharded, remove_distributing_hooks
 from lerac_fast.layers._traces import clear_caches_with, held, living, plain_execution, random_streams_kept
 
 _StandIn: TypeAlias = Callable[[Tensor], Tensor]
@@ -53,6 +54,9 @@ def first_uses(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     child: the model, its inputs, caches of functions, random streams and all else in this process are out of
     its reach. Where the process cannot be forked, the pass runs in this one on a copy of the model's structure.
 
+    A model that is sharded is run as if it were whole: stand-ins have the global shapes, and the hooks that gather
+    parameters and distribute data are left out. There is no copy of it for a pass on values.
+
     Args:
         model: any module that runs in eager mode, on any device, the meta device included.
         args: its positional inputs; tensors may lie at any depth in whatever `copy.deepcopy` can copy.
@@ -63,7 +67,7 @@ def first_uses(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
         measured in each of their places.
 
     Raises:
-        ValueError: the inputs hold no tensor, the model's parameters are sharded, or a part of it is compiled
+        ValueError: the inputs hold no tensor, the model is one of FullyShardedDataParallel, or a part of it is compiled
             by torch.jit.
         RuntimeError: the forward pass fails on real tensors too, or communicates with other processes.
     """
@@ -94,6 +98,8 @@ class _Attempt(NamedTuple):
 
 def _attempts(model: nn.Module, inputs: list[Tensor]) -> Iterator[_Attempt]:
     yield _Attempt(torch.inference_mode, None)
+    if is_sharded(model):  # the values are those of all processes together
+        return
     on_cpu = _on_the_cpu([*model.parameters(), *model.buffers(), *inputs])  # a forked child cannot use a GPU
     yield _Attempt(torch.inference_mode, on_cpu)
     yield _Attempt(torch.no_grad, on_cpu)
@@ -135,6 +141,7 @@ def _trace(model: nn.Module, arguments: _Arguments, attempt: _Attempt, training:
         with inputs:
             args, kwargs = copy.deepcopy(arguments)
         flow.start(inputs.copies)
+        remove_distributing_hooks(model)
         found = _replace_tensors(model, stand_in, flow)
         if not training:
             model.eval()
@@ -160,6 +167,7 @@ def _trace_here(model: nn.Module, arguments: _Arguments, reason: NoChildError) -
     except Exception as error:
         raise RuntimeError(
             f"{type(model).__name__} cannot be measured: {reason}, and the model cannot be copied: {error}"
+            f"{_hint(model)}"
         ) from error
     try:
         with random_streams_kept(set()):
@@ -183,27 +191,28 @@ def _trace_here(model: nn.Module, arguments: _Arguments, reason: NoChildError) -
 def _failed(model: nn.Module, error: Exception | None) -> RuntimeError:
     return RuntimeError(
         f"the forward pass of {type(model).__name__} with the example inputs failed: {type(error).__name__}: {error}"
+        f"{_hint(model)}"
     )
+
+
+def _hint(model: nn.Module) -> str:
+    return f" (as if it were not sharded). {_MEASURE_BEFORE}" if is_sharded(model) else ""
 
 
 def _check_followable(model: nn.Module) -> None:
     scripted = next((m for m in model.modules() if isinstance(m, torch.jit.ScriptModule)), None)
     if scripted is not None:
         raise ValueError(f"{scripted.original_name} is compiled by torch.jit: its data cannot be followed")
-    sharded = [name for name, place in parameter_places(model).items() if _is_dtensor(place.parameter)]
     fsdp = sys.modules.get("torch.distributed.fsdp")
-    if fsdp is not None:
-        sharded += [name for name, m in model.named_modules() if isinstance(m, fsdp.FullyShardedDataParallel)]
-    if sharded:
+    wrapped = fsdp is not None and any(isinstance(m, fsdp.FullyShardedDataParallel) for m in model.modules())
+    if wrapped:
         raise ValueError(
-            f"{sharded[0]!r} is sharded (FSDP or tensor parallelism), and its forward pass communicates with other "
-            "processes: it cannot be followed. Leave example_inputs out; depth is the order of registration then"
+            f"{type(model).__name__} is sharded by FullyShardedDataParallel, which keeps its parameters flat: its data "
+            f"cannot be followed. {_MEASURE_BEFORE}"
         )
 
 
-def _is_dtensor(tensor: Tensor) -> bool:
-    module = sys.modules.get("torch.distributed.tensor")  # without it there are none
-    return module is not None and isinstance(tensor, module.DTensor)
+_MEASURE_BEFORE = "Measure the model by layer_order before it is sharded, and give the result as `order`"
 
 
 def _faker(mode: FakeTensorMode | None) -> _StandIn:
@@ -259,7 +268,7 @@ def _replace_tensors(model: nn.Module, stand_in: _StandIn, flow: DataFlow) -> li
     for name, (owner, parameter) in parameter_places(model).items():
         module = split_name(name)[0]
         flow.add_parameter(name, module, parameter)  # forward may hold it by another way than its place
-        replacement = nn.Parameter(stand_in(parameter.detach()), parameter.requires_grad)
+        replacement = nn.Parameter(stand_in(parameter), parameter.requires_grad)
         flow.add_parameter(name, module, replacement)
         owner._parameters[name.rpartition(".")[2]] = replacement
         found.append(parameter)

@@ -2,25 +2,27 @@
 
 import inspect
 import math
-import re
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from lerac_fast._wrappers import unwrap
-from lerac_fast.layers._dataflow import FirstUse, is_vector
+from lerac_fast.layers._dataflow import FirstUse
 from lerac_fast.layers._depth import Place, first_uses, parameter_places, split_name
+from lerac_fast.layers._membership import By as By
+from lerac_fast.layers._membership import Membership, assign_layers, block_function, is_apart
+from lerac_fast.layers._order import uses_in_order
+from lerac_fast.layers._sharded import reshard
 
-By: TypeAlias = str | re.Pattern[str] | Callable[[str], str | None]
 Options: TypeAlias = Callable[[str, nn.Parameter], Mapping[str, Any] | None]
+_Position: TypeAlias = tuple[float, int]
 
-_RESNET_BLOCK = re.compile(r"layer\d+\.\d+")
 _RESERVED = {"params", "name", "depth"}
+_LAST: _Position = (math.inf, 0)
 
 
 def layer_groups(
@@ -28,6 +30,7 @@ def layer_groups(
     *,
     example_inputs: Any = None,
     example_kwargs: Mapping[str, Any] | None = None,
+    order: Mapping[str, int] | None = None,
     by: By = "module",
     options: Options | None = None,
 ) -> list[dict[str, Any]]:
@@ -45,7 +48,12 @@ def layer_groups(
     the inputs of the operation that first uses it. Parallel branches share depths; tied weights belong to
     their earliest use. The pass costs no computation (fake tensors) unless control flow depends on values,
     when copies of the real tensors are run. It runs in a forked child process, so that nothing of it stays in the
-    model or in this process. Without example inputs, the order of registration stands for the depth.
+    model or in this process. Without example inputs or an `order`, the order of registration
+    stands for the depth.
+
+    **Shard the model first.** `fully_shard` and `parallelize_module` put new parameters in the place of the model's. An
+    optimizer of groups that were made before then trains nothing, and nothing tells it: the old parameters go on
+    living, without gradients.
 
     A normalisation layer, and a parameter that is a bias, belongs to the layer whose output it follows: in a
     ResNet, `"conv1"` holds `conv1.weight`, `bn1.weight` and `bn1.bias`. If it follows several (residual
@@ -54,11 +62,16 @@ def layer_groups(
 
     Args:
         model: on any device, the meta device included; wrappers of `torch.compile`, DataParallel and
-            DistributedDataParallel are seen through.
+            DistributedDataParallel are seen through. After `fully_shard` or `parallelize_module` it is measured as if
+            it were whole, without a collective. What cannot run so (control flow on values, sizes that were changed
+            for the parts) needs an `order`, and so does FullyShardedDataParallel, with `use_orig_params=True`.
         example_inputs: what the forward pass takes: a tuple or list of its positional inputs; a mapping whose
             keys it accepts as its keyword inputs; anything else is its only input. Shapes matter, values do
             not unless control flow depends on them.
         example_kwargs: its keyword inputs.
+        order: the depth of each parameter by its name, as `layer_order` measures it, instead of example inputs. Names
+            may have the prefixes that wrappers add. Layers are what they are without example inputs, except that norms
+            and biases belong to the layer before them in the order, of the same depth. `depth` is the one in the order.
         by: what makes a layer.
 
             - `"module"`: each module that owns parameters, named by its path (an LSTM is one layer, however
@@ -86,39 +99,125 @@ def layer_groups(
     Raises:
         TypeError: an argument, or what `by` or `options` return, is of the wrong kind.
         ValueError: nothing to train, uninitialised (lazy) parameters, a pattern that matches nothing, example
-            inputs without a tensor, reserved options, a model compiled by torch.jit, or example inputs for a model
-            that is sharded (DTensors, FSDP).
+            inputs without a tensor, reserved options, a model compiled by torch.jit, or example inputs for one of
+            FullyShardedDataParallel; an order that lacks a trainable parameter of the model or has one that the
+            model lacks (all are named in one error).
         RuntimeError: the forward pass fails (its own error is the cause) or communicates with other processes, or its
             child process ends.
 
     Source: Croitoru et al., "Learning Rate Curriculum", Eq. 6 (the order of the layers from the input).
     """
+    if order is not None and not (example_inputs is None and example_kwargs is None):
+        raise ValueError("give either order or example inputs, not both")
+    analysis = _analysed(model, example_inputs, example_kwargs, by, order)
+    chosen = _one_place_each(analysis.places, analysis.uses)
+    _warn_of_unused(chosen, analysis.uses)
+    positions = {name: analysis.positions[name] for name in chosen}
+    depths = _counted(positions.values()) if order is None else {depth: depth for depth, _ in positions.values()}
+    return _build_groups(chosen, analysis.layers, positions, depths, options)
+
+
+def layer_order(
+    model: nn.Module,
+    *,
+    example_inputs: Any = None,
+    example_kwargs: Mapping[str, Any] | None = None,
+    by: By = "module",
+) -> dict[str, int]:
+    """The depth of every parameter, by name, as plain data: measured once, anywhere, for groups made elsewhere.
+
+    Measure on one machine, on the meta device if the model is too large for it, and make the groups of the sharded
+    model from it on every rank. They need no example inputs, no forward pass and no collective then:
+
+        with torch.device("meta"):
+            order = layer_order(Model(), example_inputs=x)  # json.dump(order, file) keeps it
+        ...
+        fully_shard(model)
+        optimizer = AdamW(layer_groups(model, order=order), lr=1e-3)
+
+    Args:
+        model: as for `layer_groups`. It may be frozen altogether.
+        example_inputs: as for `layer_groups`; without them, the order of registration stands for the depth.
+        example_kwargs: likewise.
+        by: as for `layer_groups`, as the parameters of a layer share its depth. Give both the same `by`.
+
+    Returns:
+        One entry for each name of a parameter, in the order of depth. Depths count from 1 at the input, and are those
+        that `layer_groups` gives to a model whose parameters are all trainable; here frozen ones have their own, so
+        that the order holds whatever is frozen. Parameters that share a tensor (tied weights) have a depth each; the
+        groups take the least. Those that the forward pass does not use come last.
+
+    Raises and warns as `layer_groups`.
+    """
+    analysis = _analysed(model, example_inputs, example_kwargs, by, None, frozen=True)
+    _warn_of_unused(analysis.places, analysis.uses)
+    depths = _counted(analysis.positions.values())
+    number = {layer: j for j, layer in enumerate(dict.fromkeys(m.layer for m in analysis.layers.values()))}
+
+    def sequence(name: str) -> tuple[_Position, int, bool]:
+        """Layers by depth, each in one piece, what follows its weights after them: `uses_in_order` reads it so."""
+        layer, follows = analysis.layers[name]
+        return analysis.positions[name], number[layer], follows
+
+    return {name: depths[analysis.positions[name][0]] for name in sorted(analysis.places, key=sequence)}
+
+
+class _Analysis(NamedTuple):
+    """Which layers a model has, and where."""
+
+    places: dict[str, Place]
+    uses: dict[str, FirstUse]
+    layers: dict[str, Membership]
+    positions: dict[str, _Position]
+    """Of the layer of each parameter; of unused ones the last."""
+
+
+def _analysed(
+    model: nn.Module,
+    example_inputs: Any,
+    example_kwargs: Mapping[str, Any] | None,
+    by: By,
+    order: Mapping[str, int] | None,
+    frozen: bool = False,
+) -> _Analysis:
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
     model = unwrap(model)
+    reshard(model)
     places = parameter_places(model)
-    _check_trainable(model, places)
-    if example_inputs is None and example_kwargs is None:
+    _check_initialised(model, places, frozen)
+    if order is not None:
+        uses = uses_in_order(order, places)
+    elif example_inputs is None and example_kwargs is None:
         uses = _registration_order(places)
     else:
         uses = first_uses(model, *call_arguments(model, example_inputs, example_kwargs))
-    layers = _assign_layers(places, uses, _block_function(by, places))
-    chosen = _one_place_each(places, uses)
-    unused = [name for name in chosen if name not in uses]
+    layers = assign_layers(places, uses, block_function(by, places))
+    of_layers = _layer_positions(layers, uses) if order is None else _least_positions(layers, uses)
+    positions = {name: of_layers[layers[name].layer] if name in uses else _LAST for name in places}
+    return _Analysis(places, uses, layers, positions)
+
+
+def _counted(positions: Iterable[_Position]) -> dict[float, int]:
+    """The number of each distinct depth, from 1."""
+    return {depth: number for number, depth in enumerate(sorted({depth for depth, _ in positions}), 1)}
+
+
+def _warn_of_unused(names: Iterable[str], uses: Mapping[str, FirstUse]) -> None:
+    unused = [name for name in names if name not in uses]
     if unused:
         warnings.warn(
             f"the forward pass with the example inputs does not use {', '.join(unused)}: ordered last",
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return _build_groups(chosen, layers, uses, options)
 
 
-def _check_trainable(model: nn.Module, places: Mapping[str, Place]) -> None:
+def _check_initialised(model: nn.Module, places: Mapping[str, Place], frozen: bool) -> None:
     lazy = [name for name, place in places.items() if is_lazy(place.parameter)]
     if lazy:
         raise ValueError(f"uninitialised parameters: {', '.join(lazy)}; run the model once before grouping them")
-    if not any(place.parameter.requires_grad for place in places.values()):
+    if not frozen and not any(place.parameter.requires_grad for place in places.values()):
         raise ValueError(f"{type(model).__name__} has no trainable parameters")
 
 
@@ -147,142 +246,11 @@ def _registration_order(places: Mapping[str, Place]) -> dict[str, FirstUse]:
     module, after = None, None
     for number, (name, place) in enumerate(places.items(), 1):
         path = split_name(name)[0]
-        if path != module or _is_apart(name, place):
+        if path != module or is_apart(name, place):
             module, after, order = path, last, number
         uses[name] = FirstUse(order, order, after, measured=False)
         last = name
     return uses
-
-
-def _block_function(by: By, places: Mapping[str, Place]) -> Callable[[str], str | None]:
-    if callable(by):
-        return _checked_block_function(by)
-    if by == "module":
-        return lambda _: None
-    if not isinstance(by, str | re.Pattern):
-        raise TypeError(f"by must be a string, a compiled pattern or a function, not {by!r}")
-    try:
-        pattern = _RESNET_BLOCK if by == "resnet" else re.compile(by)
-    except re.error as error:
-        raise ValueError(f"by={by!r} is not a regular expression: {error}") from error
-    blocks = {name: _matching_prefix(pattern, name) for name in places}
-    if not any(blocks.values()):
-        raise ValueError(f"by={by!r} matches no block of {', '.join(list(places)[:3])}, ...")
-    return blocks.get
-
-
-def _checked_block_function(by: Callable[[str], str | None]) -> Callable[[str], str | None]:
-    def block(name: str) -> str | None:
-        answer = by(name)
-        if answer is not None and not isinstance(answer, str):
-            raise TypeError(f"by({name!r}) must return the name of a layer or None, not {answer!r}")
-        return answer
-
-    return block
-
-
-def _matching_prefix(pattern: re.Pattern[str], name: str) -> str | None:
-    prefixes = accumulate(name.split("."), "{}.{}".format)
-    return next((prefix for prefix in prefixes if pattern.fullmatch(prefix)), None)
-
-
-class _Membership(NamedTuple):
-    layer: str
-    follows: bool
-    """Whether it came as part of a norm or as a bias, which do not set the depth of the layer that they join."""
-
-
-def _assign_layers(
-    places: Mapping[str, Place], uses: Mapping[str, FirstUse], block_of: Callable[[str], str | None]
-) -> dict[str, _Membership]:
-    parts = _parts(places, uses)
-    followers = {part for part, names in parts.items() if _follows(names, places, uses)}
-    part_of = {name: part for part, names in parts.items() for name in names}
-    titles = _titles(parts, followers)
-    blocks = {name: block_of(name) for name in places}
-
-    def layer_of(name: str) -> str:
-        block, part = blocks[name], part_of[name]
-        if block is not None:
-            return block
-        if part in followers and name in uses:
-            first = min((uses[other] for other in parts[part] if other in uses), key=_position)
-            # What it follows lies less deep, so this ends. It does not join what was used before, on other data.
-            if first.after is not None and (not first.measured or first.depth == uses[first.after].depth + 1):
-                return layer_of(first.after)
-        return titles[part]
-
-    return {name: _Membership(layer_of(name), part_of[name] in followers) for name in places}
-
-
-# Of a module, what one operation uses: its path and the operation's number.
-_Part: TypeAlias = tuple[str, int]
-_WHOLE_MODULES = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
-
-
-def _parts(places: Mapping[str, Place], uses: Mapping[str, FirstUse]) -> dict[_Part, list[str]]:
-    """The parameters of each module, apart where different operations use them; unused ones join the first part."""
-    modules: dict[str, list[str]] = defaultdict(list)
-    for name in places:
-        modules[split_name(name)[0]].append(name)
-    parts: dict[_Part, list[str]] = defaultdict(list)
-    for path, names in modules.items():
-        used = [uses[name].order for name in names if name in uses]
-        first = min(used, default=0)
-        whole = _is_norm(names, places, uses) or any(isinstance(places[n].owner, _WHOLE_MODULES) for n in names)
-        for number, name in enumerate(names):
-            if whole:
-                order = first
-            elif name in uses:
-                order = uses[name].order
-            else:
-                order = -1 - number if _is_apart(name, places[name]) else first
-            parts[path, order].append(name)
-    return parts
-
-
-def _titles(parts: Mapping[_Part, list[str]], followers: set[_Part]) -> dict[_Part, str]:
-    """A part has the path of its module if no other part of it is a layer, else the name of its first parameter."""
-    layers = Counter(path for path, _ in parts.keys() - followers)
-    return {
-        part: part[0] if part[0] and layers[part[0]] <= 1 else ".".join(filter(None, split_name(names[0])))
-        for part, names in parts.items()
-    }
-
-
-def _is_apart(name: str, place: Place) -> bool:
-    """Whether nothing says that a parameter belongs with others: of the model itself, or in a list."""
-    return not split_name(name)[0] or isinstance(place.owner, nn.ParameterList)
-
-
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-
-
-def _is_norm(names: Sequence[str], places: Mapping[str, Place], uses: Mapping[str, FirstUse]) -> bool:
-    """By its class, if that is one of torch's; else by what it does; unmeasured, by its name and shapes."""
-    if any(isinstance(places[name].owner, _NORMS) for name in names):
-        return True
-    if not all(is_vector(places[name].parameter) for name in names):
-        return False
-    roles = [uses[name].role for name in names if name in uses]
-    if any(uses[name].measured for name in names if name in uses):
-        return bool(split_name(names[0])[0]) and "norm" in roles
-    owners = [places[name].owner for name in names]
-    alike = len({places[name].parameter.numel() for name in names}) == 1
-    return alike and all("norm" in type(owner).__name__.lower() and not owner._modules for owner in owners)
-
-
-def _follows(names: Sequence[str], places: Mapping[str, Place], uses: Mapping[str, FirstUse]) -> bool:
-    if _is_norm(names, places, uses):
-        return True
-    roles = {uses[name].role for name in names if name in uses}
-    if roles and None not in roles:
-        return True
-    return all("bias" in split_name(name)[1] and is_vector(places[name].parameter) for name in names)
-
-
-def _position(use: FirstUse) -> tuple[int, int]:
-    return use.depth, use.order
 
 
 def _one_place_each(places: Mapping[str, Place], uses: Mapping[str, FirstUse]) -> dict[str, nn.Parameter]:
@@ -292,37 +260,43 @@ def _one_place_each(places: Mapping[str, Place], uses: Mapping[str, FirstUse]) -
         if place.parameter.requires_grad:
             names[place.parameter].append(name)
     return {
-        min((name for name in tied if name in uses), key=lambda name: _position(uses[name]), default=tied[0]): parameter
+        min((name for name in tied if name in uses), key=lambda name: uses[name].position, default=tied[0]): parameter
         for parameter, tied in names.items()
     }
 
 
 def _build_groups(
     chosen: Mapping[str, nn.Parameter],
-    layers: Mapping[str, _Membership],
-    uses: Mapping[str, FirstUse],
+    layers: Mapping[str, Membership],
+    positions: Mapping[str, _Position],
+    depths: Mapping[float, float],
     options: Options | None,
 ) -> list[dict[str, Any]]:
-    positions = _layer_positions(layers, uses)
-    last = (math.inf, 0)
-    members: dict[tuple[str, tuple[float, int]], list[str]] = defaultdict(list)
+    members: dict[tuple[str, _Position], list[str]] = defaultdict(list)
     for name in chosen:
-        layer = layers[name].layer
-        members[layer, positions[layer] if name in uses else last].append(name)
-    depths = sorted({depth for _, (depth, _) in members})
+        members[layers[name].layer, positions[name]].append(name)
     groups: list[dict[str, Any]] = []
     taken: set[str] = set()
-    for (layer, position), names in sorted(members.items(), key=lambda item: item[0][1]):
+    for (layer, (at, _)), names in sorted(members.items(), key=lambda item: item[0][1]):
         for extra, members_of_part in _split_by_options(names, chosen, options):
             # The first part has the name of the layer, the others that of their first parameter.
             name = members_of_part[0] if layer in taken else layer
             taken.add(name)
             parameters = [chosen[member] for member in members_of_part]
-            groups.append({"params": parameters, "name": name, "depth": 1 + depths.index(position[0]), **extra})
+            groups.append({"params": parameters, "name": name, "depth": depths[at], **extra})
     return groups
 
 
-def _layer_positions(layers: Mapping[str, _Membership], uses: Mapping[str, FirstUse]) -> dict[str, tuple[float, int]]:
+def _least_positions(layers: Mapping[str, Membership], uses: Mapping[str, FirstUse]) -> dict[str, _Position]:
+    """Of the layers of a given order, whose depths are those of layers already."""
+    least: dict[str, tuple[bool, _Position]] = {}
+    for name, use in uses.items():
+        layer, follows = layers[name]
+        least[layer] = min(least.get(layer, (True, _LAST)), (follows, use.position))
+    return {layer: position for layer, (_, position) in least.items()}
+
+
+def _layer_positions(layers: Mapping[str, Membership], uses: Mapping[str, FirstUse]) -> dict[str, _Position]:
     """The depth at which the data enters each layer, by its main path, and its place in order of execution.
 
     The main path is the deepest of those that enter: time embeddings, texts and the like come from elsewhere. Norms
@@ -332,14 +306,14 @@ def _layer_positions(layers: Mapping[str, _Membership], uses: Mapping[str, First
     for name, use in uses.items():
         layer, follows = layers[name]
         if follows or _enters(name, layers, uses):
-            entering[layer][follows].append(_position(use))
+            entering[layer][follows].append(use.position)
     return {
         layer: max(of[False], key=lambda position: (position[0], -position[1]), default=min(of[True], default=(0, 0)))
         for layer, of in entering.items()
     }
 
 
-def _enters(name: str, layers: Mapping[str, _Membership], uses: Mapping[str, FirstUse]) -> bool:
+def _enters(name: str, layers: Mapping[str, Membership], uses: Mapping[str, FirstUse]) -> bool:
     """Whether the data comes to a parameter from outside of its layer, norms and biases of the layer aside."""
     layer, use = layers[name].layer, uses[name]
     while use.after is not None and layers[use.after] == (layer, True):

@@ -54,19 +54,25 @@ def rate_table(
     return [[base * factor for base, factor in zip(base_lrs, row, strict=True)] for row in rows]
 
 
-def depth_ranks(param_groups: Sequence[dict[str, Any]]) -> list[int]:
+def depth_ranks(param_groups: Sequence[dict[str, Any]], depths: Iterable[int] | None = None) -> list[int]:
     """Return each group's rank, from 0 at the input, among the distinct values of the groups' `depth` key.
 
-    Groups of equal depth share a rank. Where no group has the key, they count in their order. Where only some
-    have it, there is no saying where the others stand: ValueError.
+    With `depths`, the rank among these: those of the whole model, of which the groups may be a part. Groups of equal
+    depth share a rank. Where no group has the key, they count in their order. Where only some have it, there is no
+    saying where the others stand: ValueError.
     """
     missing = [j for j, group in enumerate(param_groups) if "depth" not in group]
+    if missing and depths is not None:
+        raise ValueError(f"param groups {missing} have no 'depth', so that their place among depths is unknown")
     if len(missing) == len(param_groups):
         return list(range(len(param_groups)))
     if missing:
         raise ValueError(f"param groups {missing} have no 'depth' and the others do: give it to all or none")
-    ranks = {depth: rank for rank, depth in enumerate(sorted({group["depth"] for group in param_groups}))}
-    return [ranks[group["depth"]] for group in param_groups]
+    found = [group["depth"] for group in param_groups]
+    ranks = {depth: rank for rank, depth in enumerate(sorted({*(found if depths is None else depths)}))}
+    if unknown := sorted({*found} - ranks.keys()):
+        raise ValueError(f"depths, of which there are {len(ranks)}, lack those of param groups: {unknown}")
+    return [ranks[depth] for depth in found]
 
 
 def geometric_ratios(ranks: Sequence[int], lowest: float, highest: float = 1.0) -> list[float]:
@@ -147,6 +153,13 @@ def fall_with_ratios(ratios: Sequence[float], lrs: Sequence[float], reference_lr
     return len(rising) > 1 and rising[-1] > 1.01 * rising[0] and all(a <= b * (1.0 + 1e-6) for a, b in pairwise(rising))
 
 
+def rise_with_depth(ratios: Sequence[float], ranks: Sequence[int]) -> bool:
+    """Return whether a ratio is above one of a lower rank."""
+    # Within one depth in falling order, so that only a rise from one depth to the next counts.
+    by_depth = sorted(zip(ranks, ratios, strict=True), key=lambda pair: (pair[0], -pair[1]))
+    return any(deeper > shallower for (_, shallower), (_, deeper) in pairwise(by_depth))
+
+
 def refuse_another_step(ratios: Sequence[float], lrs: Sequence[float], expected: Sequence[float]) -> None:
     """Raise RuntimeError if the rates differ from those expected as the rates of one step do from another's."""
     if fall_with_ratios(ratios, lrs, expected) or fall_with_ratios(ratios, expected, lrs):
@@ -195,6 +208,12 @@ def take_up(
     return taken
 
 
+STARTS_LOWERED = (
+    "LeRaC was built on rates that are lower than the groups' `initial_lr`, the more so the deeper the group: those of "
+    "an optimizer in the middle of a curriculum. To go on with that, load LeRaC's state, or give last_epoch. To start "
+    "anew, set every lr to its initial_lr before LeRaC is built. If these are the base rates, confirm them before the "
+    "first step: `with curriculum.base_rates(): pass`."
+)
 _WHAT_TO_DO = (
     "Set rates by hand, and step schedulers that set them (LambdaLR, OneCycleLR, ...), within "
     "`with curriculum.base_rates():`; or put such a scheduler after LeRaC in a SequentialLR. "

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from lerac_fast.lerac._plot import plot_lerac
 from lerac_fast.lerac._rates import as_held, copied_lrs, find_groups, of_the_kind, set_lr, unshare_lrs
 from lerac_fast.lerac.schedule import (
     CURVES,
+    STARTS_LOWERED,
     depth_ranks,
     fall_with_ratios,
     lerac_factors,
@@ -25,6 +25,7 @@ from lerac_fast.lerac.schedule import (
     ratios_between,
     ratios_of,
     refuse_another_step,
+    rise_with_depth,
     take_up,
 )
 from lerac_fast.lerac.snr import signal_to_noise, snr_ratios
@@ -62,6 +63,9 @@ class LeRaC(LRScheduler):
         max_lr: the initial rate at the least depth. Default: the base rate.
         initial_lrs: one initial rate per param group, in their order, instead of `min_lr` and `max_lr`.
             `LeRaC.from_snr` measures some.
+        depths: with `min_lr`, the depths of the whole model, if the optimizer has a part of it: a pipeline stage, or
+            one parameter. Its groups start where they do in a LeRaC of the whole, if that has these depths and base
+            rates: `depths=order.values()`, where `order` of `layer_order` has made the groups too.
         curve: how the rates rise, one of `CURVES` (`lerac_factors`).
         last_epoch: to resume without this scheduler's state: the number of steps done less 1, with the
             optimizer's state loaded already. As in torch's schedulers.
@@ -98,7 +102,8 @@ class LeRaC(LRScheduler):
         ValueError: if `total_iters` is not an integer >= 0; if an initial rate is negative, NaN, above the
             base rate, or zero with a curve other than "linear" or "cosine"; if `min_lr` exceeds `max_lr`; if
             not exactly one of `min_lr` and `initial_lrs` is given; if `initial_lrs` is of the wrong length;
-            if `curve` is unknown; if only some groups have a `depth`. The optimizer is then as it was before.
+            if `curve` is unknown; if only some groups have a `depth`, or one that `depths` lack. The optimizer is then
+            as it was before.
         RuntimeError: by `step()` and `base_rates()`, or by the constructor with `last_epoch`, which then leave
             everything as it was: if rates were set to what cannot be multiples of those LeRaC left; if they are
             those of another step, as of an optimizer whose state was loaded without LeRaC's; if none of its
@@ -115,6 +120,7 @@ class LeRaC(LRScheduler):
         *,
         max_lr: float | None = None,
         initial_lrs: Sequence[float] | None = None,
+        depths: Iterable[int] | None = None,
         curve: str = "exponential",
         last_epoch: int = -1,
     ) -> None:
@@ -123,17 +129,27 @@ class LeRaC(LRScheduler):
         if curve not in CURVES:
             raise ValueError(f"curve={curve!r} is unknown: choose one of {', '.join(CURVES)}")
         base_lrs = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
-        ranks = depth_ranks(optimizer.param_groups)
+        depths = None if depths is None else {*depths}
+        ranks = depth_ranks(optimizer.param_groups, depths)
+        number = 1 + max(ranks) if depths is None else len(depths)
         if initial_lrs is None:
-            ratios = ratios_between(min_lr, max_lr, max(base_lrs), ranks, curve)
-        elif min_lr is None and max_lr is None:
+            of_ranks = ratios_between(min_lr, max_lr, max(base_lrs), range(number), curve)
+            ratios, lowest = [of_ranks[rank] for rank in ranks], of_ranks[-1]
+        elif min_lr is None and max_lr is None and depths is None:
             ratios = ratios_of(initial_lrs, base_lrs, curve)
-            _warn_if_rising(ratios, ranks)
+            lowest = min(ratios)
+            if rise_with_depth(ratios, ranks):
+                warnings.warn(
+                    "initial_lrs rise with depth, against Eq. 6 of the paper: LeRaC gives the input side the larger "
+                    "rate, the reverse of layer-wise learning rate decay.",
+                    UserWarning,
+                    stacklevel=2,
+                )
         else:
-            raise ValueError(f"give either initial_lrs or min_lr={min_lr!r} and max_lr={max_lr!r}, not both")
-        if total_iters > 0 and min(ratios) == 1.0:
+            raise ValueError(f"give initial_lrs, or min_lr={min_lr!r} with max_lr={max_lr!r} and depths, not both")
+        if total_iters > 0 and lowest == 1.0:
             warnings.warn(
-                f"LeRaC has nothing to do: {len(ranks)} param group(s) at {max(ranks) + 1} distinct depth(s) "
+                f"LeRaC has nothing to do: {len(ranks)} param group(s) at {number} distinct depth(s) "
                 "start at their base rates. It needs a param group per layer and a rate below theirs.",
                 UserWarning,
                 stacklevel=2,
@@ -142,7 +158,7 @@ class LeRaC(LRScheduler):
         self.total_iters = total_iters
         self.curve = curve
         self.ratios = ratios
-        self._lowest_ratio = min(ratios)
+        self._lowest_ratio = lowest
         # The rates that the groups would have without LeRaC. Each step computes `lr` from them, in place of
         # multiplying it by s(l) / s(l - 1), so that rounding does not build up and step k restores every bit.
         self._full_lrs = base_lrs
@@ -203,7 +219,7 @@ class LeRaC(LRScheduler):
                 self._resume()
             elif self.last_epoch <= self.total_iters:
                 if self._starts_lowered:
-                    raise RuntimeError(_STARTS_LOWERED)
+                    raise RuntimeError(STARTS_LOWERED)
                 self._take_up_changes()
                 return self._lowered_lrs()
             else:  # after the curriculum, read no tensor back from its device
@@ -377,21 +393,3 @@ class LeRaC(LRScheduler):
 
 
 _PER_GROUP = ("ratios", "base_lrs", "_full_lrs", "_left_lrs")
-_STARTS_LOWERED = (
-    "LeRaC was built on rates that are lower than the groups' `initial_lr`, the more so the deeper the group: those of "
-    "an optimizer in the middle of a curriculum. To go on with that, load LeRaC's state, or give last_epoch. To start "
-    "anew, set every lr to its initial_lr before LeRaC is built. If these are the base rates, confirm them before the "
-    "first step: `with curriculum.base_rates(): pass`."
-)
-
-
-def _warn_if_rising(ratios: Sequence[float], ranks: Sequence[int]) -> None:
-    # Within one depth in falling order, so that only a rise from one depth to the next counts.
-    by_depth = sorted(zip(ranks, ratios, strict=True), key=lambda pair: (pair[0], -pair[1]))
-    if any(deeper > shallower for (_, shallower), (_, deeper) in pairwise(by_depth)):
-        warnings.warn(
-            "initial_lrs rise with depth, against Eq. 6 of the paper: LeRaC gives the input side the larger "
-            "rate, the reverse of layer-wise learning rate decay.",
-            UserWarning,
-            stacklevel=3,
-        )

@@ -5,13 +5,10 @@ from collections import OrderedDict
 
 import pytest
 import torch
-import torch.distributed as dist
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
 from lerac_fast.layers.groups import layer_groups
 from tests.layers import models
@@ -294,22 +291,3 @@ def test_parameters_of_masked_inputs_lie_where_training_puts_them(training):
     model = Masked().train(training)
     found = layers(model, layer_groups(model, example_inputs=torch.zeros(1, 5, 3)))
     assert found == [(1, "stem"), (2, "masked"), (3, "head")]
-
-
-@pytest.mark.usefixtures("_process_group")
-def test_parameters_in_tensor_parallelism_are_refused_with_example_inputs():
-    mesh = dist.init_device_mesh("cpu", (1,))
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    parallelize_module(model, mesh, {"0": ColwiseParallel(), "1": RowwiseParallel()})
-    with pytest.raises(ValueError, match=r"'0.weight' is sharded .* Leave example_inputs out"):
-        layer_groups(model, example_inputs=torch.zeros(2, 4))
-    assert [group["depth"] for group in layer_groups(model)] == [1, 2]
-    assert model(torch.zeros(2, 4)).shape == (2, 4)
-
-
-@pytest.mark.usefixtures("_process_group")
-def test_a_fully_sharded_model_is_refused_with_example_inputs_and_trains():
-    model = fully_shard(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), mesh=dist.init_device_mesh("cpu", (1,)))
-    with pytest.raises(ValueError, match=r"'0.weight' is sharded"):
-        layer_groups(model, example_inputs=torch.zeros(2, 4))
-    model(torch.zeros(2, 4)).sum().backward()
