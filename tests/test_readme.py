@@ -39,13 +39,24 @@ class Model(nn.Module):
         return self.fc(tokens.mean(1))
 
 
+def trained(model: nn.Module) -> torch.optim.Optimizer:
+    """torch's AdamW with one group and states, and gradients that are gone again."""
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3, 6, 6)).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return optimizer
+
+
 def session() -> dict[str, Any]:
     """The names that a reader of the README has: a model, its data, the schedulers of torch and one of each."""
     torch.manual_seed(0)
     dataset = TensorDataset(torch.randn(8, 3, 6, 6), torch.arange(8))
     parameter = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
+    model = Model()
     return {
-        "model": Model(),
+        "model": model,
+        "saved": trained(model).state_dict(),
         "criterion": nn.CrossEntropyLoss(),
         "dataset": dataset,
         "loader": DataLoader(dataset, batch_size=4),
