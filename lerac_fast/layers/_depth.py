@@ -126,7 +126,7 @@ def _used_in_training(model: nn.Module, arguments: _Arguments, inputs: list[Tens
         warnings.warn(
             f"what training mode alone uses of {type(model).__name__} is not found, as there {error}",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return {}
 
