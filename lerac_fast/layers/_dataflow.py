@@ -244,7 +244,10 @@ def is_vector(tensor: Tensor) -> bool:
 def _check_local(func: Any) -> None:
     namespace = getattr(func, "namespace", "")
     if namespace in ("c10d", "_c10d_functional", "c10d_functional"):
-        raise RuntimeError(f"it communicates with other processes ({func}), which cannot be followed")
+        raise RuntimeError(
+            f"it communicates with other processes ({func}), which cannot be followed: measure the model by "
+            "layer_order where it is whole, and give the result as `order`"
+        )
 
 
 def _operation_name(func: Any) -> str:

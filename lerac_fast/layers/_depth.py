@@ -126,7 +126,7 @@ def _used_in_training(model: nn.Module, arguments: _Arguments, inputs: list[Tens
         warnings.warn(
             f"what training mode alone uses of {type(model).__name__} is not found, as there {error}",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         return {}
 
@@ -207,8 +207,8 @@ def _check_followable(model: nn.Module) -> None:
     wrapped = fsdp is not None and any(isinstance(m, fsdp.FullyShardedDataParallel) for m in model.modules())
     if wrapped:
         raise ValueError(
-            f"{type(model).__name__} is sharded by FullyShardedDataParallel, which keeps its parameters flat: its data "
-            f"cannot be followed. {_MEASURE_BEFORE}"
+            "the model is sharded by FullyShardedDataParallel, which keeps its parameters flat: its data cannot be "
+            f"followed. {_MEASURE_BEFORE}"
         )
 
 

@@ -71,7 +71,8 @@ def layer_groups(
         example_kwargs: its keyword inputs.
         order: the depth of each parameter by its name, as `layer_order` measures it, instead of example inputs. Names
             may have the prefixes that wrappers add. Layers are what they are without example inputs, except that norms
-            and biases belong to the layer before them in the order, of the same depth. `depth` is the one in the order.
+            and biases belong to the layer before them in the order, of the same depth. `depth` is the one in the order,
+            the least where that gives the parameters of a layer several.
         by: what makes a layer.
 
             - `"module"`: each module that owns parameters, named by its path (an LSTM is one layer, however
@@ -100,8 +101,8 @@ def layer_groups(
         TypeError: an argument, or what `by` or `options` return, is of the wrong kind.
         ValueError: nothing to train, uninitialised (lazy) parameters, a pattern that matches nothing, example
             inputs without a tensor, reserved options, a model compiled by torch.jit, or example inputs for one of
-            FullyShardedDataParallel; an order that lacks a trainable parameter of the model or has one that the
-            model lacks (all are named in one error).
+            FullyShardedDataParallel; an order that lacks trainable parameters of the model, or has some that the
+            model lacks.
         RuntimeError: the forward pass fails (its own error is the cause) or communicates with other processes, or its
             child process ends.
 

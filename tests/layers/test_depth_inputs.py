@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.attention.flex_attention import flex_attention
 
+from lerac_fast.layers import _depth
 from lerac_fast.layers._depth import first_uses, parameter_places
 from tests.layers import models
 from tests.layers.test_depth import depths
@@ -94,6 +95,21 @@ def test_sparse_tensors_are_followed():
 
 def test_a_parameter_as_input():
     assert depths(nn.Linear(3, 2), nn.Parameter(torch.zeros(2, 3))) == {"weight": 1, "bias": 1}
+
+
+def test_control_flow_on_parameters_that_lie_elsewhere_sees_their_copies_on_the_cpu(monkeypatch):
+    class Chooses(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate = nn.Parameter(torch.tensor(-1.0))
+            self.positive, self.negative = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            return (self.positive if self.gate > 0 else self.negative)(x * self.gate)
+
+    # As if everything lay on a GPU; the copies are told apart by their sign.
+    monkeypatch.setattr(_depth, "_on_the_cpu", lambda tensors: {id(tensor): -tensor.detach() for tensor in tensors})
+    assert first_uses(Chooses(), (torch.zeros(1, 3),), {}).keys() == {"gate", "positive.weight", "positive.bias"}
 
 
 def test_a_model_on_the_meta_device():

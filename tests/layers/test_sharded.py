@@ -113,6 +113,17 @@ def test_a_sharded_model_has_the_groups_of_the_whole_one_and_trains_as_if_not_me
             assert torch.equal(whole(mine), whole(theirs))
 
 
+def test_a_model_on_the_meta_device():
+    with torch.device("meta"):
+        model = shard_all(Reversed())
+    assert [group["name"] for group in layer_groups(model, example_inputs=X)] == ["first", "second", "third", "head"]
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(0.1)
+    train(model, layer_groups(model, example_inputs=X))
+
+
 @pytest.mark.parametrize("arguments", [{}, {"example_inputs": X}], ids=["registration", "example inputs"])
 def test_parameters_that_a_pass_has_left_gathered_are_grouped_as_they_are_sharded(arguments):
     model = shard_all(nn.Sequential(Reversed(), nn.Linear(2, 2)), reshard_after_forward=False)

@@ -12,19 +12,22 @@ from lerac_fast.optim import SGD
 from tests.lerac.rates import rates, run
 
 K = 14
-STAGES = [["0"], ["1", "2", "3"], ["4", "5"]]
+STAGES = [["0", "1"], ["2", "3", "4"], ["5"]]
 
 
 def model() -> nn.Sequential:
-    return nn.Sequential(*(nn.Linear(2, 2) for _ in range(6)))
+    """Of six layers; the norm before the third begins a stage, and is of a layer in the one before."""
+    return nn.Sequential(
+        *(nn.Sequential(nn.LayerNorm(2), nn.Linear(2, 2)) if j == 2 else nn.Linear(2, 2) for j in range(6))
+    )
 
 
-def rates_by_name(groups, depths, curve, max_lr=None):
-    """Over the steps, of every group of an optimizer."""
+def rates_by_parameter(groups, depths, curve="exponential", max_lr=None):
+    """Over the steps."""
     optimizer = SGD(groups, lr=0.1)
     curriculum = LeRaC(optimizer, K, min_lr=1e-6, max_lr=max_lr, depths=depths, curve=curve)
     table = run(optimizer, curriculum, K + 2)
-    return {group["name"]: [row[j] for row in table] for j, group in enumerate(groups)}
+    return {parameter: [row[j] for row in table] for j, group in enumerate(groups) for parameter in group["params"]}
 
 
 @pytest.mark.parametrize("curve", CURVES)
@@ -33,20 +36,20 @@ def test_the_rates_of_stages_and_of_single_parameters_are_those_of_the_whole_mod
     whole = model()
     order = layer_order(whole, example_inputs=torch.zeros(1, 2))
     groups = layer_groups(whole, order=order)
-    expected = rates_by_name(groups, None, curve, max_lr)
-    assert expected == rates_by_name(groups, order.values(), curve, max_lr)
+    expected = rates_by_parameter(groups, None, curve, max_lr)
+    assert expected == rates_by_parameter(groups, order.values(), curve, max_lr)
     assert len({tuple(row) for row in expected.values()}) == 6
 
     stages = {}
     for names in STAGES:
         stage = nn.ModuleDict({name: whole.get_submodule(name) for name in names})
         part = {name: depth for name, depth in order.items() if name.partition(".")[0] in names}
-        stages |= rates_by_name(layer_groups(stage, order=part), iter(order.values()), curve, max_lr)
+        stages |= rates_by_parameter(layer_groups(stage, order=part), iter(order.values()), curve, max_lr)
     assert stages == expected
 
     single = {}
     for group in groups:
-        single |= rates_by_name([group], order.values(), curve, max_lr)
+        single |= rates_by_parameter([group], order.values(), curve, max_lr)
     assert single == expected
 
 
@@ -55,9 +58,11 @@ def test_frozen_depths_count_on_the_whole_model_and_on_its_parts():
     order = layer_order(whole)
     whole[1].requires_grad_(False)
     groups = layer_groups(whole, order=order)
-    found = rates_by_name(groups, order.values(), "exponential")
-    assert found["2"][0] == pytest.approx(0.1 * 1e-5 ** (2 / 5))
-    assert found["2"] == rates_by_name(groups[1:2], order.values(), "exponential")["2"]
+    found = rates_by_parameter(groups, order.values())
+    weight = whole[2][1].weight
+    assert found[weight][0] == pytest.approx(0.1 * 1e-5 ** (2 / 5))
+    alone = next(group for group in groups if weight in {*group["params"]})
+    assert found[weight] == rates_by_parameter([alone], order.values())[weight]
 
 
 def test_a_part_whose_rates_are_not_lowered_is_no_reason_to_warn():
