@@ -10,14 +10,12 @@ from torch.distributed.fsdp import fully_shard
 
 from lerac_fast import layer_groups, layer_order
 from tests.layers.test_sharded import Reversed, X, parallelize, shard_all, train, whole
-from tests.optim.distributed.processes import Processes
+from tests.optim.distributed.processes import Processes, shared
 
 
 @pytest.fixture(scope="module")
 def processes() -> Iterator[Processes]:
-    two = Processes(2)
-    yield two
-    two.stop()
+    yield from shared(2)
 
 
 def sharded(model: nn.Module, kind: str) -> nn.Module:

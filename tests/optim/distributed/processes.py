@@ -1,19 +1,23 @@
 """A few processes with a process group, that run a function of a test together."""
 
 import multiprocessing
+import os
 import pickle
 import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import distributed
+
+from tests.kernels import KERNELS
 
 # Against hangs alone: of a collective that waits for a process that has failed, and of a function, which takes seconds.
 COLLECTIVE_TIMEOUT = timedelta(minutes=5)
@@ -82,6 +86,17 @@ class Processes:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+
+
+def shared(count: int) -> Iterator[Processes]:
+    """For the fixture of a file. Skipped where they would not run what is tested here: they import lerac_fast anew, with
+    the CPU's kernels.
+    """
+    if KERNELS != "cpu" or "LERAC_FAST_TESTED_BUILD" in os.environ:
+        pytest.skip("about processes of their own, which run the installed build and the CPU's kernels")
+    processes = Processes(count)
+    yield processes
+    processes.stop()
 
 
 def _serve(connection: Connection, rank: int, count: int, store: str) -> None:
