@@ -89,7 +89,7 @@ class Processes:
 
 
 def shared(count: int) -> Iterator[Processes]:
-    """For the fixture of a file. Skipped where they would not run what is tested here: they import lerac_fast anew, with
+    """For the fixture of a file. Skipped where they would not run what is tested: they import lerac_fast anew, with
     the CPU's kernels.
     """
     if KERNELS != "cpu" or "LERAC_FAST_TESTED_BUILD" in os.environ:
