@@ -163,7 +163,7 @@ roofline-gpu: $(ON_GPU)
 
 bench-gpu: $(ON_GPU)
 	@mkdir -p runs/bench-gpu
-	for op in optimizer_step ops training_step; do \
+	for op in optimizer_step ops training_step distributed; do \
 	  $(GPU_PYTEST) benchmarks/gpu/bench_$$op.py --benchmark-columns=median,iqr,rounds \
 	    --benchmark-json=$(abspath runs/bench-gpu)/$$op.json $(ARGS) || exit; \
 	done
