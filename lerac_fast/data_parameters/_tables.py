@@ -175,7 +175,7 @@ def _device_type() -> str:
 
 def laid_out_like(table: Tensor, value: Tensor) -> Tensor:
     """Return `value`, sharded or whole, as `table` is. All ranks together, where it is to be gathered."""
-    if value.shape != table.shape:
+    if getattr(value, "shape", None) != table.shape:
         return value  # which the module refuses
     if _is_sharded(value) and not _is_sharded(table):
         return value.full_tensor()
