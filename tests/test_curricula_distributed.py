@@ -14,7 +14,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from lerac_fast import CBS, DataParameters, LeRaC, Tokens, layer_groups, layer_order
+from lerac_fast import CBS, DataParameters, LeRaC, Tokens, layer_groups, layer_order, signal_to_noise
+from lerac_fast.lerac.snr import snr_ratios
 from lerac_fast.optim import SGD
 from tests.optim.distributed.processes import Processes, shared
 from tests.optim.distributed.tensors import full
@@ -178,3 +179,21 @@ def test_four_processes_with_uneven_parts(four: Processes) -> None:
     options = {"channels": 5}
     for same in (True, False):
         four.run(_compare, alone(**options), ("CBS", "checkpointing", "FSDP2"), same, True, options)
+
+
+def _measured(_: int) -> None:
+    """Under DDP as in one process; and before `fully_shard`, for groups that are made after it."""
+    model, inputs = net(), examples(0)[0]
+    signals = signal_to_noise(model, inputs)
+    assert signal_to_noise(DistributedDataParallel(net()), inputs) == signals
+    expected = LeRaC.from_snr(SGD(layer_groups(model, example_inputs=inputs), lr=0.1), 3, model, inputs)
+    fully_shard(model)
+    optimizer = SGD(layer_groups(model, example_inputs=inputs), lr=0.1)
+    with pytest.raises(ValueError, match="the FSDPNet is sharded, and no process holds the weights"):
+        LeRaC.from_snr(optimizer, 3, model, inputs)
+    ratios = snr_ratios(signals, optimizer.param_groups)
+    assert LeRaC(optimizer, 3, initial_lrs=[0.1 * ratio for ratio in ratios]).ratios == pytest.approx(expected.ratios)
+
+
+def test_rates_by_signal_to_noise(two: Processes) -> None:
+    two.run(_measured)
