@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -25,6 +25,11 @@ SMOOTHING: dict[str, Any] = {
     "decay": 0.8,
     "every": 1,
     "where": {r"stem|blocks\.\d\.conv": None, "mix": Tokens()},
+}
+FSDP2: dict[str, dict[str, Any]] = {
+    "FSDP2": {},
+    "FSDP2, gathered": {"reshard_after_forward": False},
+    "FSDP2, bfloat16": {"mp_policy": MixedPrecisionPolicy(torch.bfloat16, torch.float32)},
 }
 
 
@@ -111,7 +116,7 @@ def wrapped(order: Sequence[str], model: nn.Module) -> tuple[nn.Module, CBS]:
             model = DistributedDataParallel(model)
         else:
             for module in (model.stem, *model.blocks, model):
-                fully_shard(module, mesh=mesh, reshard_after_forward=what == "FSDP2")
+                fully_shard(module, mesh=mesh, **FSDP2[what])
     assert smoothing is not None
     return model, smoothing
 
@@ -179,6 +184,21 @@ def test_four_processes_with_uneven_parts(four: Processes) -> None:
     options = {"channels": 5}
     for same in (True, False):
         four.run(_compare, alone(**options), ("CBS", "checkpointing", "FSDP2"), same, True, options)
+
+
+def _mixed_precision(rank: int) -> None:
+    """Maps in bfloat16, of parameters in float64."""
+    trained = []
+    for order in (("CBS", "FSDP2, bfloat16"), ("FSDP2, bfloat16", "CBS")):
+        model, smoothing = wrapped(order, net())
+        criterion = DataParameters(CLASSES, INSTANCES, shard=True)
+        trained.append([torch.stack(train(model, smoothing, criterion, rank, 2)), *map(full, model.parameters())])
+    for tensors in zip(*trained, strict=True):
+        assert torch.equal(*tensors)
+
+
+def test_smoothing_in_mixed_precision(two: Processes) -> None:
+    two.run(_mixed_precision)
 
 
 def _measured(_: int) -> None:
