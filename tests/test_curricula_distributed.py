@@ -82,9 +82,14 @@ def examples(step: int) -> tuple[Tensor, Tensor, Tensor]:
     return images, targets, torch.randint(INSTANCES, (EXAMPLES,), generator=generator)
 
 
+@cache
+def depths() -> dict[str, int]:
+    return layer_order(net(), example_inputs=examples(0)[0])
+
+
 def train(model: nn.Module, smoothing: CBS, criterion: DataParameters, rank: int = 0, ranks: int = 1) -> list[Tensor]:
     """By LeRaC, CBS and data parameters, each of them at work in all of the steps but for the last."""
-    groups = layer_groups(model, order=layer_order(net(), example_inputs=examples(0)[0]))
+    groups = layer_groups(model, order=depths())
     optimizer = SGD(groups, lr=0.1, momentum=0.9, weight_decay=0.01)
     curriculum = LeRaC(optimizer, total_iters=3, min_lr=1e-3)
     losses = []
@@ -161,6 +166,8 @@ ORDERS = [
     ("checkpointing", "CBS", "FSDP2"),
     ("checkpointing", "FSDP2", "CBS"),
     ("FSDP2", "checkpointing", "CBS"),
+    ("FSDP2", "CBS", "checkpointing"),
+    ("CBS", "FSDP2", "checkpointing"),
     ("CBS", "DDP"),
     ("DDP", "CBS"),
     ("checkpointing", "DDP", "CBS"),

@@ -76,6 +76,7 @@ class DataParameters(nn.Module):
         label_smoothing: as of `torch.nn.CrossEntropyLoss`.
         ignore_index: as there. Examples with it as their target are not in the batch.
         weight: as there.
+        shard: each rank keeps a part of the tables of examples alone, as described below.
 
     The attributes `class_lr`, `instance_lr`, `momentum`, `weight_decay` and `clamp` are as given; each step reads them
     anew. The tables `class_log_sigma`, `class_momentum`, `instance_log_sigma` and `instance_momentum` are the state
@@ -91,9 +92,20 @@ class DataParameters(nn.Module):
     the rows that they have touched, and hold the same bits afterwards. Keep the criterion outside of
     DistributedDataParallel, which would send whole tables.
 
+    With `shard=True` rank r of W keeps b examples from r * b on, where b is num_instances / W rounded up (the last
+    parts are shorter, or empty): 8 / W bytes per example. Every value is as without, to the last bit.
+    `instance_log_sigma`, `instance_momentum` and `instance_sigma` are DTensors: `to_local()` is this rank's part, and
+    `full_tensor()`, which all ranks call together, the whole. torch.distributed.checkpoint saves and loads them on any
+    number of ranks, and `load_state_dict` takes tables in parts for whole ones, and the reverse. In training, **each
+    call of the criterion is one to the other ranks**, which hold the temperatures of its batch, and so is
+    `temperatures()`; `sigma()` always. All ranks must make them together, and as often: a rank that has no examples
+    left gives an empty batch. What one rank refuses then raises on all, and nothing has changed. In evaluation, a call
+    asks nobody.
+
     Raises:
         ValueError: arguments that make no sense; the message names the value.
         TypeError: an argument is of the wrong kind.
+        RuntimeError: `shard=True` before torch.distributed is initialised.
     """
 
     class_log_sigma: Tensor | None
@@ -175,7 +187,8 @@ class DataParameters(nn.Module):
 
     @property
     def instance_sigma(self) -> Tensor | None:
-        """The temperature of every example `[num_instances]`, a copy; None without instance parameters."""
+        """The temperature of every example `[num_instances]`, a copy; a DTensor with `shard=True`; None without
+        instance parameters."""
         return None if self.instance_log_sigma is None else self.instance_log_sigma.exp()
 
     def sigma(self, targets: Tensor | None = None, indices: Tensor | None = None) -> Tensor:
@@ -236,7 +249,8 @@ class DataParameters(nn.Module):
 
         Raises:
             ValueError: targets or indices are out of range or of another dtype, indices are missing, or shapes do not
-                match. The message names the value, and nothing has changed.
+                match. The message names the value, and nothing has changed. With `shard=True`: or another rank has
+                refused its batch, or does something else.
             TypeError: an argument is not a tensor.
         """
         if not self.training:
