@@ -1,6 +1,7 @@
 """The curricula together, under FSDP2 and DistributedDataParallel: as the same training in one process."""
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -8,11 +9,18 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import checkpoint
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint as computed_again
 
 from lerac_fast import CBS, DataParameters, LeRaC, Tokens, layer_groups, layer_order, signal_to_noise
 from lerac_fast.lerac.snr import snr_ratios
@@ -20,7 +28,7 @@ from lerac_fast.optim import SGD
 from tests.optim.distributed.processes import Processes, shared
 from tests.optim.distributed.tensors import full
 
-CLASSES, INSTANCES, EXAMPLES = 3, 21, 8
+CLASSES, INSTANCES, EXAMPLES, STEPS = 3, 21, 8, 4
 SMOOTHING: dict[str, Any] = {
     "decay": 0.8,
     "every": 1,
@@ -65,7 +73,7 @@ class Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if self.recompute else block(x)
+            x = computed_again(block, x, use_reentrant=False) if self.recompute else block(x)
         tokens = torch.tanh(self.mix(x.flatten(2).mT))
         return self.head(tokens.mean(1))
 
@@ -87,25 +95,48 @@ def depths() -> dict[str, int]:
     return layer_order(net(), example_inputs=examples(0)[0])
 
 
-def train(model: nn.Module, smoothing: CBS, criterion: DataParameters, rank: int = 0, ranks: int = 1) -> list[Tensor]:
+class Training:
     """By LeRaC, CBS and data parameters, each of them at work in all of the steps but for the last."""
-    groups = layer_groups(model, order=depths())
-    optimizer = SGD(groups, lr=0.1, momentum=0.9, weight_decay=0.01)
-    curriculum = LeRaC(optimizer, total_iters=3, min_lr=1e-3)
-    losses = []
-    for step in range(4):
-        images, targets, indices = (tensor.chunk(ranks)[rank] for tensor in examples(step))
-        assert len({group["lr"] for group in optimizer.param_groups}) == (1 if step == 3 else len(groups))
-        assert smoothing.active
-        loss = criterion(model(images), targets, indices)
-        loss.backward()
-        optimizer.step()
-        criterion.step()
-        optimizer.zero_grad()
-        curriculum.step()
-        smoothing.step()
-        losses.append(loss.detach())
-    return losses
+
+    def __init__(self, model: nn.Module, smoothing: CBS, criterion: DataParameters) -> None:
+        self.model, self.smoothing, self.criterion = model, smoothing, criterion
+        groups = layer_groups(model, order=depths())
+        self.optimizer = SGD(groups, lr=0.1, momentum=0.9, weight_decay=0.01)
+        self.curriculum = LeRaC(self.optimizer, total_iters=STEPS - 1, min_lr=1e-3)
+
+    def run(self, steps: Iterable[int] = range(STEPS), rank: int = 0, ranks: int = 1) -> "Training":
+        self.losses = []
+        for step in steps:
+            images, targets, indices = (tensor.chunk(ranks)[rank] for tensor in examples(step))
+            groups = self.optimizer.param_groups
+            assert len({group["lr"] for group in groups}) == (1 if step == STEPS - 1 else len(groups))
+            assert self.smoothing.active
+            loss = self.criterion(self.model(images), targets, indices)
+            loss.backward()
+            self.optimizer.step()
+            self.criterion.step()
+            self.optimizer.zero_grad()
+            self.curriculum.step()
+            self.smoothing.step()
+            self.losses.append(loss.detach())
+        return self
+
+    def results(self) -> list[Tensor]:
+        tensors = [*self.model.parameters(), *self.criterion.buffers()]
+        return [torch.stack(self.losses), *(full(tensor.detach()) for tensor in tensors)]
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": get_model_state_dict(self.model),
+            "optimizer": get_optimizer_state_dict(self.model, self.optimizer),
+            **{name: getattr(self, name).state_dict() for name in ("criterion", "curriculum", "smoothing")},
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        set_model_state_dict(self.model, state["model"])
+        set_optimizer_state_dict(self.model, self.optimizer, state["optimizer"])
+        for name in ("criterion", "curriculum", "smoothing"):
+            getattr(self, name).load_state_dict(state[name])
 
 
 def wrapped(order: Sequence[str], model: nn.Module) -> tuple[nn.Module, CBS]:
@@ -132,10 +163,14 @@ def alone(**options: Any) -> list[Tensor]:
     assert not dist.is_initialized()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the others
-    model, criterion = net(**options), DataParameters(CLASSES, INSTANCES)
-    losses = train(model, CBS(model, **SMOOTHING), criterion)
+    model = net(**options)
+    results = Training(model, CBS(model, **SMOOTHING), DataParameters(CLASSES, INSTANCES)).run().results()
     torch.set_num_threads(threads)
-    return [torch.stack(losses), *(p.detach() for p in model.parameters()), *criterion.buffers()]
+    return results
+
+
+def spread(order: Sequence[str], shard: bool = True, **options: Any) -> Training:
+    return Training(*wrapped(order, net(**options)), DataParameters(CLASSES, INSTANCES, shard=shard))
 
 
 def _compare(
@@ -146,14 +181,16 @@ def _compare(
         same: all ranks train on the same batches, so that sums over ranks are exact, and every bit must be as in one
             process. Otherwise each has its share: sums are in another order then, and temperatures have float32.
     """
-    model, smoothing = wrapped(order, net(**options))
-    criterion = DataParameters(CLASSES, INSTANCES, shard=shard)
-    losses = torch.stack(train(model, smoothing, criterion, *((0, 1) if same else (rank, dist.get_world_size()))))
-    if not same:
-        dist.all_reduce(losses)
-        losses /= dist.get_world_size()
-    found = [losses, *(full(p.detach()) for p in model.parameters()), *map(full, criterion.buffers())]
-    tolerance = 0.0 if same else 1e-6
+    ranks = dist.get_world_size()
+    training = spread(order, shard, **options)
+    if same:
+        return assert_close(training.run().results(), expected, 0.0)
+    found = training.run(range(STEPS), rank, ranks).results()
+    dist.all_reduce(found[0])
+    return assert_close([found[0] / ranks, *found[1:]], expected, 1e-6)
+
+
+def assert_close(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
     for tensor, wanted in zip(found, expected, strict=True):
         torch.testing.assert_close(tensor, wanted, rtol=tolerance, atol=tolerance)
 
@@ -195,17 +232,34 @@ def test_four_processes_with_uneven_parts(four: Processes) -> None:
 
 def _mixed_precision(rank: int) -> None:
     """Maps in bfloat16, of parameters in float64."""
-    trained = []
-    for order in (("CBS", "FSDP2, bfloat16"), ("FSDP2, bfloat16", "CBS")):
-        model, smoothing = wrapped(order, net())
-        criterion = DataParameters(CLASSES, INSTANCES, shard=True)
-        trained.append([torch.stack(train(model, smoothing, criterion, rank, 2)), *map(full, model.parameters())])
-    for tensors in zip(*trained, strict=True):
-        assert torch.equal(*tensors)
+    orders = (("CBS", "FSDP2, bfloat16"), ("FSDP2, bfloat16", "CBS"))
+    found, expected = (spread(order).run(range(STEPS), rank, 2).results() for order in orders)
+    assert_close(found, expected, 0.0)
 
 
 def test_smoothing_in_mixed_precision(two: Processes) -> None:
     two.run(_mixed_precision)
+
+
+def _first_half(_: int, folder: str) -> None:
+    checkpoint.save(spread(("CBS", "FSDP2")).run(range(2)).state(), checkpoint_id=folder)
+
+
+def _second_half(_: int, folder: str, order: Sequence[str], expected: list[Tensor]) -> None:
+    training = spread(order)
+    state = training.state()
+    checkpoint.load(state, checkpoint_id=folder)
+    training.load(state)
+    losses, *found = training.run(range(2, STEPS)).results()
+    assert_close([losses, *found], [expected[0][2:], *expected[1:]], 0.0)
+
+
+@pytest.mark.parametrize("order", [("FSDP2", "CBS"), ("CBS", "checkpointing", "DDP")], ids=" then ".join)
+def test_two_processes_begin_and_four_go_on(two: Processes, four: Processes, order: Sequence[str]) -> None:
+    """On the same batches, so that every bit is as in one process that goes through."""
+    with tempfile.TemporaryDirectory() as folder:
+        two.run(_first_half, folder)
+        four.run(_second_half, folder, order, alone())
 
 
 def _measured(_: int) -> None:

@@ -180,10 +180,9 @@ def laid_out_like(table: Tensor, value: Tensor) -> Tensor:
     if _is_sharded(value) and not _is_sharded(table):
         return value.full_tensor()
     if _is_sharded(table) and not _is_sharded(value):
-        own = table.to_local()
         first = dist.get_rank() * block_size(len(table), dist.get_world_size())
         return type(table).from_local(
-            value[first : first + len(own)].to(own.device),
+            value[first : first + len(table.to_local())].clone(),  # lest it hold on to all of the value
             table.device_mesh,
             table.placements,
             run_check=False,

@@ -315,6 +315,9 @@ def _state_dicts(_: int) -> None:
             expected = copy.deepcopy(whole)
             train(expected, 7)
             assert_same(target, expected)
+    unmade = pair()[0].to("meta")
+    unmade.load_state_dict(whole.state_dict(), assign=True)
+    assert_same(unmade, whole)
     for criterion in (pickle.loads(pickle.dumps(sharded)), copy.deepcopy(sharded)):
         assert_same(criterion, whole)
         assert repr(criterion) == repr(whole).replace(")", ", shard=True)")
