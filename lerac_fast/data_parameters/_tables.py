@@ -7,7 +7,7 @@ owners of rows for them, and steps the rows of its own part.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -115,11 +115,9 @@ class ShardedTables(Tables):
         if _REFUSED in of_ranks:
             rank, reason = next(found for found in enumerate(_gather_reasons()) if found[1] is not None)
             raise ValueError(f"DataParameters: rank {rank} has refused its batch, so that no rank goes on: {reason}")
-        _check_same([f"has num_instances={size}" for size in sizes], "Give all the same")
-        _check_same(
-            [_DOING[of_rank] for of_rank in of_ranks],
-            "All must do the same, as often: one that has no examples left gives an empty batch",
-        )
+        _check_same(sizes, "has num_instances={}".format, "Give all the same")
+        remedy = "All must do the same, as often: one that has no examples left gives an empty batch"
+        _check_same(of_ranks, _DOING.__getitem__, remedy)
         return counts.tolist(), received
 
     def _tell(self, doing: int, counts: Tensor) -> list[list[int]]:
@@ -136,10 +134,10 @@ def _gather_reasons(error: Exception | None = None) -> list[str | None]:
     return reasons
 
 
-def _check_same(of_ranks: list[str], remedy: str) -> None:
+def _check_same(of_ranks: list[int], say: Callable[[int], str], remedy: str) -> None:
     for rank, of_rank in enumerate(of_ranks):
         if of_rank != of_ranks[0]:
-            raise ValueError(f"DataParameters: rank 0 {of_ranks[0]}, and rank {rank} {of_rank}. {remedy}")
+            raise ValueError(f"DataParameters: rank 0 {say(of_ranks[0])}, and rank {rank} {say(of_rank)}. {remedy}")
 
 
 def _exchange(rows: Tensor, sent: list[int], received: list[int]) -> Tensor:

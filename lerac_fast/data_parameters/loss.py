@@ -174,9 +174,9 @@ class DataParameters(nn.Module):
 
     @property
     def _tables(self) -> Tables:
-        kinds = [kind for kind in ("class", "instance") if getattr(self, f"{kind}_log_sigma") is not None]
         log_sigma, momentum = (
-            {kind: getattr(self, f"{kind}_{name}") for kind in kinds} for name in ("log_sigma", "momentum")
+            {kind: table for kind in ("class", "instance") if (table := self._buffers[f"{kind}_{name}"]) is not None}
+            for name in ("log_sigma", "momentum")
         )
         return (ShardedTables if self.shard else Tables)(log_sigma, momentum)
 
@@ -236,7 +236,7 @@ class DataParameters(nn.Module):
             return torch.ones_like(given, dtype=torch.float32)
         with self._refusing():
             rows = self._rows(targets, indices)
-        return self._temperatures(rows, counted, examples)
+        return self._temperatures(self._tables, rows, counted, examples)
 
     @_disable_dynamo  # a compiled training step calls this as it is: the checks read values, and the hook notes them
     def forward(self, logits: Tensor, targets: Tensor, indices: Tensor | None = None) -> Tensor:
@@ -258,7 +258,8 @@ class DataParameters(nn.Module):
             return F.cross_entropy(
                 logits, targets, weight, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing
             )
-        with self._refusing():
+        tables = self._tables
+        with tables.refusing():
             check_logits(logits, targets, self.num_classes)
             ignored = targets == self.ignore_index
             counted = ~ignored if bool(ignored.any()) else None
@@ -275,7 +276,7 @@ class DataParameters(nn.Module):
         return tempered_cross_entropy(
             logits,
             targets,
-            self._temperatures(rows, counted, examples),
+            self._temperatures(tables, rows, counted, examples),
             weight=self.weight,
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
@@ -347,8 +348,10 @@ class DataParameters(nn.Module):
         """Around what may refuse a batch before its temperatures are looked up, which evaluation does not do."""
         return self._tables.refusing() if self.training else nullcontext()
 
-    def _temperatures(self, rows: dict[str, Tensor], counted: Tensor | None, examples: Tensor | float | None) -> Tensor:
-        sigmas = self._tables.sigma(rows)
+    def _temperatures(
+        self, tables: Tables, rows: dict[str, Tensor], counted: Tensor | None, examples: Tensor | float | None
+    ) -> Tensor:
+        sigmas = tables.sigma(rows)
         total = _total(sigmas)
         if torch.is_grad_enabled():
             if len(self._noted) == _MANY:
