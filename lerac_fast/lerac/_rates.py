@@ -26,6 +26,11 @@ def find_groups(known: Sequence[Group], groups: Sequence[Group]) -> list[tuple[i
     return found
 
 
+def base_rates_of(groups: Sequence[Group]) -> list[float]:
+    """Return the base rate of each group: its `lr`, or its `initial_lr` if a scheduler came first."""
+    return [float(group["initial_lr"] if "initial_lr" in group else group["lr"]) for group in groups]
+
+
 def unshare_lrs(optimizer: Optimizer) -> None:
     """Give each group a tensor `lr` of its own: torch's optimizers hand the same one to all groups.
 
