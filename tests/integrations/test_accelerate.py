@@ -1,18 +1,19 @@
 """LeRaC under Accelerate: k is in steps of the optimizer for any number of processes, and rates are a plain loop's."""
 
-import os
 import pickle
-import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import distributed, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, LRScheduler, SequentialLR
 
 from lerac_fast import LeRaC
 from lerac_fast.optim import SGD
+from tests.integrations.launching import cpu_for_gpus, set_environment
 from tests.optim.distributed.processes import Processes
 
 accelerate = pytest.importorskip("accelerate")
@@ -25,13 +26,10 @@ Rates = list[list[float]]
 
 
 def accelerator(rank: int, **options: Any) -> Any:
-    """One for the processes that a test shares, as `accelerate launch` would start them."""
-    count = str(distributed.get_world_size())
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    os.environ["OMP_NUM_THREADS"] = "1"
+    set_environment(rank, distributed.get_world_size())
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-    return accelerate.Accelerator(cpu=True, **options)
+    return accelerate.Accelerator(cpu="fsdp_plugin" not in options, **options)
 
 
 def parts() -> tuple[nn.Module, SGD]:
@@ -119,19 +117,26 @@ def test_schedulers_that_accelerate_calls_once(two: Processes) -> None:
     assert two.run(_rates_of, curriculum, 1, False, never) == [plain_loop(curriculum)] * 2
 
 
-def _resumed(rank: int, folder: str, done: int) -> Rates:
-    before = Training(rank)
+def _resumed(rank: int, folder: str, done: int, **options: Any) -> Rates:
+    before = Training(rank, **options)
     table = before.run(done)
     before.accelerator.save_state(folder)
-    after = Training(rank)
+    after = Training(rank, **options)
+    assert (type(next(after.model.parameters())) is DTensor) == ("fsdp_plugin" in options)
     after.accelerator.load_state(folder)
     assert after.own.last_epoch == done
     return table + after.run(STEPS - done)
 
 
-def test_a_saved_state_goes_on_in_mid_curriculum(two: Processes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        assert two.run(_resumed, folder, K // 2) == [plain_loop(curriculum)] * 2
+def _sharded(rank: int, folder: str, done: int) -> Rates:
+    with cpu_for_gpus():
+        plugin = accelerate.FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="no_wrap")
+        return _resumed(rank, folder, done, fsdp_plugin=plugin)
+
+
+@pytest.mark.parametrize("resumed", [_resumed, _sharded], ids=["replicated", "FSDP2"])
+def test_a_saved_state_goes_on_in_mid_curriculum(two: Processes, tmp_path: Path, resumed: Callable[..., Rates]) -> None:
+    assert two.run(resumed, str(tmp_path), K // 2) == [plain_loop(curriculum)] * 2
 
 
 def test_in_a_chain_the_others_count_calls_as_accelerate_has_it(two: Processes) -> None:
