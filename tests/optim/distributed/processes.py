@@ -47,7 +47,9 @@ class Processes:
     def _start(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
         context = multiprocessing.get_context("forkserver")  # which imports torch once for all
-        context.set_forkserver_preload(["torch.distributed.fsdp", "torch._dynamo", "lerac_fast.optim", "pytest"])
+        context.set_forkserver_preload(
+            ["torch.distributed.fsdp", "torch.distributed.checkpoint", "torch._dynamo", "lerac_fast.optim", "pytest"]
+        )
         for rank in range(self.count):
             ours, theirs = context.Pipe()
             store = str(Path(self._folder.name) / "store")
