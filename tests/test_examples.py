@@ -1,4 +1,4 @@
-"""The examples run, are short, and do what they are there to show."""
+"""The examples run, are short, and do what they are there to show; those of several processes in integrations."""
 
 import runpy
 from pathlib import Path
@@ -11,10 +11,18 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 def run(name: str, capsys: pytest.CaptureFixture[str]) -> tuple[Any, str]:
     """What the `main` of an example returns and prints."""
-    path = EXAMPLES / f"{name}.py"
-    assert len(path.read_text().splitlines()) < 60
-    result = runpy.run_path(str(path))["main"]()
+    result = runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]()
     return result, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.rglob("*.py")), ids=lambda path: path.stem)
+def test_examples_are_short_and_say_what_they_are(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 60
+    assert text.startswith('"""')
+    if path.parent.name == "distributed":
+        assert f"examples/distributed/{path.name}" in text, "how to start it"
+        assert "Seen to run with torch " in text
 
 
 def test_layer_wise_decay(capsys: pytest.CaptureFixture[str]) -> None:

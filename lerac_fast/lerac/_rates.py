@@ -14,7 +14,8 @@ def find_groups(known: Sequence[Group], groups: Sequence[Group]) -> list[tuple[i
     """Return the pairs (i, j) where `groups[i]` is `known[j]`, in the order of `groups`.
 
     A group is known by its dict, whatever parameters it holds by now, or by any of its parameters: to load the state
-    of an optimizer is to put other dicts in the place of its groups.
+    of an optimizer is to put other dicts in the place of its groups. If all have other dicts and other parameters (to
+    shard a model, Accelerate does both), they are the same if each has the labels of the one in its place.
     """
     index = {id(parameter): j for j, group in enumerate(known) for parameter in group["params"]}
     index |= {id(group): j for j, group in enumerate(known)}
@@ -23,7 +24,20 @@ def find_groups(known: Sequence[Group], groups: Sequence[Group]) -> list[tuple[i
         j = next((index[key] for key in map(id, (group, *group["params"])) if key in index), None)
         if j is not None:
             found.append((i, j))
+    if not found and [*map(_labels, groups)] == [*map(_labels, known)]:
+        return [(i, i) for i in range(len(groups))]
     return found
+
+
+def _labels(group: Group) -> tuple[Any, ...]:
+    """What stays of a group, and which none has that has not had a scheduler."""
+    base_lr = float(group["initial_lr"]) if "initial_lr" in group else None
+    return group.get("name"), group.get("depth"), base_lr, len(group["params"])
+
+
+def base_rates_of(groups: Sequence[Group]) -> list[float]:
+    """Return the base rate of each group: its `lr`, or its `initial_lr` if a scheduler came first."""
+    return [float(group["initial_lr"] if "initial_lr" in group else group["lr"]) for group in groups]
 
 
 def unshare_lrs(optimizer: Optimizer) -> None:

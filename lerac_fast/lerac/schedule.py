@@ -84,13 +84,30 @@ def geometric_ratios(ranks: Sequence[int], lowest: float, highest: float = 1.0) 
     return [highest ** (1.0 - rank / last) * lowest ** (rank / last) for rank in ranks]
 
 
-def ratios_between(
+def initial_ratios(
+    ranks: Sequence[int],
+    number: int,
+    base_lrs: Sequence[float],
+    min_lr: float | None,
+    max_lr: float | None,
+    initial_lrs: Sequence[float] | None,
+    curve: str,
+) -> tuple[list[float], float]:
+    """Return LeRaC's initial ratios of the groups, and the lowest of the model, which has `number` ranks.
+
+    These are `initial_lrs`, or else lie between `max_lr`, the largest base rate if that is not given, and `min_lr`.
+    Raises ValueError for rates that LeRaC refuses.
+    """
+    if initial_lrs is None:
+        of_ranks = _ratios_between(min_lr, max_lr, max(base_lrs), range(number), curve)
+        return [of_ranks[rank] for rank in ranks], of_ranks[-1]
+    ratios = _ratios_of(initial_lrs, base_lrs, curve)
+    return ratios, min(ratios)
+
+
+def _ratios_between(
     min_lr: float | None, max_lr: float | None, base_lr: float, ranks: Sequence[int], curve: str
 ) -> list[float]:
-    """Return LeRaC's initial ratios between the two given rates, of which `max_lr` is `base_lr` if not given.
-
-    Raises ValueError, as the next two, for rates that LeRaC refuses.
-    """
     if min_lr is None:
         raise ValueError("give min_lr, the initial rate of the deepest layer, or initial_lrs, one per group")
     highest = 1.0 if max_lr is None else ratio_of("max_lr", max_lr, base_lr, curve)
@@ -100,8 +117,7 @@ def ratios_between(
     return geometric_ratios(ranks, lowest, highest)
 
 
-def ratios_of(initial_lrs: Sequence[float], base_lrs: Sequence[float], curve: str) -> list[float]:
-    """Return the initial ratios of the given rates."""
+def _ratios_of(initial_lrs: Sequence[float], base_lrs: Sequence[float], curve: str) -> list[float]:
     if len(initial_lrs) != len(base_lrs):
         raise ValueError(f"initial_lrs has {len(initial_lrs)} rates for {len(base_lrs)} param groups")
     return [
@@ -111,7 +127,7 @@ def ratios_of(initial_lrs: Sequence[float], base_lrs: Sequence[float], curve: st
 
 
 def ratio_of(name: str, initial_lr: float, base_lr: float, curve: str) -> float:
-    """Return the initial ratio of one rate, called `name` where it is refused."""
+    """Return the initial ratio of one rate, called `name` where it is refused by ValueError."""
     # NaN fails the comparison too. The margin is for a base rate that a float32 tensor `lr` has rounded down.
     if not 0.0 <= initial_lr <= base_lr * (1.0 + 1e-6):
         raise ValueError(f"{name}={initial_lr!r} must be neither negative nor above the base rate, {base_lr!r}")

@@ -14,16 +14,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lerac_fast.lerac._plot import plot_lerac
-from lerac_fast.lerac._rates import as_held, copied_lrs, find_groups, of_the_kind, set_lr, unshare_lrs
+from lerac_fast.lerac._rates import as_held, base_rates_of, copied_lrs, find_groups, of_the_kind, set_lr, unshare_lrs
+from lerac_fast.lerac._repeats import Repeats
 from lerac_fast.lerac.schedule import (
     CURVES,
     STARTS_LOWERED,
     depth_ranks,
     fall_with_ratios,
+    initial_ratios,
     lerac_factors,
     ratio_of,
-    ratios_between,
-    ratios_of,
     refuse_another_step,
     rise_with_depth,
     take_up,
@@ -86,6 +86,9 @@ class LeRaC(LRScheduler):
         - `ReduceLROnPlateau` would take the curriculum for a plateau: step it `if curriculum.finished`.
         - A change of `lr` by others, outside of `base_rates()`, is taken for a factor. Groups may have factors
           of their own, up to ten times apart. What cannot be a factor is refused (`schedule.take_up`).
+        - A scheduler that Accelerate prepares is called once per process for each step of the optimizer. LeRaC takes
+          these calls for one, so that k is in optimizer steps there, too. In a `SequentialLR` it counts them all, as
+          milestones do: multiply both by `num_processes`, or do not prepare that one and step it yourself.
 
     Checkpoints:
         Save and load the states of the optimizer and of LeRaC, both of the same moment. It does not matter in
@@ -128,25 +131,20 @@ class LeRaC(LRScheduler):
             raise ValueError(f"total_iters={total_iters!r} must be an integer >= 0, in optimizer steps")
         if curve not in CURVES:
             raise ValueError(f"curve={curve!r} is unknown: choose one of {', '.join(CURVES)}")
-        base_lrs = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
+        base_lrs = base_rates_of(optimizer.param_groups)
         depths = None if depths is None else {*depths}
         ranks = depth_ranks(optimizer.param_groups, depths)
         number = 1 + max(ranks) if depths is None else len(depths)
-        if initial_lrs is None:
-            of_ranks = ratios_between(min_lr, max_lr, max(base_lrs), range(number), curve)
-            ratios, lowest = [of_ranks[rank] for rank in ranks], of_ranks[-1]
-        elif min_lr is None and max_lr is None and depths is None:
-            ratios = ratios_of(initial_lrs, base_lrs, curve)
-            lowest = min(ratios)
-            if rise_with_depth(ratios, ranks):
-                warnings.warn(
-                    "initial_lrs rise with depth, against Eq. 6 of the paper: LeRaC gives the input side the larger "
-                    "rate, the reverse of layer-wise learning rate decay.",
-                    UserWarning,
-                    stacklevel=2,
-                )
-        else:
+        if initial_lrs is not None and (min_lr, max_lr, depths) != (None, None, None):
             raise ValueError(f"give initial_lrs, or min_lr={min_lr!r} with max_lr={max_lr!r} and depths, not both")
+        ratios, lowest = initial_ratios(ranks, number, base_lrs, min_lr, max_lr, initial_lrs, curve)
+        if initial_lrs is not None and rise_with_depth(ratios, ranks):
+            warnings.warn(
+                "initial_lrs rise with depth, against Eq. 6 of the paper: LeRaC gives the input side the larger "
+                "rate, the reverse of layer-wise learning rate decay.",
+                UserWarning,
+                stacklevel=2,
+            )
         if total_iters > 0 and lowest == 1.0:
             warnings.warn(
                 f"LeRaC has nothing to do: {len(ranks)} param group(s) at {number} distinct depth(s) "
@@ -166,6 +164,7 @@ class LeRaC(LRScheduler):
         self._groups = [*optimizer.param_groups]
         self._positions = [*range(len(self._groups))]
         self._starts_lowered = False
+        self._repeats = Repeats()
         unshare_lrs(optimizer)
         super().__init__(optimizer, last_epoch)
 
@@ -192,8 +191,7 @@ class LeRaC(LRScheduler):
         any LeRaC of the optimizer: with `last_epoch` those of trained weights would be measured. In several processes
         give all the same inputs, or their rates differ, and their models with them.
         """
-        groups = optimizer.param_groups
-        base_lrs = [float(group.get("initial_lr", group["lr"])) for group in groups]
+        groups, base_lrs = optimizer.param_groups, base_rates_of(optimizer.param_groups)
         lowest = None if min_lr is None else ratio_of("min_lr", min_lr, max(base_lrs), curve)
         ratios = snr_ratios(signal_to_noise(model, inputs, groups), groups, lowest)
         initial_lrs = [base * ratio for base, ratio in zip(base_lrs, ratios, strict=True)]
@@ -215,6 +213,9 @@ class LeRaC(LRScheduler):
         if self.last_epoch == 0:
             self._start()
             return self._lowered_lrs()
+        if self._repeats.has(self.optimizer):
+            self._take_back_step()
+            return [group["lr"] for group in self.optimizer.param_groups]
         try:
             if self._step_count == 1:
                 self._resume()
@@ -225,11 +226,15 @@ class LeRaC(LRScheduler):
                 return self._lowered_lrs()
             else:  # after the curriculum, read no tensor back from its device
                 self._follow_groups()
-        except RuntimeError:  # as if the step had not been asked for
-            self.last_epoch -= 1
-            self._step_count -= 1
+        except RuntimeError:
+            self._take_back_step()
             raise
         return [group["lr"] for group in self.optimizer.param_groups]
+
+    def _take_back_step(self) -> None:
+        """As if it had not been asked for."""
+        self.last_epoch -= 1
+        self._step_count -= 1
 
     def _start(self) -> None:
         """Take the full rates of step 0 from the groups."""

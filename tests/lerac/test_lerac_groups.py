@@ -197,6 +197,17 @@ def test_parameters_may_be_swapped_in_place():
     assert table[:-1] + run(optimizer, curriculum, K) == undisturbed(K + 2)
 
 
+def test_parameters_may_be_swapped_after_a_state_was_loaded():
+    """As Accelerate does to shard a model: the dicts of the groups are new, and then their parameters."""
+    optimizer, curriculum, table = started(2)
+    optimizer.load_state_dict(optimizer.state_dict())
+    for group in optimizer.param_groups:
+        group["params"][:] = [torch.empty(1)]
+        group["params"] = [torch.zeros(1, requires_grad=True)]
+    assert curriculum.state_dict()["_positions"] == [0, 1, 2]
+    assert table[:-1] + run(optimizer, curriculum, K) == undisturbed(K + 2)
+
+
 def test_nothing_but_strangers_is_refused():
     optimizer, curriculum, _ = started(2)
     before = copy.deepcopy(curriculum.__dict__["ratios"])

@@ -28,6 +28,7 @@ PRELOADED = [
     "torch.distributed.tensor",
     "torch.distributed.checkpoint",
     "torch._dynamo",
+    "lerac_fast.optim",
     "pytest",
 ]
 
