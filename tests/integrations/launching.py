@@ -1,4 +1,4 @@
-"""The processes that tests share, as a launcher such as torchrun leaves those that it starts."""
+"""Runs examples, also in the processes that tests share, as torchrun leaves those that it starts."""
 
 import os
 import runpy
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from torch import distributed
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "distributed"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def free_port() -> int:
@@ -25,13 +25,18 @@ def set_environment(rank: int, ranks: int) -> None:
     os.environ |= {name: str(number) for name, number in numbers.items()}
 
 
-def run_example(rank: int, ranks: int, port: int, name: str, *args: Any) -> Any:
-    """What `main` of an example returns, which makes a process group of its own."""
+def run_example(name: str, *args: Any) -> Any:
+    """What `main` of an example returns."""
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](*args)
+
+
+def run_launched(rank: int, ranks: int, port: int, name: str, *args: Any) -> Any:
+    """What `main` of an example returns that makes a process group of its own."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
     set_environment(rank, ranks)
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    return runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](*args)
+    return run_example(f"distributed/{name}", *args)
 
 
 @contextmanager

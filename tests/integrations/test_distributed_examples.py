@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lerac_fast import LeRaC
-from tests.integrations.launching import EXAMPLES, cpu_for_gpus, free_port, run_example
+from tests.integrations.launching import EXAMPLES, cpu_for_gpus, free_port, run_launched
 from tests.optim.distributed.processes import Processes
 
 K = 20
@@ -33,7 +33,7 @@ def plain_rates(steps: int) -> list[list[float]]:
 
 def test_fsdp2(two: Processes, tmp_path: Path) -> None:
     def train(folder: str, start: int, end: int) -> list[float]:
-        return two.run(run_example, 2, free_port(), "fsdp2", str(tmp_path / folder), start, end)
+        return two.run(run_launched, 2, free_port(), "fsdp2", str(tmp_path / folder), start, end)
 
     train("parts", 0, 10)
     losses = train("parts", 10, 30)
@@ -42,7 +42,7 @@ def test_fsdp2(two: Processes, tmp_path: Path) -> None:
 
 
 def test_zero_redundancy(two: Processes) -> None:
-    assert max(two.run(run_example, 2, free_port(), "zero_redundancy")) < 0.1
+    assert max(two.run(run_launched, 2, free_port(), "zero_redundancy")) < 0.1
 
 
 def _accelerate(rank: int, port: int, folder: str, fsdp2: bool) -> tuple[Any, Any]:
@@ -55,9 +55,9 @@ def _accelerate(rank: int, port: int, folder: str, fsdp2: bool) -> tuple[Any, An
         args = 2, port + i, "accelerate_fsdp2", folder, resume
         if fsdp2:
             with cpu_for_gpus():
-                answers.append(run_example(rank, *args))
+                answers.append(run_launched(rank, *args))
         else:
-            answers.append(run_example(rank, *args))
+            answers.append(run_launched(rank, *args))
     return tuple(answers)
 
 
@@ -83,7 +83,7 @@ def test_deepspeed(tmp_path: Path) -> None:
     said = []
     for resume in ((), ("resume",)):
         launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-        said.append(run_command(*launcher, str(EXAMPLES / "deepspeed_zero.py"), str(tmp_path), *resume))
+        said.append(run_command(*launcher, str(EXAMPLES / "distributed" / "deepspeed_zero.py"), str(tmp_path), *resume))
     found = [sorted(re.findall(r"rank (\d), step (\d+): loss (\S+), rates (\[.*?\])", text)) for text in said]
     assert found[0] == found[1]
     assert len(found[0]) == 4
@@ -95,7 +95,7 @@ def test_deepspeed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not find_spec("ray"), reason="ray is not installed")
 def test_ray(tmp_path: Path) -> None:
-    said = run_command(str(EXAMPLES / "ray_train.py"), str(tmp_path))
+    said = run_command(str(EXAMPLES / "distributed" / "ray_train.py"), str(tmp_path))
     found = {int(steps): ast.literal_eval(text) for steps, text in re.findall(r"^(\d+) steps: (\{.*\})$", said, re.M)}
     expected = plain_rates(30)
     assert {steps: metrics["rates"] for steps, metrics in found.items()} == {10: expected[10], 30: expected[30]}

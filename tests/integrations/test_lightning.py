@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import lerac_fast.optim
 from lerac_fast import LeRaC, layer_groups
+from tests.integrations.launching import run_example
 from tests.lerac.rates import rates, run, sgd
 
 lightning = pytest.importorskip("lightning.pytorch")
@@ -122,3 +123,9 @@ def test_a_backbone_that_is_unfrozen_in_mid_curriculum(tmp_path: Path) -> None:
     assert [row[:2] for row in module.rates] == plain_rates(2)
     backbone = [row[2] for row in module.rates[STEPS_PER_EPOCH:]]
     assert backbone == pytest.approx([1e-4] * 3 + [2e-4] * 3 + [4e-4] * 3)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_the_example(tmp_path: Path) -> None:
+    whole, resumed = run_example("trainers/lightning_module", str(tmp_path))
+    assert whole == resumed < 0.15

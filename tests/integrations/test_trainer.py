@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import lerac_fast.optim
 from lerac_fast import LeRaC, layer_groups
+from tests.integrations.launching import run_example
 from tests.lerac.rates import rates, run
 
 transformers = pytest.importorskip("transformers")
@@ -117,3 +118,9 @@ def test_created_by_the_trainer_and_resumed(tmp_path: Path) -> None:
     assert seen == plain_rates()
     assert seen_later == seen[SAVED:]
     assert torch.equal(outputs(model), outputs(resumed))
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set")
+def test_the_example(tmp_path: Path) -> None:
+    whole, resumed = run_example("trainers/transformers_trainer", str(tmp_path))
+    assert whole == resumed < 0.1
