@@ -74,3 +74,20 @@ def set_lr(group: Group, lr: float) -> None:
         group["lr"].fill_(lr)  # in place: compiled and capturable optimizers hold on to the tensor
     else:
         group["lr"] = lr
+
+
+def set_lrs(groups: Sequence[Group], lrs: Sequence[float]) -> None:
+    """Set the rate of each group."""
+    for group, lr in zip(groups, lrs, strict=True):
+        set_lr(group, lr)
+
+
+def summary_of(groups: Sequence[Group], ranks: Sequence[int], factors: Sequence[float]) -> dict[str, float]:
+    """Return the rates of the first, the middle and the last group by depth, and the share of groups with factor 1.
+
+    Up to rounding: 10 times 0.1 need not be 1, if 0.1 comes of a division.
+    """
+    ordered = [groups[i] for i in sorted(range(len(groups)), key=ranks.__getitem__)]
+    chosen = {"input_lr": ordered[0], "middle_lr": ordered[len(ordered) // 2], "output_lr": ordered[-1]}
+    at_base_rate = sum(factor > 1.0 - 1e-6 for factor in factors) / len(factors)
+    return {**{name: float(group["lr"]) for name, group in chosen.items()}, "at_base_rate": at_base_rate}

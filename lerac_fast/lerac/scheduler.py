@@ -13,19 +13,26 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lerac_fast.lerac._arguments import checked_ratios
 from lerac_fast.lerac._plot import plot_lerac
-from lerac_fast.lerac._rates import as_held, base_rates_of, copied_lrs, find_groups, of_the_kind, set_lr, unshare_lrs
+from lerac_fast.lerac._rates import (
+    as_held,
+    base_rates_of,
+    copied_lrs,
+    find_groups,
+    of_the_kind,
+    set_lrs,
+    summary_of,
+    unshare_lrs,
+)
 from lerac_fast.lerac._repeats import Repeats
 from lerac_fast.lerac.schedule import (
-    CURVES,
     STARTS_LOWERED,
     depth_ranks,
     fall_with_ratios,
-    initial_ratios,
     lerac_factors,
     ratio_of,
     refuse_another_step,
-    rise_with_depth,
     take_up,
 )
 from lerac_fast.lerac.snr import signal_to_noise, snr_ratios
@@ -127,41 +134,17 @@ class LeRaC(LRScheduler):
         curve: str = "exponential",
         last_epoch: int = -1,
     ) -> None:
-        if not isinstance(total_iters, int) or isinstance(total_iters, bool) or total_iters < 0:
-            raise ValueError(f"total_iters={total_iters!r} must be an integer >= 0, in optimizer steps")
-        if curve not in CURVES:
-            raise ValueError(f"curve={curve!r} is unknown: choose one of {', '.join(CURVES)}")
-        base_lrs = base_rates_of(optimizer.param_groups)
-        depths = None if depths is None else {*depths}
-        ranks = depth_ranks(optimizer.param_groups, depths)
-        number = 1 + max(ranks) if depths is None else len(depths)
-        if initial_lrs is not None and (min_lr, max_lr, depths) != (None, None, None):
-            raise ValueError(f"give initial_lrs, or min_lr={min_lr!r} with max_lr={max_lr!r} and depths, not both")
-        ratios, lowest = initial_ratios(ranks, number, base_lrs, min_lr, max_lr, initial_lrs, curve)
-        if initial_lrs is not None and rise_with_depth(ratios, ranks):
-            warnings.warn(
-                "initial_lrs rise with depth, against Eq. 6 of the paper: LeRaC gives the input side the larger "
-                "rate, the reverse of layer-wise learning rate decay.",
-                UserWarning,
-                stacklevel=2,
-            )
-        if total_iters > 0 and lowest == 1.0:
-            warnings.warn(
-                f"LeRaC has nothing to do: {len(ranks)} param group(s) at {number} distinct depth(s) "
-                "start at their base rates. It needs a param group per layer and a rate below theirs.",
-                UserWarning,
-                stacklevel=2,
-            )
-
+        groups = optimizer.param_groups
+        ratios, lowest = checked_ratios(groups, total_iters, min_lr, max_lr, initial_lrs, depths, curve)
         self.total_iters = total_iters
         self.curve = curve
         self.ratios = ratios
         self._lowest_ratio = lowest
         # The rates that the groups would have without LeRaC. Each step computes `lr` from them, in place of
         # multiplying it by s(l) / s(l - 1), so that rounding does not build up and step k restores every bit.
-        self._full_lrs = base_lrs
+        self._full_lrs = base_rates_of(groups)
         # Its groups as it saw them last, and where: the optimizer's list of groups may change.
-        self._groups = [*optimizer.param_groups]
+        self._groups = [*groups]
         self._positions = [*range(len(self._groups))]
         self._starts_lowered = False
         self._repeats = Repeats()
@@ -280,14 +263,14 @@ class LeRaC(LRScheduler):
             return
         self._take_up_changes()
         self._starts_lowered = False
-        self._set_lrs(self._full_lrs)
+        set_lrs(self._groups, self._full_lrs)
         try:
             yield
         finally:
             self._follow_groups(any_lr=True)
             self._full_lrs = self._lrs()
             self._lowered_lrs()
-            self._set_lrs(self._left_lrs)
+            set_lrs(self._groups, self._left_lrs)
             self._last_lr = copied_lrs(self.optimizer.param_groups)
 
     def state_dict(self) -> dict[str, Any]:
@@ -324,20 +307,36 @@ class LeRaC(LRScheduler):
         self._groups = [groups[i] for i in state["_positions"]]
         self.__dict__.update(state)
         unshare_lrs(self.optimizer)
-        for group, lr in zip(groups, lrs, strict=True):
-            set_lr(group, lr)
+        set_lrs(groups, lrs)
         self.base_lrs = [
             of_the_kind(group["lr"], float(base)) for group, base in zip(self._groups, self.base_lrs, strict=True)
         ]
         # Shorter than the groups if one was added since the last step.
         self._last_lr = [of_the_kind(group["lr"], lr) for group, lr in zip(groups, last_lr, strict=False)]
 
+    def summary(self) -> dict[str, float]:
+        """Return a few numbers to log, where one curve for each group would be too many.
+
+            writer.add_scalars("lerac", curriculum.summary(), step)
+
+        `input_lr`, `middle_lr` and `output_lr` are the rates that the groups hold which are first, in the middle and
+        last by depth. Other schedulers count in them. `at_base_rate` is the share of the groups, from 0 to 1, that
+        LeRaC no longer holds below their base rates. It stays below 1 where `finished` stays False, in a
+        SequentialLR.
+
+        Three rates are read, no more. As `step()`, it raises RuntimeError if none of its groups is left.
+        """
+        found = self._find_groups()
+        factors = self._factors(self.last_epoch)
+        groups = [self.optimizer.param_groups[i] for i, _ in found]
+        return summary_of(groups, depth_ranks(groups), [factors[j] for _, j in found])
+
     def plot(self) -> Figure:
         """Draw the rate of every group over the steps (`plots.plot_lerac`). Needs the extra `plot`.
 
         What other schedulers do is left out. The curriculum is only read.
         """
-        found = find_groups(self._groups, self.optimizer.param_groups)
+        found = self._find_groups()
         groups = [self.optimizer.param_groups[i] for i, _ in found]
         base_lrs = [float(base) for base in self.base_lrs]
 
@@ -353,10 +352,6 @@ class LeRaC(LRScheduler):
 
     def _lrs(self) -> list[float]:
         return [float(group["lr"]) for group in self._groups]
-
-    def _set_lrs(self, lrs: Sequence[float]) -> None:
-        for group, lr in zip(self._groups, lrs, strict=True):
-            set_lr(group, lr)
 
     def _lowered_lrs(self) -> list[float | Tensor]:
         """Return the rates of all groups at step `last_epoch`, and remember LeRaC's as the groups will hold them."""
@@ -377,6 +372,13 @@ class LeRaC(LRScheduler):
         self._full_lrs = take_up(lrs, self._left_lrs, self._full_lrs, base_lrs)
         self._left_lrs = lrs
 
+    def _find_groups(self) -> list[tuple[int, int]]:
+        """Its groups in the optimizer's list: (i, j) where the optimizer's group i is LeRaC's group j."""
+        found = find_groups(self._groups, self.optimizer.param_groups)
+        if not found:
+            raise RuntimeError("the optimizer has none of the param groups that LeRaC knows: build another LeRaC")
+        return found
+
     def _follow_groups(self, any_lr: bool = False) -> None:
         """Follow what was done to the optimizer's list of groups: some may be new, gone or replaced.
 
@@ -386,9 +388,7 @@ class LeRaC(LRScheduler):
         known = zip(self._positions, self._groups, strict=True)
         if all(i < len(groups) and groups[i] is group for i, group in known):
             return
-        found = find_groups(self._groups, groups)
-        if not found:
-            raise RuntimeError("the optimizer has none of the param groups that LeRaC knows: build another LeRaC")
+        found = self._find_groups()
         if not any_lr:
             pairs = [(self.ratios[j], groups[i]["lr"], self._groups[j]["lr"]) for i, j in found]
             refuse_another_step(*([float(value) for value in values] for values in zip(*pairs, strict=True)))
