@@ -27,6 +27,7 @@ PYTHON_RULES = {
     "cbs": {"_wrappers", "ops"},
     "data_parameters": {"ops"},
     "": {"_native", "_version", "ops", "layers", "lerac", "cbs", "data_parameters"},  # __init__.py
+    "integrations": {"cbs", "data_parameters", "optim"},  # which nothing imports: each needs a library of its own
 }
 CXX_RULES = {
     "math": set(),

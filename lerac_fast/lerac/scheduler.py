@@ -144,8 +144,7 @@ class LeRaC(LRScheduler):
         # multiplying it by s(l) / s(l - 1), so that rounding does not build up and step k restores every bit.
         self._full_lrs = base_rates_of(groups)
         # Its groups as it saw them last, and where: the optimizer's list of groups may change.
-        self._groups = [*groups]
-        self._positions = [*range(len(self._groups))]
+        self._groups, self._positions = [*groups], [*range(len(groups))]
         self._starts_lowered = False
         self._repeats = Repeats()
         unshare_lrs(optimizer)
