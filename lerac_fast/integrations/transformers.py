@@ -59,6 +59,7 @@ class DataParametersTrainer(Trainer):
                 "label_smoothing to DataParameters"
             )
         self.criterion = criterion.to(self.args.device)
+        self.label_names = ["labels"]  # or the Trainer would drop them for a model that does not ask for labels
         self.model_accepts_loss_kwargs = False  # or the Trainer would not divide the loss by the number of batches
         self.add_callback(_CriterionCallback(self))
 

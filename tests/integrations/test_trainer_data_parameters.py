@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lerac_fast import DataParameters, LeRaC, layer_groups, with_indices
 from lerac_fast.optim import AdamW
+from tests.integrations.launching import run_example
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
@@ -167,6 +168,24 @@ def test_evaluation_is_the_plain_cross_entropy(tmp_path: Path) -> None:
         assert found.metrics["test_loss"] == pytest.approx(expected.item(), rel=1e-6)
 
 
+def test_of_a_model_that_asks_for_no_labels(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, CLASSES)
+
+        def forward(self, input_ids: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.layer(input_ids.float())}
+
+    criterion = Recording()
+    trainer = DataParametersTrainer(
+        Net(), arguments(tmp_path, save_strategy="no"), train_dataset=with_indices(examples()), criterion=criterion
+    )
+    trainer.train()
+    assert len(criterion.seen) == len(BATCHES) * EPOCHS
+    assert trainer.evaluate(examples()).keys() >= {"eval_loss"}
+
+
 def test_of_a_data_set_of_datasets(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     data = datasets.Dataset.from_list([{**row, "input_ids": row["input_ids"].tolist()} for row in examples()])
@@ -219,3 +238,9 @@ def test_what_was_noted_in_a_training_that_was_interrupted(tmp_path: Path) -> No
     trainer = make(tmp_path, criterion, save_strategy="no")
     trainer.train()
     assert_same(criterion, plain(criterion.seen)[1])
+
+
+def test_the_example(tmp_path: Path) -> None:
+    accuracy, found = run_example("trainers/trainer_data_parameters", str(tmp_path))
+    assert accuracy > 0.8
+    assert found > 0.85
