@@ -70,7 +70,7 @@ class DataParametersTrainer(Trainer):
             raise ValueError("a search of hyperparameters would give each trial the temperatures of the one before")
         last = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
         if last:
-            self.criterion.load_state_dict(torch.load(Path(last, _FILE), self.args.device, weights_only=True))
+            self.criterion.load_state_dict(torch.load(Path(last, _FILE), "cpu", weights_only=True))
         return super().train(resume_from_checkpoint, trial, *args, **kwargs)
 
     def compute_loss(
