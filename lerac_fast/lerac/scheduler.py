@@ -188,7 +188,8 @@ class LeRaC(LRScheduler):
         start there, and the measurement decides the spacing alone.
 
         Everything else is as in LeRaC with these `initial_lrs`. To resume, load its state, which has the ratios, into
-        any LeRaC of the optimizer: with `last_epoch` those of trained weights would be measured.
+        any LeRaC of the optimizer: with `last_epoch` those of trained weights would be measured. In several processes
+        give all the same inputs, or their rates differ, and their models with them.
         """
         groups, base_lrs = optimizer.param_groups, base_rates_of(optimizer.param_groups)
         lowest = None if min_lr is None else ratio_of("min_lr", min_lr, max(base_lrs), curve)

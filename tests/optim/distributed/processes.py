@@ -22,6 +22,14 @@ from tests.kernels import KERNELS
 # Against hangs alone: of a collective that waits for a process that has failed, and of a function, which takes seconds.
 COLLECTIVE_TIMEOUT = timedelta(minutes=5)
 FUNCTION_TIMEOUT = timedelta(minutes=10)
+# What takes long to import, and what torch imports at the first use of many things.
+PRELOADED = [
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor",
+    "torch.distributed.checkpoint",
+    "torch._dynamo",
+    "pytest",
+]
 
 
 class Processes:
@@ -46,10 +54,8 @@ class Processes:
 
     def _start(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        context = multiprocessing.get_context("forkserver")  # which imports torch once for all
-        context.set_forkserver_preload(
-            ["torch.distributed.fsdp", "torch.distributed.checkpoint", "torch._dynamo", "lerac_fast.optim", "pytest"]
-        )
+        context = multiprocessing.get_context("forkserver")  # which imports it once for all
+        context.set_forkserver_preload(PRELOADED)
         for rank in range(self.count):
             ours, theirs = context.Pipe()
             store = str(Path(self._folder.name) / "store")
