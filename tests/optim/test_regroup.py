@@ -235,8 +235,6 @@ def test_parameters_in_two_groups_are_refused_whatever_is_remembered() -> None:
     for param in (first, second):
         with pytest.raises(ValueError, match="some parameters appear in more than one parameter group"):
             optimizer.add_param_group({"params": [param]})
-    with pytest.raises(ValueError, match="all optimizer param groups should be with/without names"):
-        optimizer.add_param_group({"params": [("third", third)]})
     assert len(optimizer.param_groups) == 2
     del optimizer.param_groups[1]
     optimizer.add_param_group({"params": [second]})
