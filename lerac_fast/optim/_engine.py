@@ -16,7 +16,7 @@ from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 from lerac_fast._native.extension import extension
 from lerac_fast.optim._checkpoint import check_names, keep_identity, policies_alone, restore_float32_states
 from lerac_fast.optim._groups import GroupedParams
-from lerac_fast.optim._sharding import check_sharding
+from lerac_fast.optim._sharding import check_sharding, shard_full_states
 
 if TYPE_CHECKING:
     from lerac_fast._C import Optimizer as OptimizerKind
@@ -201,7 +201,8 @@ class FusedStep(Parent):
         The parent casts every state tensor to its parameter's dtype; float32 states of 16-bit parameters stay float32
         here. States go to parameters by their position, as torch has it. Where both sides have names, of parameters
         (`param_names`) or else of param groups (`name`), these are compared. A group's own `param_names`, `name` and
-        `depth` stay.
+        `depth` stay. Of a state that is whole in the state dict, a parameter that is a DTensor takes each process's
+        part, without sending anything.
 
         Raises:
             ValueError: a name is another, so that parameters would get the states of others; or sizes differ. Nothing
@@ -212,6 +213,7 @@ class FusedStep(Parent):
 
         def before(_: Any, final: dict[str, Any]) -> dict[str, Any]:
             check_names(final["param_groups"], groups)
+            final = shard_full_states(final, groups)
             loaded.update(final)
             return final | {"param_groups": policies_alone(final["param_groups"])}
 
