@@ -55,10 +55,10 @@ def layer_groups(
     optimizer of groups that were made before then trains nothing, and nothing tells it: the old parameters go on
     living, without gradients.
 
-    **Names.** The groups have `param_names`, by which `lerac_fast.optim.regroup` finds parameters again. An optimizer of
-    `torch.optim` refuses to mix them with groups that have none ("all optimizer param groups should be with/without
-    names"): add pairs of a name and a parameter there, or delete `param_names` from the groups first. Those of
-    `lerac_fast.optim` take groups with and without names.
+    **Names.** The groups have `param_names`, by which `lerac_fast.optim.regroup` finds parameters again. Optimizers of
+    `torch.optim` refuse groups without names beside them ("all optimizer param groups should be with/without names"),
+    also when progressive unfreezing adds one later: give pairs of a name and a parameter there, or delete
+    `param_names` from these groups first. Those of `lerac_fast.optim` take groups with and without names.
 
     A normalisation layer, and a parameter that is a bias, belongs to the layer whose output it follows: in a
     ResNet, `"conv1"` holds `conv1.weight`, `bn1.weight` and `bn1.bias`. If it follows several (residual

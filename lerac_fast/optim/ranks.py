@@ -59,7 +59,7 @@ class _Group(NamedTuple):
 
 class _Place(NamedTuple):
     group: int
-    index: int
+    number: int
     shape: tuple[int, ...] | None
 
 
@@ -125,4 +125,4 @@ def _in_words(place: _Place | None) -> str:
     if place is None:
         return "in no group"
     shape = "" if place.shape is None else f", of shape {place.shape}"
-    return f"number {place.index} in param group {place.group}{shape}"
+    return f"number {place.number} in param group {place.group}{shape}"

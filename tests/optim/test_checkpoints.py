@@ -192,5 +192,5 @@ def test_names_of_groups_do_not_count_where_those_of_parameters_are_known() -> N
     assert [group["name"] for group in optimizer.param_groups] == ["stem", "block"]
     for group in saved["param_groups"]:
         del group["param_names"]
-    with pytest.raises(ValueError, match="param group 0 is 'stem' here and 'of another division.stem' in the state"):
+    with pytest.raises(ValueError, match=r"group 0 is 'stem' here and 'of another division\.stem' in the state"):
         optimizer.load_state_dict(saved)
