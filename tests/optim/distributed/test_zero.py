@@ -103,8 +103,6 @@ def _other_groups(rank: int) -> None:
         assert_same_state_dicts(regroup(ours.state_dict(), one), regroup(expected.state_dict(), one))
 
 
-
-
 def test_states_of_other_groups(two: Processes) -> None:
     two.run(_other_groups)
 
