@@ -13,6 +13,12 @@ def _is_dtensor(tensor: Tensor) -> bool:
     return module is not None and isinstance(tensor, module.DTensor)
 
 
+def whole_shape(param: Tensor) -> tuple[int, ...] | None:
+    """Of all processes together. None where it is not known: FullyShardedDataParallel puts flat parts in the places of
+    parameters, other ones on each rank."""
+    return None if getattr(param, "_fsdp_flattened", False) else tuple(param.shape)
+
+
 def check_sharding(place: str, param: Tensor, state: dict[str, Any]) -> None:
     """ValueError where a gradient or state is a DTensor and the parameter is not, or the other way round; or where they
     lie on another mesh than the parameter.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, distributed
 
 from lerac_fast.optim._checkpoint import unwrapped
+from lerac_fast.optim._sharding import whole_shape
 
 
 def check_ranks(optimizer: torch.optim.Optimizer, process_group: distributed.ProcessGroup | None = None) -> None:
@@ -68,12 +69,7 @@ def _described(group: Mapping[str, Any]) -> _Group:
     names = [unwrapped(name) for name in group.get("param_names") or ()]
     names += [None] * (len(params) - len(names))
     options = sorted((key, _plain(value)) for key, value in group.items() if key not in ("params", "param_names"))
-    return _Group([*zip(names, map(_shape, params), strict=False)], options)
-
-
-def _shape(param: Tensor) -> tuple[int, ...] | None:
-    """None of what FullyShardedDataParallel shards, where each rank has another part."""
-    return None if getattr(param, "_fsdp_flattened", False) else tuple(param.shape)
+    return _Group([*zip(names, map(whole_shape, params), strict=False)], options)
 
 
 def _plain(option: Any) -> Any:

@@ -293,6 +293,30 @@ def test_of_torch_distributed_checkpoint(flat: bool, full: bool) -> None:
                 assert not reader.state.get(param)
 
 
+def test_torch_distributed_checkpoint_regroups_what_is_flattened_itself() -> None:
+    """By names of parameters: those of the groups that they were saved in do not count."""
+    from torch.distributed.checkpoint import state_dict as dcp
+
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    writer = lerac_fast.optim.AdamW(model.named_parameters(), lr=0.125)
+    model(torch.ones(1, 2)).sum().backward()
+    writer.step()
+    writer.zero_grad()
+    flat = dcp.StateDictOptions(flatten_optimizer_state_dict=True)
+    saved = dcp.get_optimizer_state_dict(model, writer, options=flat)
+    reader = lerac_fast.optim.AdamW([{"params": [pair]} for pair in reversed([*model.named_parameters()])])
+    dcp.set_optimizer_state_dict(model, reader, saved, options=flat)
+    assert [group["param_names"] for group in reader.param_groups] == [
+        ["1.bias"],
+        ["1.weight"],
+        ["0.bias"],
+        ["0.weight"],
+    ]
+    assert [group["lr"] for group in reader.param_groups] == [0.125] * 4
+    for param in model.parameters():
+        assert_equal(reader.state[param]["exp_avg"], writer.state[param]["exp_avg"])
+
+
 def test_a_parameter_put_into_a_group_by_hand_is_refused_by_the_step() -> None:
     first, second, third = (nn.Parameter(torch.ones(2)) for _ in range(3))
     optimizer = lerac_fast.optim.SGD([{"params": [first]}, {"params": [second]}], lr=0.5)

@@ -1,6 +1,7 @@
 """Checkpoints are saved on some processes, sharded and grouped in one way; others, in another way, go on with them."""
 
 import re
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,15 +17,17 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from lerac_fast import layer_groups
+import lerac_fast.optim
+from lerac_fast import LeRaC, layer_groups
 from lerac_fast.optim import regroup
 from tests.optim.cases import Case, assert_equal, random
 from tests.optim.distributed.processes import Processes
 from tests.optim.distributed.tensors import full
-from tests.optim.distributed.test_training import model, shard
+from tests.optim.distributed.test_training import backward, model, shard
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "scale.md"
 RECIPES: dict[str, Any] = {"regroup": regroup}  # save, load and load_states, as the guide has them
@@ -129,6 +132,9 @@ def _go_on(_: int, folder: str, layout: Layout, trainings: list[Training]) -> li
         results.append([])
         for form in FORMS:
             net, optimizer = build(training.case, layout, training.frozen_then)
+            train(net, optimizer, range(7, 8))  # its states and gradients are not those that are loaded
+            for param in net.parameters():
+                param.grad = torch.ones_like(param) if param.requires_grad else None
             place, strict = f"{folder}/{index}/{form}", training.is_strict
             if form == "flattened":
                 RECIPES["load"](place, net, optimizer, strict=strict)
@@ -231,3 +237,68 @@ def test_torchs_own_function_takes_what_regroup_returns(two: Processes, tmp_path
     expected = uninterrupted(training, first, then)
     for found in (values for of_rank in two.run(_set, str(tmp_path), then, training) for values in of_rank):
         assert_same(found, expected, training.frozen_then)
+
+
+def _fsdp1(rank: int, options: StateDictOptions) -> None:
+    """FullyShardedDataParallel: one group, a group for each layer of it, and of a whole model."""
+    warnings.filterwarnings("ignore", module=r"torch\.distributed")  # it calls what it has deprecated
+    net = FullyShardedDataParallel(model(), use_orig_params=True, device_id=torch.device("cpu"))
+    writer = torch.optim.AdamW(net.parameters())
+    backward(net, 0, rank, 2)
+    writer.step()
+    whole = get_optimizer_state_dict(net, writer, options=FULL)["state"]
+    reader = lerac_fast.optim.AdamW(layer_groups(net))
+    moved = regroup(get_optimizer_state_dict(net, writer, options=options), reader)
+    set_optimizer_state_dict(net, reader, moved, options=StateDictOptions(full_state_dict=options.full_state_dict))
+    assert [group["param_names"] for group in reader.param_groups] == [g["param_names"] for g in layer_groups(model())]
+    again = get_optimizer_state_dict(net, reader, options=FULL)
+    twin = model()
+    of_twin = lerac_fast.optim.AdamW(layer_groups(twin))
+    of_twin.load_state_dict(regroup(again, of_twin))
+    for name, param in twin.named_parameters():
+        for states in (again["state"][name], of_twin.state[param]):
+            assert states.keys() == whole[name].keys()
+            for key, value in whole[name].items():
+                assert_equal(states[key], value)
+
+
+@pytest.mark.parametrize("options", [StateDictOptions(), RECIPES["FLAT"], FULL], ids=["nested", "flattened", "whole"])
+def test_fully_sharded_data_parallel(two: Processes, options: StateDictOptions) -> None:
+    two.run(_fsdp1, options)
+
+
+def _with_a_curriculum(_: int, folder: str) -> None:
+    """Its rates go on whether its state is loaded before that of the optimizer or after it."""
+    layout, case = Layout(2, "FSDP2", "layers"), Case("AdamW")
+
+    def start() -> tuple[nn.Module, torch.optim.Optimizer, LeRaC]:
+        net, optimizer = build(case, layout, ())
+        return net, optimizer, LeRaC(optimizer, 6, min_lr=1e-5)
+
+    def go_on(net: nn.Module, optimizer: torch.optim.Optimizer, curriculum: LeRaC, steps: range) -> list[Any]:
+        rates = []
+        for step in steps:
+            rates.append([group["lr"] for group in optimizer.param_groups])
+            train(net, optimizer, range(step, step + 1))
+            curriculum.step()
+        return rates
+
+    first = start()
+    go_on(*first, range(3))
+    RECIPES["save"](folder, *first[:2])
+    saved = first[2].state_dict()
+    expected = go_on(*first, range(3, 8))
+    for is_before in (True, False):
+        net, optimizer, curriculum = start()
+        if is_before:
+            curriculum.load_state_dict(saved)
+        RECIPES["load"](folder, net, optimizer)
+        if not is_before:
+            curriculum.load_state_dict(saved)
+        assert go_on(net, optimizer, curriculum, range(3, 8)) == expected
+        for param, twin in zip(net.parameters(), first[0].parameters(), strict=True):
+            assert_equal(full(param.detach()), full(twin.detach()))
+
+
+def test_a_curriculum_goes_on(two: Processes, tmp_path: Path) -> None:
+    two.run(_with_a_curriculum, str(tmp_path / "saved"))
