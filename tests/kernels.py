@@ -2,10 +2,10 @@
 
 import os
 
-import lerac_fast
+from lerac_fast._native.gpu_backend import absences
 
 TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # see conftest.py
-CUDA_EMULATED = lerac_fast.build_info()["gpu_backends"]["cuda"].startswith("emulated")  # see tools/cuda_emulation
+CUDA_EMULATED = absences()["cuda"].startswith("emulated")  # see tools/cuda_emulation
 KERNELS = "triton" if TRITON_INTERPRETED else "cuda" if CUDA_EMULATED else "cpu"
 # Whether kernels for GPUs are to take step counts, tensor rates and loss scales for numbers that the host cannot read.
 NUMBERS_ON_DEVICE = KERNELS != "cpu" and os.environ.get("LERAC_FAST_EMULATED_NUMBERS") == "device"

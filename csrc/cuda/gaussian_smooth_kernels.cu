@@ -73,8 +73,9 @@ __device__ void smooth_columns(const Element* row, int64_t at, const Nearest<T>&
     out[i] = math::smooth_nearest(center[i], before[i], after[i], how.along_columns[0], how.along_columns[1]);
 }
 
-// Every thread marches down a strip of rows and keeps the last of them in registers. Neighbours in a row are mostly in
-// the first-level cache, where the threads beside have brought them.
+// Every thread marches through a strip of rows and keeps the last of them in registers. Neighbours in a row are mostly
+// in the first-level cache, where the threads beside have brought them. Strips are walked down and up in turns: two
+// that meet read the rows at their border at about the same time, so that one of them finds these in a cache.
 template <bool kAdjacent, int kCount, typename Element, typename T>
 __global__ void __launch_bounds__(kThreads)
     nearest(const Element* __restrict__ source, Element* __restrict__ target, const Nearest<T> how) {
@@ -82,26 +83,29 @@ __global__ void __launch_bounds__(kThreads)
   if (unit >= how.units) return;
   const int64_t size = how.plane.columns * how.plane.inner, vectors = size / kCount;
   const int64_t strip = unit / vectors, at = (unit - strip * vectors) * kCount;
-  const int64_t plane = strip / how.strips, first = (strip - plane * how.strips) * how.strip;
-  const int64_t rows = how.plane.rows, last = first + how.strip < rows ? first + how.strip : rows;
-  const Element* row = source + (plane * rows + first) * size;
-  Element* out = target + (plane * rows + first) * size + at;
+  const int64_t plane = strip / how.strips, number = strip - plane * how.strips, first = number * how.strip;
+  const int64_t rows = how.plane.rows, last = (first + how.strip < rows ? first + how.strip : rows) - 1;
+  const bool down = number % 2 == 0;
+  const int64_t begin = down ? first : last, ahead = down ? size : -size;
+  const int64_t rows_ahead = down ? rows - 1 - first : last; // that the plane has
+  const Element* row = source + (plane * rows + begin) * size;
+  Element* out = target + (plane * rows + begin) * size + at;
 
-  T above[kCount], now[kCount], below[kCount];
-  clear(above);
-  if (first > 0) smooth_columns<kAdjacent>(row - size, at, how, above);
+  T behind[kCount], now[kCount], next[kCount];
+  clear(behind);
+  if (rows_ahead < rows - 1) smooth_columns<kAdjacent>(row - ahead, at, how, behind);
   smooth_columns<kAdjacent>(row, at, how, now);
 #pragma unroll 1 // more are not needed, and cost registers
-  for (int64_t r = first; r < last; ++r, out += size) {
-    row += size;
-    clear(below);
-    if (r + 1 < rows) smooth_columns<kAdjacent>(row, at, how, below);
+  for (int64_t i = 0; i <= last - first; ++i, out += ahead) {
+    row += ahead;
+    clear(next);
+    if (i < rows_ahead) smooth_columns<kAdjacent>(row, at, how, next);
     T result[kCount];
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      result[i] = math::smooth_nearest(now[i], above[i], below[i], how.across_rows[0], how.across_rows[1]);
-      above[i] = now[i];
-      now[i] = below[i];
+    for (int j = 0; j < kCount; ++j) {
+      result[j] = math::smooth_nearest(now[j], behind[j], next[j], how.across_rows[0], how.across_rows[1]);
+      behind[j] = now[j];
+      now[j] = next[j];
     }
     store<kCount>(out, result);
   }

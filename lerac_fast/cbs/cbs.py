@@ -78,9 +78,9 @@ class CBS:
         ...     smoothing.step()
 
     Args:
-        model: wrappers of torch.compile, DataParallel and DistributedDataParallel are seen through. Its modules,
-            buffers and state dict stay as they are. The output of a convolution is smoothed in place where nobody else
-            can hold it.
+        model: wrappers of torch.compile, DataParallel and DistributedDataParallel are seen through; `fully_shard` and
+            activation checkpointing may come before or after. Its modules, buffers and state dict stay as they are. The
+            output of a convolution is smoothed in place where nobody else can hold it.
         sigma: the initial width, in elements of the map, 0 or more; 0 is no smoothing.
         decay: what the width is multiplied by, above 0 and at most 1; with 1 it never retires.
         every: after how many steps. In iterations, if `step()` is called once per iteration.

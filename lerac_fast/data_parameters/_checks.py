@@ -43,6 +43,13 @@ def check_sizes(num_classes: int | None, num_instances: int | None) -> None:
             check_number(name, count, "[1, inf)")
 
 
+def check_shard(shard: bool, num_instances: int | None) -> None:
+    if not isinstance(shard, bool):
+        raise TypeError(f"DataParameters: shard must be True or False, not {shard!r}")
+    if shard and num_instances is None:
+        raise ValueError("DataParameters: shard=True is for the temperatures of examples: give num_instances")
+
+
 def check_weight(weight: Tensor | None, num_classes: int | None) -> None:
     if weight is None:
         return

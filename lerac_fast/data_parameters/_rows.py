@@ -85,16 +85,21 @@ def gather_rows(own: Sequence[Rows]) -> list[Rows]:
     most = max(sum(of_rank) for of_rank in lengths)
     if most == 0:
         return list(own)
-    # One tensor for all: float64 holds the numbers of rows exactly, up to 2^53.
-    packed = torch.cat([torch.stack([column.double() for column in part], dim=1) for part in own])
+    packed = torch.cat([pack_rows(part) for part in own])
     tensors = _all_gather(F.pad(packed, (0, 0, 0, most - len(packed))))
     by_rank = [tensor[: sum(of_rank)].split(of_rank) for tensor, of_rank in zip(tensors, lengths, strict=True)]
-    gathered = []
-    for of_table in zip(*by_rank, strict=True):
-        rows, gradients, shares = torch.cat(of_table).unbind(1)
-        average = Rows(rows.long(), (gradients / len(tensors)).float(), (shares / len(tensors)).float())
-        gathered.append(sum_rows([average]))
-    return gathered
+    return [average_rows(torch.cat(of_table), len(tensors)) for of_table in zip(*by_rank, strict=True)]
+
+
+def pack_rows(part: Rows) -> Tensor:
+    """Return one tensor for all, `[n, 3]`: float64 holds the numbers of rows exactly, up to 2^53."""
+    return torch.stack([column.double() for column in part], dim=1)
+
+
+def average_rows(packed: Tensor, ranks: int) -> Rows:
+    """Return what `pack_rows` has packed on all ranks, in their order, with the gradients of the average of losses."""
+    rows, gradients, shares = packed.unbind(1)
+    return sum_rows([Rows(rows.long(), (gradients / ranks).float(), (shares / ranks).float())])
 
 
 def _all_gather(own: Tensor) -> list[Tensor]:

@@ -31,16 +31,9 @@ def anchor_temperatures(
     Raises:
         ValueError: an image has no `"indices"`, or not one for each of its labels, or they are out of range.
     """
-    for image, target in enumerate(targets):
-        indices = target.get("indices")
-        if indices is None or indices.shape != target["labels"].shape:
-            given = "are missing" if indices is None else f"are {tuple(indices.shape)}"
-            raise ValueError(
-                f"targets[{image}]: 'indices' {given}, and there are {len(target['labels'])} boxes: give each box its "
-                "number among all boxes of the data set"
-            )
-    labels = None if criterion.num_classes is None else torch.cat([target["labels"] for target in targets])
-    of_boxes = criterion.temperatures(labels, torch.cat([target["indices"] for target in targets]))
+    with criterion._refusing():
+        labels, boxes = _boxes(targets, criterion.num_classes is not None)
+    of_boxes = criterion.temperatures(labels, boxes)
     of_background = of_boxes.detach().mean() if len(of_boxes) else of_boxes.new_ones(())
     per_image = of_boxes.split([len(target["labels"]) for target in targets])
     return torch.stack(
@@ -49,6 +42,20 @@ def anchor_temperatures(
             for sigmas, match in zip(per_image, matched, strict=True)
         ]
     )
+
+
+def _boxes(targets: Sequence[Mapping[str, Tensor]], have_classes: bool) -> tuple[Tensor | None, Tensor]:
+    """The labels, if classes have temperatures, and the numbers of all boxes."""
+    for image, target in enumerate(targets):
+        indices = target.get("indices")
+        if indices is None or indices.shape != target["labels"].shape:
+            given = "are missing" if indices is None else f"are {tuple(indices.shape)}"
+            raise ValueError(
+                f"targets[{image}]: 'indices' {given}, and there are {len(target['labels'])} boxes: give each box its "
+                "number among all boxes of the data set"
+            )
+    labels = torch.cat([target["labels"] for target in targets]) if have_classes else None
+    return labels, torch.cat([target["indices"] for target in targets])
 
 
 class TemperedAnchors:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +25,12 @@ from lerac_fast.data_parameters._checks import (
     check_lengths,
     check_logits,
     check_number,
+    check_shard,
     check_sizes,
     check_weight,
 )
-from lerac_fast.data_parameters._rows import NoteRows, Rows, gather_rows, sum_rows
+from lerac_fast.data_parameters._rows import NoteRows, Rows, sum_rows
+from lerac_fast.data_parameters._tables import ShardedTables, Tables, laid_out_like, sharded_table, whole_table
 from lerac_fast.ops.tempered_cross_entropy import tempered_cross_entropy
 
 _MANY = 100  # backward passes without a step: a step() has been forgotten
@@ -73,6 +76,7 @@ class DataParameters(nn.Module):
         label_smoothing: as of `torch.nn.CrossEntropyLoss`.
         ignore_index: as there. Examples with it as their target are not in the batch.
         weight: as there.
+        shard: each rank keeps a part of the tables of examples alone, as described below.
 
     The attributes `class_lr`, `instance_lr`, `momentum`, `weight_decay` and `clamp` are as given; each step reads them
     anew. The tables `class_log_sigma`, `class_momentum`, `instance_log_sigma` and `instance_momentum` are the state
@@ -88,9 +92,20 @@ class DataParameters(nn.Module):
     the rows that they have touched, and hold the same bits afterwards. Keep the criterion outside of
     DistributedDataParallel, which would send whole tables.
 
+    With `shard=True` rank r of W keeps b examples from r * b on, where b is num_instances / W rounded up (the last
+    parts are shorter, or empty): 8 / W bytes per example. Every value is as without, to the last bit.
+    `instance_log_sigma`, `instance_momentum` and `instance_sigma` are DTensors: `to_local()` is this rank's part, and
+    `full_tensor()`, which all ranks call together, the whole. torch.distributed.checkpoint saves and loads them on any
+    number of ranks, and `load_state_dict` takes tables in parts for whole ones, and the reverse. In training, **each
+    call of the criterion is one to the other ranks**, which hold the temperatures of its batch, and so is
+    `temperatures()`; `sigma()` always. All ranks must make them together, and as often: a rank that has no examples
+    left gives an empty batch. What one rank refuses then raises on all, and nothing has changed. In evaluation, a call
+    asks nobody.
+
     Raises:
         ValueError: arguments that make no sense; the message names the value.
         TypeError: an argument is of the wrong kind.
+        RuntimeError: `shard=True` before torch.distributed is initialised.
     """
 
     class_log_sigma: Tensor | None
@@ -115,6 +130,7 @@ class DataParameters(nn.Module):
         label_smoothing: float = 0.0,
         ignore_index: int = -100,
         weight: Tensor | None = None,
+        shard: bool = False,
     ) -> None:
         super().__init__()
         if instance_sigma is None:
@@ -137,20 +153,32 @@ class DataParameters(nn.Module):
                 f"DataParameters: class_gradient must be 'class_mean' or 'batch_mean', not {class_gradient!r}"
             )
         check_clamp(clamp)
+        check_shard(shard, num_instances)
         self.num_classes, self.num_instances = num_classes, num_instances
         self.class_lr, self.instance_lr = class_lr, instance_lr
         self.momentum, self.weight_decay = momentum, weight_decay
         self.class_gradient, self.clamp = class_gradient, clamp
         self.label_smoothing, self.ignore_index = label_smoothing, ignore_index
-        self._register_table("class", num_classes, class_sigma)
-        self._register_table("instance", num_instances, instance_sigma)
+        self.shard = shard
+        self._register_tables("class", num_classes, class_sigma, whole_table)
+        self._register_tables("instance", num_instances, instance_sigma, sharded_table if shard else whole_table)
         self.register_buffer("weight", None if weight is None else weight.detach(), persistent=False)
         self._noted: list[dict[str, Rows]] = []  # the gradients of each backward pass since the last step
 
-    def _register_table(self, kind: str, count: int | None, sigma: float) -> None:
-        table = None if count is None else torch.full((count,), math.log(sigma), dtype=torch.float32)
+    def _register_tables(
+        self, kind: str, count: int | None, sigma: float, make: Callable[[int, float], Tensor]
+    ) -> None:
+        table = None if count is None else make(count, math.log(sigma))
         self.register_buffer(f"{kind}_log_sigma", table)
         self.register_buffer(f"{kind}_momentum", None if table is None else torch.zeros_like(table))
+
+    @property
+    def _tables(self) -> Tables:
+        log_sigma, momentum = (
+            {kind: table for kind in ("class", "instance") if (table := self._buffers[f"{kind}_{name}"]) is not None}
+            for name in ("log_sigma", "momentum")
+        )
+        return (ShardedTables if self.shard else Tables)(log_sigma, momentum)
 
     @property
     def class_sigma(self) -> Tensor | None:
@@ -159,7 +187,8 @@ class DataParameters(nn.Module):
 
     @property
     def instance_sigma(self) -> Tensor | None:
-        """The temperature of every example `[num_instances]`, a copy; None without instance parameters."""
+        """The temperature of every example `[num_instances]`, a copy; a DTensor with `shard=True`; None without
+        instance parameters."""
         return None if self.instance_log_sigma is None else self.instance_log_sigma.exp()
 
     def sigma(self, targets: Tensor | None = None, indices: Tensor | None = None) -> Tensor:
@@ -168,8 +197,11 @@ class DataParameters(nn.Module):
         Raises:
             ValueError, TypeError: as calling it does.
         """
+        tables = self._tables
+        with tables.refusing():
+            rows = self._rows(targets, indices)
         with torch.no_grad():
-            return _total(self._lookup(self._rows(targets, indices)))
+            return _total(tables.sigma(rows))
 
     @_disable_dynamo
     def temperatures(
@@ -202,7 +234,9 @@ class DataParameters(nn.Module):
         given = indices if targets is None else targets
         if not self.training and given is not None:
             return torch.ones_like(given, dtype=torch.float32)
-        return self._temperatures(self._rows(targets, indices), counted, examples)
+        with self._refusing():
+            rows = self._rows(targets, indices)
+        return self._temperatures(self._tables, rows, counted, examples)
 
     @_disable_dynamo  # a compiled training step calls this as it is: the checks read values, and the hook notes them
     def forward(self, logits: Tensor, targets: Tensor, indices: Tensor | None = None) -> Tensor:
@@ -215,7 +249,8 @@ class DataParameters(nn.Module):
 
         Raises:
             ValueError: targets or indices are out of range or of another dtype, indices are missing, or shapes do not
-                match. The message names the value, and nothing has changed.
+                match. The message names the value, and nothing has changed. With `shard=True`: or another rank has
+                refused its batch, or does something else.
             TypeError: an argument is not a tensor.
         """
         if not self.training:
@@ -223,23 +258,25 @@ class DataParameters(nn.Module):
             return F.cross_entropy(
                 logits, targets, weight, ignore_index=self.ignore_index, label_smoothing=self.label_smoothing
             )
-        check_logits(logits, targets, self.num_classes)
-        ignored = targets == self.ignore_index
-        counted = ~ignored if bool(ignored.any()) else None
-        classes = targets if counted is None else targets.masked_fill(ignored, 0)
-        if self.num_classes is None:
-            check_bounds("targets", classes, logits.shape[1])
-        rows = self._rows(classes, indices)
-        if "instance" in rows:
-            check_lengths("indices", rows["instance"], "targets", targets)
-        examples = None
-        if self.weight is not None:
-            weights = self.weight[classes]
-            examples = weights.sum() if counted is None else (weights * counted).sum()
+        tables = self._tables
+        with tables.refusing():
+            check_logits(logits, targets, self.num_classes)
+            ignored = targets == self.ignore_index
+            counted = ~ignored if bool(ignored.any()) else None
+            classes = targets if counted is None else targets.masked_fill(ignored, 0)
+            if self.num_classes is None:
+                check_bounds("targets", classes, logits.shape[1])
+            rows = self._rows(classes, indices)
+            if "instance" in rows:
+                check_lengths("indices", rows["instance"], "targets", targets)
+            examples = None
+            if self.weight is not None:
+                weights = self.weight[classes]
+                examples = weights.sum() if counted is None else (weights * counted).sum()
         return tempered_cross_entropy(
             logits,
             targets,
-            self._temperatures(rows, counted, examples),
+            self._temperatures(tables, rows, counted, examples),
             weight=self.weight,
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
@@ -256,41 +293,38 @@ class DataParameters(nn.Module):
             scaler: the GradScaler that scaled the loss, if one did. Call `scaler.update()` afterwards.
         """
         scale = 1.0 if scaler is None else scaler.get_scale()
-        kinds = [kind for kind in ("class", "instance") if getattr(self, f"{kind}_log_sigma") is not None]
-        own = [self._own_rows(kind, scale) for kind in kinds]
+        tables = self._tables
+        touched = tables.collect({kind: self._own_rows(kind, table, scale) for kind, table in tables.log_sigma.items()})
         self._noted.clear()
-        changes = [self._changes(kind, rows) for kind, rows in zip(kinds, gather_rows(own), strict=True)]
-        if not bool(torch.cat([values for _, *both in changes for values in both]).isfinite().all()):
-            return
-        for kind, (rows, log_sigma, momentum) in zip(kinds, changes, strict=True):
-            getattr(self, f"{kind}_log_sigma")[rows] = log_sigma
-            getattr(self, f"{kind}_momentum")[rows] = momentum
+        changes = {kind: self._changes(kind, rows, *tables.read(kind, rows.rows)) for kind, rows in touched.items()}
+        if tables.all_finite(torch.cat([values for both in changes.values() for values in both])):
+            for kind, both in changes.items():
+                tables.write(kind, touched[kind].rows, *both)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of the backward passes since the last step."""
         super().zero_grad(set_to_none)
         self._noted.clear()
 
-    def _own_rows(self, kind: str, scale: float) -> Rows:
+    def _own_rows(self, kind: str, table: Tensor, scale: float) -> Rows:
         """The gradients noted on this rank, each row once."""
         if not self._noted:
-            none = getattr(self, f"{kind}_log_sigma").new_empty(0)
+            none = table.new_empty(0)
             return Rows(none.long(), none, none)
         rows, gradients, shares = sum_rows([rows[kind] for rows in self._noted])
         # Shares of the average over the passes: a loss divided by their number gives what one whole batch would give.
         return Rows(rows, gradients / scale, shares / len(self._noted))
 
-    def _changes(self, kind: str, own: Rows) -> tuple[Tensor, Tensor, Tensor]:
+    def _changes(self, kind: str, touched: Rows, before: Tensor, momentum: Tensor) -> tuple[Tensor, Tensor]:
         """SGD with momentum and weight decay on rows that occur once each: their new log sigma and momentum."""
-        rows, gradient, share = own
+        _, gradient, share = touched
         if kind == "class" and self.class_gradient == "class_mean":
             gradient = gradient / share  # what the class counts for in the loss
-        before, momentum = getattr(self, f"{kind}_log_sigma")[rows], getattr(self, f"{kind}_momentum")[rows]
         momentum = self.momentum * momentum + (gradient + self.weight_decay * before)
         after = before - (self.class_lr if kind == "class" else self.instance_lr) * momentum
         if self.clamp is not None:
             after = after.clamp(*map(math.log, self.clamp))
-        return rows, after, momentum
+        return after, momentum
 
     def _rows(self, targets: Tensor | None, indices: Tensor | None) -> dict[str, Tensor]:
         """The rows of the examples in each table that there is."""
@@ -310,11 +344,14 @@ class DataParameters(nn.Module):
             check_lengths("indices", found["instance"], "targets", found["class"])
         return found
 
-    def _lookup(self, rows: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {kind: getattr(self, f"{kind}_log_sigma")[of_kind].exp() for kind, of_kind in rows.items()}
+    def _refusing(self) -> AbstractContextManager[None]:
+        """Around what may refuse a batch before its temperatures are looked up, which evaluation does not do."""
+        return self._tables.refusing() if self.training else nullcontext()
 
-    def _temperatures(self, rows: dict[str, Tensor], counted: Tensor | None, examples: Tensor | float | None) -> Tensor:
-        sigmas = self._lookup(rows)
+    def _temperatures(
+        self, tables: Tables, rows: dict[str, Tensor], counted: Tensor | None, examples: Tensor | float | None
+    ) -> Tensor:
+        sigmas = tables.sigma(rows)
         total = _total(sigmas)
         if torch.is_grad_enabled():
             if len(self._noted) == _MANY:
@@ -338,13 +375,21 @@ class DataParameters(nn.Module):
         super()._apply(moved, recurse)
         return self
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Tables may have been saved whole or in parts."""
+        for name, table in self.named_buffers(recurse=False):
+            if prefix + name in state_dict:
+                state_dict[prefix + name] = laid_out_like(table, state_dict[prefix + name])
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def extra_repr(self) -> str:
         parts = []
         if self.num_classes is not None:
             parts.append(f"num_classes={self.num_classes}, class_lr={self.class_lr:g}")
         if self.num_instances is not None:
             parts.append(f"num_instances={self.num_instances}, instance_lr={self.instance_lr:g}")
-        return ", ".join([*parts, f"momentum={self.momentum:g}, weight_decay={self.weight_decay:g}"])
+        parts.append(f"momentum={self.momentum:g}, weight_decay={self.weight_decay:g}")
+        return ", ".join([*parts, "shard=True"] if self.shard else parts)
 
 
 def _total(sigmas: dict[str, Tensor]) -> Tensor:

@@ -189,7 +189,8 @@ class LeRaC(LRScheduler):
         start there, and the measurement decides the spacing alone.
 
         Everything else is as in LeRaC with these `initial_lrs`. To resume, load its state, which has the ratios, into
-        any LeRaC of the optimizer: with `last_epoch` those of trained weights would be measured.
+        any LeRaC of the optimizer: with `last_epoch` those of trained weights would be measured. In several processes
+        give all the same inputs, or their rates differ, and their models with them.
         """
         groups = optimizer.param_groups
         base_lrs = [float(group.get("initial_lr", group["lr"])) for group in groups]

@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from lerac_fast._wrappers import named_modules, unwrap
 from lerac_fast.layers._depth import parameter_places
+from lerac_fast.layers._sharded import is_sharded
 from lerac_fast.layers._traces import left_as_found, plain_execution
 from lerac_fast.layers.groups import call_arguments, layer_groups
 from lerac_fast.lerac.schedule import depth_ranks
@@ -110,12 +111,17 @@ def signal_to_noise(
         or no output per example, are not among them, and a UserWarning names them.
 
     Raises:
-        ValueError: fewer than 4 examples or 2 draws, no measurable layer, outputs that are not finite, or parameters
-            in `groups` that are not the model's.
+        ValueError: fewer than 4 examples or 2 draws, no measurable layer, outputs that are not finite, parameters in
+            `groups` that are not the model's, or a model that is sharded.
     """
     if draws < 2:
         raise ValueError(f"draws={draws!r} must be at least 2: the noise is in their differences")
     model = unwrap(model)
+    if is_sharded(model):
+        raise ValueError(
+            f"the {type(model).__name__} is sharded, and no process holds the weights to draw from: measure it before, "
+            "on the same inputs in all of them, and give LeRaC initial_lrs in proportion to snr_ratios(signals, groups)"
+        )
     args, kwargs = call_arguments(model, inputs, None)
     examples = next((t.shape[0] for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.ndim), 0)
     if examples < 4:

@@ -22,9 +22,14 @@ from tests.kernels import KERNELS
 # Against hangs alone: of a collective that waits for a process that has failed, and of a function, which takes seconds.
 COLLECTIVE_TIMEOUT = timedelta(minutes=5)
 FUNCTION_TIMEOUT = timedelta(minutes=10)
-# Once for all processes: what takes long.
-IMPORTED = ["torch.distributed.fsdp", "torch.distributed.tensor", "torch.distributed.checkpoint.state_dict"]
-IMPORTED += ["torch._dynamo", "tests.optim.cases"]  # torch.optim asks for the one; and with the other, pytest and ours
+# What takes long to import, and what torch imports at the first use of many things.
+PRELOADED = [
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor",
+    "torch.distributed.checkpoint",
+    "torch._dynamo",
+    "pytest",
+]
 
 
 class Processes:
@@ -49,8 +54,8 @@ class Processes:
 
     def _start(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
+        context = multiprocessing.get_context("forkserver")  # which imports it once for all
+        context.set_forkserver_preload(PRELOADED)
         for rank in range(self.count):
             ours, theirs = context.Pipe()
             store = str(Path(self._folder.name) / "store")
