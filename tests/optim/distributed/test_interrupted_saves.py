@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.distributed import checkpoint
 from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
 from tests.optim.cases import Case
 from tests.optim.distributed.processes import Processes
 from tests.optim.distributed.test_resharding import (
-    RECIPES,
+    FLAT,
     Layout,
     Training,
     Values,
     assert_same,
     build,
+    recipes,
     train,
     uninterrupted,
     values,
@@ -51,20 +54,20 @@ class KilledWriter(FileSystemWriter):
 def _killed_while_saving(rank: int, folder: str, killed: int, method: str) -> None:
     net, optimizer = build(TRAINING.case, LAYOUT, ())
     train(net, optimizer, range(3))
-    RECIPES["save"](f"{folder}/earlier", net, optimizer)
+    recipes()["save"](f"{folder}/earlier", net, optimizer)
     train(net, optimizer, range(3, 4))
-    state = {"optimizer": RECIPES["get_optimizer_state_dict"](net, optimizer, options=RECIPES["FLAT"])}
+    state = {"optimizer": get_optimizer_state_dict(net, optimizer, options=FLAT)}
     writer = KilledWriter(f"{folder}/incomplete", method if rank == killed else "")
-    RECIPES["checkpoint"].save(state, storage_writer=writer)
+    checkpoint.save(state, storage_writer=writer)
 
 
 def _refuse_the_incomplete_and_go_on(_: int, folder: str) -> Values:
     net, optimizer = build(TRAINING.case, LAYOUT, ())
-    RECIPES["load"](f"{folder}/earlier", net, optimizer)
+    recipes()["load"](f"{folder}/earlier", net, optimizer)
     with pytest.raises(FileNotFoundError, match=r"incomplete/\.metadata"):
-        RECIPES["load"](f"{folder}/incomplete", net, optimizer)
+        recipes()["load"](f"{folder}/incomplete", net, optimizer)
     with pytest.raises(CheckpointException, match=r"(?s)incomplete/\.metadata"):
-        RECIPES["checkpoint"].load({"optimizer": {}}, checkpoint_id=f"{folder}/incomplete")
+        checkpoint.load({"optimizer": {}}, checkpoint_id=f"{folder}/incomplete")
     train(net, optimizer, range(3, 6))  # nothing of it was applied
     return values(net, optimizer)
 

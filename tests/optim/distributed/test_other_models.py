@@ -14,7 +14,7 @@ from lerac_fast import layer_groups, layer_order
 from lerac_fast.optim import AdamW, regroup
 from tests.optim.cases import assert_equal
 from tests.optim.distributed.processes import Processes
-from tests.optim.distributed.test_resharding import RECIPES, train
+from tests.optim.distributed.test_resharding import recipes, train
 from tests.optim.distributed.test_training import shard
 
 
@@ -34,7 +34,7 @@ def _of_another_model(_: int, folder: str, name: str, width: int, message: str) 
     net = sharded("stem", 4)
     optimizer = AdamW(layer_groups(net))
     train(net, optimizer, range(2))
-    RECIPES["save"](folder, net, optimizer)
+    recipes()["save"](folder, net, optimizer)
     whole = get_optimizer_state_dict(net, optimizer, options=StateDictOptions(full_state_dict=True))
 
     other = sharded(name, width)
@@ -47,7 +47,7 @@ def _of_another_model(_: int, folder: str, name: str, width: int, message: str) 
             reader.load_state_dict(whole)
     assert not reader.state
     with pytest.raises(CheckpointException, match=rf"(?s){message}"):
-        RECIPES["load"](folder, other, reader)
+        recipes()["load"](folder, other, reader)
     assert reader.param_groups == groups
     for param, part in zip(other.parameters(), before, strict=True):
         assert_equal(param.detach().to_local(), part)

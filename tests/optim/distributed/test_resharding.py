@@ -1,5 +1,6 @@
 """Checkpoints are saved on some processes, sharded and grouped in one way; others, in another way, go on with them."""
 
+import functools
 import re
 import warnings
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed import checkpoint
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -30,14 +32,21 @@ from tests.optim.distributed.tensors import full
 from tests.optim.distributed.test_training import backward, model, shard
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "scale.md"
-RECIPES: dict[str, Any] = {"regroup": regroup}  # save, load and load_states, as the guide has them
-for block in re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.DOTALL | re.MULTILINE):
-    if "def load" in block:
-        exec(compile(block, str(GUIDE), "exec"), RECIPES)
 FULL = StateDictOptions(full_state_dict=True)
+FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 FORMS = ["flattened", "nested", "whole"]
 
 Values = dict[str, tuple[Tensor, dict[str, Any]]]  # of each parameter, and of its state
+
+
+@functools.cache
+def recipes() -> dict[str, Any]:
+    """save, load and load_states, as the guide has them."""
+    names: dict[str, Any] = {"regroup": regroup}
+    for block in re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.DOTALL | re.MULTILINE):
+        if "def load" in block:
+            exec(compile(block, str(GUIDE), "exec"), names)
+    return names
 
 
 class Layout(NamedTuple):
@@ -117,9 +126,9 @@ def _save(rank: int, folder: str, layout: Layout, trainings: list[Training]) -> 
         net, optimizer = build(training.case, layout, training.frozen_first)
         train(net, optimizer, range(3))
         place = f"{folder}/{index}"
-        RECIPES["save"](f"{place}/flattened", net, optimizer)
+        recipes()["save"](f"{place}/flattened", net, optimizer)
         nested = {"model": get_model_state_dict(net), "optimizer": get_optimizer_state_dict(net, optimizer)}
-        RECIPES["checkpoint"].save(nested, checkpoint_id=f"{place}/nested")
+        checkpoint.save(nested, checkpoint_id=f"{place}/nested")
         whole = get_model_state_dict(net, options=FULL), get_optimizer_state_dict(net, optimizer, options=FULL)
         if rank == 0:
             torch.save(whole, f"{place}/whole")
@@ -137,9 +146,9 @@ def _go_on(_: int, folder: str, layout: Layout, trainings: list[Training]) -> li
                 param.grad = torch.ones_like(param) if param.requires_grad else None
             place, strict = f"{folder}/{index}/{form}", training.is_strict
             if form == "flattened":
-                RECIPES["load"](place, net, optimizer, strict=strict)
+                recipes()["load"](place, net, optimizer, strict=strict)
             elif form == "nested":
-                RECIPES["load_states"](place, net, optimizer)
+                recipes()["load_states"](place, net, optimizer)
             else:
                 whole_model, states = torch.load(place, mmap=True)
                 set_model_state_dict(net, whole_model, options=FULL)
@@ -207,8 +216,8 @@ def test_training_goes_on_to_the_last_bit(
 def _set(rank: int, folder: str, layout: Layout, training: Training) -> list[Values]:
     """By torch's function: states that are sharded, of other groups; and whole ones, which rank 0 alone has."""
     net, optimizer = build(training.case, layout, training.frozen_then)
-    RECIPES["load"](f"{folder}/0/flattened", net, optimizer, strict=False)
-    states = get_optimizer_state_dict(net, optimizer, options=RECIPES["FLAT"])
+    recipes()["load"](f"{folder}/0/flattened", net, optimizer, strict=False)
+    states = get_optimizer_state_dict(net, optimizer, options=FLAT)
     other = optimizer_of(net, training.case, "one group")
     moved = regroup(states, other, names=net.named_parameters(), strict=False)
     set_optimizer_state_dict(net, other, moved, options=StateDictOptions(strict=False))
@@ -262,7 +271,7 @@ def _fsdp1(rank: int, options: StateDictOptions) -> None:
                 assert_equal(states[key], value)
 
 
-@pytest.mark.parametrize("options", [StateDictOptions(), RECIPES["FLAT"], FULL], ids=["nested", "flattened", "whole"])
+@pytest.mark.parametrize("options", [StateDictOptions(), FLAT, FULL], ids=["nested", "flattened", "whole"])
 def test_fully_sharded_data_parallel(two: Processes, options: StateDictOptions) -> None:
     two.run(_fsdp1, options)
 
@@ -285,14 +294,14 @@ def _with_a_curriculum(_: int, folder: str) -> None:
 
     first = start()
     go_on(*first, range(3))
-    RECIPES["save"](folder, *first[:2])
+    recipes()["save"](folder, *first[:2])
     saved = first[2].state_dict()
     expected = go_on(*first, range(3, 8))
     for is_before in (True, False):
         net, optimizer, curriculum = start()
         if is_before:
             curriculum.load_state_dict(saved)
-        RECIPES["load"](folder, net, optimizer)
+        recipes()["load"](folder, net, optimizer)
         if not is_before:
             curriculum.load_state_dict(saved)
         assert go_on(net, optimizer, curriculum, range(3, 8)) == expected
