@@ -125,6 +125,26 @@ def test_names_given() -> None:
     assert_equal(reader.state[params["head.bias"]]["exp_avg"], writer.state[params["head.bias"]]["exp_avg"])
 
 
+def test_groups_without_names_beside_those_with() -> None:
+    """As progressive unfreezing adds them."""
+    saved, _ = saved_and_reader([NAMES])
+    params = parameters()
+    reader = lerac_fast.optim.AdamW(groups([NAMES[:4]], params))
+    reader.add_param_group({"params": [params[name] for name in NAMES[4:]]})
+    with pytest.raises(ValueError, match=r"param group 1 of the optimizer has no param_names. Give names="):
+        regroup(saved, reader)
+    reader.load_state_dict(regroup(saved, reader, names=params.items()))
+    assert [*saved["param_groups"][0]["param_names"]] == NAMES
+    for place, name in enumerate(NAMES):
+        if name != STATELESS:
+            assert_equal(reader.state[params[name]]["exp_avg"], saved["state"][place]["exp_avg"])
+    mixed = reader.state_dict()
+    whole = lerac_fast.optim.AdamW(params.items())
+    with pytest.raises(ValueError, match=r"the state dict has no param_names. Give saved_names"):
+        regroup(mixed, whole)
+    assert len(regroup(mixed, whole, saved_names=NAMES)["state"]) == 5
+
+
 def test_wrappers_do_not_change_names() -> None:
     saved, _ = saved_and_reader(EACH)
     wrapped = {f"module._orig_mod.{name}": param for name, param in parameters().items()}
