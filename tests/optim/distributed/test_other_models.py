@@ -30,7 +30,7 @@ def parts(net: nn.Module) -> list[Tensor]:
 OTHERS = [("other", 4, r"other\.weight"), ("stem", 5, r"stem\.weight")]  # another name, another shape
 
 
-def _of_another_model(_: int, folder: str, name: str, width: int, message: str) -> None:
+def _of_another_model(rank: int, folder: str, name: str, width: int, message: str) -> None:
     net = sharded("stem", 4)
     optimizer = AdamW(layer_groups(net))
     train(net, optimizer, range(2))
@@ -45,6 +45,11 @@ def _of_another_model(_: int, folder: str, name: str, width: int, message: str) 
     if name == "other":
         with pytest.raises(ValueError, match=r"'other\.weight' here and 'stem\.weight' in the state dict"):
             reader.load_state_dict(whole)
+    path = f"{folder} of rank {rank}"
+    if rank == 0:
+        torch.save(whole, path)
+    with pytest.raises(RuntimeError, match=rf"of rank 0 cannot be loaded: .*{message}"):
+        recipes()["load_from_rank_0"](path, other, reader)
     assert not reader.state
     with pytest.raises(CheckpointException, match=rf"(?s){message}"):
         recipes()["load"](folder, other, reader)
@@ -56,7 +61,7 @@ def _of_another_model(_: int, folder: str, name: str, width: int, message: str) 
 
 @pytest.mark.parametrize(("name", "width", "message"), OTHERS)
 def test_a_state_dict_of_another_model(two: Processes, tmp_path: Path, name: str, width: int, message: str) -> None:
-    two.run(_of_another_model, str(tmp_path), name, width, message)
+    two.run(_of_another_model, str(tmp_path / "saved"), name, width, message)
 
 
 def _order_of_another_model(_: int) -> None:

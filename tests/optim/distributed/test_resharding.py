@@ -42,7 +42,7 @@ Values = dict[str, tuple[Tensor, dict[str, Any]]]  # of each parameter, and of i
 
 @functools.cache
 def recipes() -> dict[str, Any]:
-    """save, load and load_states, as the guide has them."""
+    """save, load, load_states and load_from_rank_0, as the guide has them."""
     names: dict[str, Any] = {"regroup": regroup}
     for block in re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.DOTALL | re.MULTILINE):
         if "def load" in block:
@@ -235,9 +235,10 @@ def _set(rank: int, folder: str, layout: Layout, training: Training) -> list[Val
     net, optimizer = build(training.case, layout, training.frozen_then)
     whole_model, states = torch.load(f"{folder}/0/whole")
     set_model_state_dict(net, whole_model, options=FULL)
-    moved = regroup(states, optimizer, strict=False) if rank == 0 else {}
-    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
-    set_optimizer_state_dict(net, optimizer, moved, options=options)
+    path = f"{folder}/of rank {rank}"
+    if rank == 0:
+        torch.save(states, path)
+    recipes()["load_from_rank_0"](path, net, optimizer, strict=False)
     for name in training.frozen_first:  # as the guide has it
         del optimizer.state[net.get_parameter(name)]
     results.append((net, optimizer))
