@@ -18,6 +18,7 @@ import lerac_fast.optim
 from benchmarks.bench_optimizer_step import OPTIONS, UPDATED, parameters, per_tensor
 from benchmarks.shapes import MODELS
 from benchmarks.sharded_training import LAYERS, contenders, led
+from lerac_fast import layer_groups, layer_order
 
 SHAPES = {"364 of one element": [(1,)] * 364, "DenseNet-121's 364": MODELS["DenseNet-121"]()}
 
@@ -75,3 +76,39 @@ def bench_fsdp2_training_step(compare, tmp_path: Path, ranks: int) -> None:
     case = f"{LAYERS} layers of width {width}, {batch[0]} x {batch[1]} tokens a rank, {ranks} ranks"
     with led(ranks, str(tmp_path / "store"), partial(contenders, width, batch)) as steps:
         compare(case, steps, bytes_moved=0, seconds=150.0, warm=False)
+
+
+# Of Llama: width, width of the feed-forward layers, blocks, heads, heads of keys, words.
+LLAMA = {
+    "7 B": (4096, 11008, 32, 32, 32, 32_000),
+    "70 B": (8192, 28672, 80, 64, 8, 128_256),
+    "405 B": (16384, 53248, 126, 128, 8, 128_256),
+}
+
+
+@pytest.mark.parametrize("size", LLAMA)
+def bench_layer_order(benchmark, size: str) -> None:
+    """The depths of a model that no machine holds, on the meta device, and the groups that are made of them."""
+    transformers = pytest.importorskip("transformers")
+    width, feed_forward, blocks, heads, key_heads, words = LLAMA[size]
+    config = transformers.LlamaConfig(
+        hidden_size=width,
+        intermediate_size=feed_forward,
+        num_hidden_layers=blocks,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        vocab_size=words,
+        use_cache=False,
+    )
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(config)
+        inputs = {"input_ids": torch.zeros(1, 16, dtype=torch.long)}
+    order = benchmark.pedantic(layer_order, (model,), {"example_inputs": inputs}, rounds=1)
+    groups = layer_groups(model, order=order)
+    assert len(groups) == 7 * blocks + 2
+    assert max(order.values()) == 4 * blocks + 2
+    benchmark.extra_info |= {
+        "case": f"Llama, {size}, {len(order)} tensors in {len(groups)} groups, on the meta device",
+        "median_us": {"layer_order": benchmark.stats.stats.median * 1e6},
+        "bytes_moved": 0,
+    }

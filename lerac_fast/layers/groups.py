@@ -21,7 +21,7 @@ from lerac_fast.layers._sharded import reshard
 Options: TypeAlias = Callable[[str, nn.Parameter], Mapping[str, Any] | None]
 _Position: TypeAlias = tuple[float, int]
 
-_RESERVED = {"params", "name", "depth"}
+_RESERVED = {"params", "param_names", "name", "depth"}
 _LAST: _Position = (math.inf, 0)
 
 
@@ -54,6 +54,11 @@ def layer_groups(
     **Shard the model first.** `fully_shard` and `parallelize_module` put new parameters in the place of the model's. An
     optimizer of groups that were made before then trains nothing, and nothing tells it: the old parameters go on
     living, without gradients.
+
+    **Names.** The groups have `param_names`, by which `lerac_fast.optim.regroup` finds parameters again. Optimizers of
+    `torch.optim` refuse groups without names beside them ("all optimizer param groups should be with/without names"),
+    also when progressive unfreezing adds one later: give pairs of a name and a parameter there, or delete
+    `param_names` from these groups first. Those of `lerac_fast.optim` take groups with and without names.
 
     A normalisation layer, and a parameter that is a bias, belongs to the layer whose output it follows: in a
     ResNet, `"conv1"` holds `conv1.weight`, `bn1.weight` and `bn1.bias`. If it follows several (residual
@@ -90,7 +95,8 @@ def layer_groups(
             others that of their first parameter.
 
     Returns:
-        One dict per group: `params` (a list in order of registration), `name` (no two are equal), `depth` and
+        One dict per group: `params` (a list in order of registration), `param_names` (what `model.named_parameters()`
+        calls them, without what wrappers of the model put into names), `name` (no two are equal), `depth` and
         its options. `depth` counts the distinct depths of the layers, from 1 at the input; a layer has the depth
         at which the data enters it (of several entries the deepest: a block with a time embedding or a text lies
         where its main path is), norms aside. Every trainable parameter is in exactly one group. Frozen ones are in
@@ -115,7 +121,7 @@ def layer_groups(
     _warn_of_unused(chosen, analysis.uses)
     positions = {name: analysis.positions[name] for name in chosen}
     depths = _counted(positions.values()) if order is None else {depth: depth for depth, _ in positions.values()}
-    return _build_groups(chosen, analysis.layers, positions, depths, options)
+    return _build_groups(chosen, _registered_names(analysis.places), analysis.layers, positions, depths, options)
 
 
 def layer_order(
@@ -266,8 +272,17 @@ def _one_place_each(places: Mapping[str, Place], uses: Mapping[str, FirstUse]) -
     }
 
 
+def _registered_names(places: Mapping[str, Place]) -> dict[nn.Parameter, str]:
+    """As `named_parameters` has them: by the first place of each."""
+    names: dict[nn.Parameter, str] = {}
+    for name, place in places.items():
+        names.setdefault(place.parameter, name)
+    return names
+
+
 def _build_groups(
     chosen: Mapping[str, nn.Parameter],
+    registered: Mapping[nn.Parameter, str],
     layers: Mapping[str, Membership],
     positions: Mapping[str, _Position],
     depths: Mapping[float, float],
@@ -284,7 +299,9 @@ def _build_groups(
             name = members_of_part[0] if layer in taken else layer
             taken.add(name)
             parameters = [chosen[member] for member in members_of_part]
-            groups.append({"params": parameters, "name": name, "depth": depths[at], **extra})
+            names_of_part = [registered[parameter] for parameter in parameters]
+            identity = {"params": parameters, "param_names": names_of_part, "name": name, "depth": depths[at]}
+            groups.append(identity | extra)
     return groups
 
 

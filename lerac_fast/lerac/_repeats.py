@@ -10,9 +10,9 @@ from torch.optim.lr_scheduler import SequentialLR
 class Repeats:
     """Tells the calls that repeat one for the same step of the optimizer.
 
-    Accelerate (`AcceleratedScheduler`) makes as many calls as there are processes, because others count examples. Only
-    its calls are judged, and in a row fewer of them are repeats than there are processes: where steps are not seen, as
-    when a CUDA graph replays them, a schedule still goes on. Everybody else's calls count, as in torch's schedulers.
+    Accelerate (`AcceleratedScheduler`) makes as many calls as there are processes, as for the steps of one process that
+    took all their batches. Only its calls are judged, and in a row fewer of them are repeats than there are processes:
+    where steps are not seen, as when a CUDA graph replays them, a schedule still goes on. Everybody else's calls count.
     """
 
     def __init__(self) -> None:
@@ -37,9 +37,9 @@ def _calls_of_accelerate(frame: FrameType | None) -> int:
 
     A SequentialLR counts its calls, so in one, LeRaC does as well: its k and the milestones must agree.
     """
-    while (
-        "accelerate.scheduler" in sys.modules and frame is not None and frame.f_code is not SequentialLR.step.__code__
-    ):
+    if "accelerate.scheduler" not in sys.modules:
+        return 1
+    while frame is not None and frame.f_code is not SequentialLR.step.__code__:
         if frame.f_globals.get("__name__") == "accelerate.scheduler":
             processes: int = sys.modules["accelerate.state"].AcceleratorState().num_processes
             return processes

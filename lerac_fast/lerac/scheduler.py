@@ -195,11 +195,10 @@ class LeRaC(LRScheduler):
         if self.last_epoch == 0:
             self._start()
             return self._lowered_lrs()
-        if self._repeats.has(self.optimizer):
-            self._take_back_step()
-            return [group["lr"] for group in self.optimizer.param_groups]
         try:
-            if self._step_count == 1:
+            if self._repeats.has(self.optimizer):
+                self._take_back_step()
+            elif self._step_count == 1:
                 self._resume()
             elif self.last_epoch <= self.total_iters:
                 if self._starts_lowered:

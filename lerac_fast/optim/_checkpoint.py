@@ -7,21 +7,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_IDENTITY = ("name", "depth")  # what a param group is, not what it was set to: a checkpoint does not change it
+# What a param group is, not what it was set to: a checkpoint does not change it.
+_IDENTITY = ("name", "depth", "param_names")
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # of modules, in names
 
 
 def check_names(saved_groups: list[dict[str, Any]], groups: list[dict[str, Any]]) -> None:
     """ValueError where states would go to groups or parameters of other names.
 
-    Names that only one side has are not compared: torch's checkpoints have none.
+    Names that only one side has are not compared: torch's checkpoints have none. Names of groups do not count where
+    those of all of its parameters are known.
     """
     for index, (saved, group) in enumerate(zip(saved_groups, groups, strict=False)):  # torch compares the numbers
         where = f"param group {index}"
-        _check_name(where, saved.get("name"), group.get("name"))
-        names = zip(saved.get("param_names") or (), group.get("param_names") or (), strict=False)
+        names = [*zip(_parameter_names(saved), group.get("param_names") or (), strict=False)]
         for place, (saved_name, name) in enumerate(names):
             _check_name(f"{where}, parameter {place}", saved_name, name)
+        if len(names) < len(group["params"]):
+            _check_name(where, saved.get("name"), group.get("name"))
+
+
+def _parameter_names(saved: dict[str, Any]) -> Sequence[Any]:
+    """torch.distributed.checkpoint identifies parameters by their names, and may have others in `param_names`: those
+    that they were grouped with when they were saved."""
+    identifiers = saved["params"]
+    return identifiers if any(isinstance(of, str) for of in identifiers) else saved.get("param_names") or ()
 
 
 def _check_name(where: str, saved: Any, name: Any) -> None:

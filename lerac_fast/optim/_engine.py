@@ -16,7 +16,7 @@ from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 from lerac_fast._native.extension import extension
 from lerac_fast.optim._checkpoint import check_names, keep_identity, policies_alone, restore_float32_states
 from lerac_fast.optim._groups import GroupedParams
-from lerac_fast.optim._sharding import check_sharding
+from lerac_fast.optim._sharding import check_sharding, shard_full_states
 
 if TYPE_CHECKING:
     from lerac_fast._C import Optimizer as OptimizerKind
@@ -46,6 +46,9 @@ class FusedStep(Parent):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a param group, as `torch.optim.Optimizer.add_param_group` does.
 
+        Groups with names of their parameters (`param_names`, pairs of a name and a parameter) and groups without may
+        be together, which torch refuses.
+
         Raises:
             ValueError: an option contradicts what this optimizer is, a rate is negative or NaN, or a parameter is
                 already in a group. Nothing has changed then.
@@ -62,13 +65,14 @@ class FusedStep(Parent):
         self._add_distinct(param_group, tensors)
 
     def _add_distinct(self, param_group: dict[str, Any], params: list[Any]) -> None:
-        """torch walks all groups for each that is added; here, only where it is to refuse a parameter in its words."""
+        """Shows torch none of the groups: it would walk all of them for each that is added, and refuse to have groups
+        with names of parameters beside groups without."""
         groups = self.param_groups
         grouped: GroupedParams = self.__dict__.setdefault("_grouped", GroupedParams())
-        if grouped.hold_any(params, groups):
-            super().add_param_group(param_group)
-            return
-        self.param_groups = groups[:1]  # shows torch whether groups have names
+        if held := grouped.held(params, groups):
+            shapes = ", ".join(str(tuple(param.shape)) for param in held)
+            raise ValueError(f"some parameters appear in more than one parameter group: those of shape {shapes}")
+        self.param_groups = []
         try:
             super().add_param_group(param_group)
         finally:
@@ -195,8 +199,10 @@ class FusedStep(Parent):
         """Loads a state, of this class or of the `torch.optim` class of the same name.
 
         The parent casts every state tensor to its parameter's dtype; float32 states of 16-bit parameters stay float32
-        here. States go to parameters by their position, as torch has it. Where both sides have names, of param groups
-        (`name`) or of parameters (`param_names`), these are compared. A group's own `name` and `depth` stay.
+        here. States go to parameters by their position, as torch has it. Where both sides have names, of parameters
+        (`param_names`) or else of param groups (`name`), these are compared. A group's own `param_names`, `name` and
+        `depth` stay. Of a state that is whole in the state dict, a parameter that is a DTensor takes each process's
+        part, without sending anything.
 
         Raises:
             ValueError: a name is another, so that parameters would get the states of others; or sizes differ. Nothing
@@ -207,6 +213,7 @@ class FusedStep(Parent):
 
         def before(_: Any, final: dict[str, Any]) -> dict[str, Any]:
             check_names(final["param_groups"], groups)
+            final = shard_full_states(final, groups)
             loaded.update(final)
             return final | {"param_groups": policies_alone(final["param_groups"])}
 

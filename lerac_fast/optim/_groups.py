@@ -16,12 +16,17 @@ class GroupedParams:
         self._count = 0
         self._ids: set[int] = set()
 
-    def hold_any(self, params: Iterable[Any], groups: list[dict[str, Any]]) -> bool:
-        """Whether one of these may be in the groups. Of a parameter that is no more, the id may be another's."""
+    def held(self, params: Iterable[Any], groups: list[dict[str, Any]]) -> list[Any]:
+        """Those of these that are in the groups."""
         if groups is not self._groups or len(groups) != self._count:
-            self._groups, self._count = groups, len(groups)
-            self._ids = {id(param) for group in groups for param in group["params"]}
-        return any(id(param) in self._ids for param in params)
+            self._read(groups)
+        if any(id(param) in self._ids for param in params):
+            self._read(groups)  # the id may be that of a parameter that is no more
+        return [param for param in params if id(param) in self._ids]
+
+    def _read(self, groups: list[dict[str, Any]]) -> None:
+        self._groups, self._count = groups, len(groups)
+        self._ids = {id(param) for group in groups for param in group["params"]}
 
     def added(self, group: dict[str, Any]) -> None:
         """The last of the groups is new."""

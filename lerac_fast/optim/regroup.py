@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lerac_fast.optim._checkpoint import unwrapped
+from lerac_fast.optim._sharding import whole_shape
 
 _IDENTITY = {"params", "param_names", "name", "depth"}  # what a group is, not what it was set to
 _IMPLEMENTATION = {"foreach", "fused", "capturable", "differentiable"}  # how it is stepped
@@ -36,13 +37,14 @@ def regroup(
         optimizer.load_state_dict(regroup(saved, optimizer))
 
     Parameters are matched by their names; what wrappers of a model put into names does not count. Names are in the
-    groups (`param_names`) where the optimizer was given `model.named_parameters()` or groups of such pairs. Without,
-    give `names` for the optimizer and `saved_names` for the state dict. The optimizers may be torch's. The time grows
-    with the number of parameters.
+    groups (`param_names`) where these are of `layer_groups`, or the optimizer was given `model.named_parameters()` or
+    groups of such pairs. Without, give `names` for the optimizer and `saved_names` for the state dict. The optimizers
+    may be torch's. The time grows with the number of parameters. Nothing is sent to other processes.
 
     What `torch.distributed.checkpoint.state_dict.get_optimizer_state_dict` returns is taken as well, flattened or not:
     it names the parameters itself. The result then names them, too, and both `optimizer.load_state_dict` and
-    `set_optimizer_state_dict` take it. The latter shards a full state dict for the optimizer, or sends it to all ranks.
+    `set_optimizer_state_dict` take it. Of whole states, the first, of the optimizers here, keeps each process's part;
+    the second shards them for torch's optimizers too, or sends them to all ranks.
 
     Args:
         state_dict: is not changed. The result shares its tensors.
@@ -259,10 +261,10 @@ def _reshaped(saved: _Saved, own: list[_Parameter]) -> dict[str, str]:
     """What does not fit, in words, by the name of the parameter."""
     found: dict[str, str] = {}
     for name, param in own:
-        entry = saved.entries.get(name)
-        for key, value in (entry.state or {}).items() if entry is not None else ():
-            if key in _ELEMENTWISE and isinstance(value, Tensor) and value.shape != param.shape:
-                found[name] = f"{name!r} ({tuple(param.shape)} here, {tuple(value.shape)} in its {key!r})"
+        entry, shape = saved.entries.get(name), whole_shape(param)
+        for key, value in (entry.state or {}).items() if entry is not None and shape is not None else ():
+            if key in _ELEMENTWISE and isinstance(value, Tensor) and value.shape != shape:
+                found[name] = f"{name!r} ({shape} here, {tuple(value.shape)} in its {key!r})"
                 break
     return found
 

@@ -117,6 +117,7 @@ def test_compiled_code_recompiles_only_for_the_dtype_that_is_done():
     assert compiler.smoothing_ops() == [2, 2, 0]
 
 
+@pytest.mark.compiles
 def test_the_default_compiler():
     plain, inner = network().eval(), network().eval()
     curricula = [CBS(plain, every=1), CBS(inner, every=1)]

@@ -138,6 +138,7 @@ def test_wrong_granularity_is_refused(by, error, message):
         ),
         (lambda *_: {"name": "x", "lr": 1.0}, ValueError, "sets name, which"),
         (lambda *_: {"params": [], "depth": 0}, ValueError, "sets depth, params, which"),
+        (lambda *_: {"param_names": []}, ValueError, "sets param_names, which"),
     ],
 )
 def test_wrong_options_are_refused(options, error, message):

@@ -13,13 +13,17 @@ from lerac_fast.layers.groups import layer_groups
 from tests.layers import models
 
 IMAGES = torch.zeros(2, 3, 64, 64)
+WRAPPERS = re.compile(r"(^module|\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module))\.")
 
 
 def summary(model: nn.Module, groups: list[dict]) -> list[tuple[int, str, list[str]]]:
-    """(depth, layer, parameters) of each group; checks that every trainable parameter is in one, in order."""
+    """(depth, layer, parameters) of each group; checks that every trainable parameter is in one, in order, and that
+    groups have the names of theirs, without what wrappers add."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     found = [names[parameter] for group in groups for parameter in group["params"]]
     assert sorted(found) == sorted(names[parameter] for parameter in model.parameters() if parameter.requires_grad)
+    for group in groups:
+        assert group["param_names"] == [WRAPPERS.sub("", names[parameter]) for parameter in group["params"]]
     depths = [group["depth"] for group in groups]
     assert depths == sorted(depths)
     assert set(depths) == set(range(1, max(depths) + 1))

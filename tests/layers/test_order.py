@@ -93,6 +93,8 @@ def test_tied_weights_have_the_depth_of_their_earliest_place_and_untied_ones_the
     assert order["embedding.weight"] == 1
     assert order["decoder.weight"] == order["decoder.bias"] == 3
     assert layers_of(model, {name: d for name, d in order.items() if name != "decoder.weight"})[0] == (1, "embedding")
+    first = layer_groups(model, order=order)[0]
+    assert first["param_names"] == [name for name, p in model.named_parameters() if p is first["params"][0]]
     model.decoder.weight = nn.Parameter(model.decoder.weight.detach().clone())
     assert layers(model, layer_groups(model, order=order)) == [(1, "embedding"), (2, "hidden"), (3, "decoder")]
 
@@ -123,8 +125,11 @@ def test_names_are_matched_without_the_prefixes_of_wrappers(wrap):
     model = perceptron()
     order = layer_order(model, example_inputs=X)
     expected = layers_of(model, order)
+    names = [group["param_names"] for group in layer_groups(model, order=order)]
     wrapped = wrap(model)
     assert layers_of(wrapped, order) == expected == [(1, "0"), (2, "3"), (3, "4")]
+    assert [group["param_names"] for group in layer_groups(wrapped, order=order)] == names
+    assert names[0] == ["0.weight", "0.bias", "1.weight", "1.bias"]
     trained = {parameter for group in layer_groups(wrapped, order=order) for parameter in group["params"]}
     assert trained == set(wrapped.parameters())
     theirs = {name: order[name.replace("_orig_mod.", "").replace("module.", "")] for name in order}

@@ -129,3 +129,68 @@ def test_hooks_may_bring_a_state_dict_into_order() -> None:
     optimizer.load_state_dict(saved)
     head = optimizer.param_groups[2]["params"][0]
     assert_equal(optimizer.state[head]["exp_avg"], saved["state"][1]["exp_avg"])
+
+
+def with_names(*names: str) -> list[dict[str, Any]]:
+    """As `layer_groups` makes them, one for each of the layers named."""
+    return [group | {"param_names": [f"{group['name']}.weight"]} for group in named([*names])]
+
+
+@typical_cases
+def test_groups_with_names_and_without_are_together_in_any_order(case: Case) -> None:
+    """Progressive unfreezing adds parameters without names; torch refuses them beside groups with names."""
+    added, also = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    optimizer = case.fast([{"params": [added]}, *with_names("stem", "head")])
+    optimizer.add_param_group({"params": also, "lr": 0.5})
+    optimizer.add_param_group({"params": [("block.weight", layers()["block"])]})
+    names = [group.get("param_names") for group in optimizer.param_groups]
+    assert names == [None, ["stem.weight"], ["head.weight"], None, ["block.weight"]]
+    with pytest.raises(ValueError, match=r"more than one parameter group: those of shape \(2,\)"):
+        optimizer.add_param_group({"params": also})
+    with pytest.raises(ValueError, match="Some param names are missing"):  # torch's, of one group
+        optimizer.add_param_group({"params": [("a", nn.Parameter(torch.ones(2))), nn.Parameter(torch.ones(2))]})
+    assert len(optimizer.param_groups) == 5
+    saved = trained(optimizer).state_dict()
+    for groups in (with_names("stem", "head", "block"), named(["stem", "head", "block"])):  # old ones have no names
+        last = {key: value for key, value in groups.pop().items() if key not in ("name", "depth")}
+        reader = case.fast([{"params": layers()["block"]}, *groups, {"params": [added]}, last])
+        reader.load_state_dict(saved)
+        assert len(reader.state) == 5
+    with pytest.raises(ValueError, match="should be with/without names"):
+        case.torch(with_names("stem")).add_param_group({"params": [added]})
+
+
+@typical_cases
+def test_names_go_through_torch_and_come_from_there(case: Case) -> None:
+    saved = trained(case.fast(with_names("stem", "block"))).state_dict()
+    torchs = case.torch(with_names("stem", "block"))
+    torchs.load_state_dict(saved)
+    optimizer = case.fast(with_names("stem", "block"))
+    optimizer.load_state_dict(torchs.state_dict())
+    assert [group["param_names"] for group in optimizer.param_groups] == [["stem.weight"], ["block.weight"]]
+    for index, state in saved["state"].items():
+        for key, value in state.items():
+            assert_equal(optimizer.state_dict()["state"][index][key], value)
+
+
+def test_loading_keeps_the_names_of_the_model() -> None:
+    """Those that were saved may have what wrappers of a model add."""
+    saved = trained(lerac_fast.optim.Adam(with_names("stem", "block"))).state_dict()
+    for group in saved["param_groups"]:
+        group["param_names"] = [f"module._orig_mod.{name}" for name in group["param_names"]]
+    optimizer = lerac_fast.optim.Adam(with_names("stem", "block"))
+    optimizer.load_state_dict(saved)
+    assert [group["param_names"] for group in optimizer.param_groups] == [["stem.weight"], ["block.weight"]]
+
+
+def test_names_of_groups_do_not_count_where_those_of_parameters_are_known() -> None:
+    saved = trained(lerac_fast.optim.Adam(with_names("stem", "block"))).state_dict()
+    for group in saved["param_groups"]:
+        group["name"] = f"of another division.{group['name']}"
+    optimizer = lerac_fast.optim.Adam(with_names("stem", "block"))
+    optimizer.load_state_dict(saved)
+    assert [group["name"] for group in optimizer.param_groups] == ["stem", "block"]
+    for group in saved["param_groups"]:
+        del group["param_names"]
+    with pytest.raises(ValueError, match=r"group 0 is 'stem' here and 'of another division\.stem' in the state"):
+        optimizer.load_state_dict(saved)

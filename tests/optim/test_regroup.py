@@ -125,6 +125,26 @@ def test_names_given() -> None:
     assert_equal(reader.state[params["head.bias"]]["exp_avg"], writer.state[params["head.bias"]]["exp_avg"])
 
 
+def test_groups_without_names_beside_those_with() -> None:
+    """As progressive unfreezing adds them."""
+    saved, _ = saved_and_reader([NAMES])
+    params = parameters()
+    reader = lerac_fast.optim.AdamW(groups([NAMES[:4]], params))
+    reader.add_param_group({"params": [params[name] for name in NAMES[4:]]})
+    with pytest.raises(ValueError, match=r"param group 1 of the optimizer has no param_names. Give names="):
+        regroup(saved, reader)
+    reader.load_state_dict(regroup(saved, reader, names=params.items()))
+    assert [*saved["param_groups"][0]["param_names"]] == NAMES
+    for place, name in enumerate(NAMES):
+        if name != STATELESS:
+            assert_equal(reader.state[params[name]]["exp_avg"], saved["state"][place]["exp_avg"])
+    mixed = reader.state_dict()
+    whole = lerac_fast.optim.AdamW(params.items())
+    with pytest.raises(ValueError, match=r"the state dict has no param_names. Give saved_names"):
+        regroup(mixed, whole)
+    assert len(regroup(mixed, whole, saved_names=NAMES)["state"]) == 5
+
+
 def test_wrappers_do_not_change_names() -> None:
     saved, _ = saved_and_reader(EACH)
     wrapped = {f"module._orig_mod.{name}": param for name, param in parameters().items()}
@@ -235,8 +255,6 @@ def test_parameters_in_two_groups_are_refused_whatever_is_remembered() -> None:
     for param in (first, second):
         with pytest.raises(ValueError, match="some parameters appear in more than one parameter group"):
             optimizer.add_param_group({"params": [param]})
-    with pytest.raises(ValueError, match="all optimizer param groups should be with/without names"):
-        optimizer.add_param_group({"params": [("third", third)]})
     assert len(optimizer.param_groups) == 2
     del optimizer.param_groups[1]
     optimizer.add_param_group({"params": [second]})
@@ -293,6 +311,30 @@ def test_of_torch_distributed_checkpoint(flat: bool, full: bool) -> None:
             else:
                 assert name == "0.bias"
                 assert not reader.state.get(param)
+
+
+def test_torch_distributed_checkpoint_regroups_what_is_flattened_itself() -> None:
+    """By names of parameters: those of the groups that they were saved in do not count."""
+    from torch.distributed.checkpoint import state_dict as dcp
+
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    writer = lerac_fast.optim.AdamW(model.named_parameters(), lr=0.125)
+    model(torch.ones(1, 2)).sum().backward()
+    writer.step()
+    writer.zero_grad()
+    flat = dcp.StateDictOptions(flatten_optimizer_state_dict=True)
+    saved = dcp.get_optimizer_state_dict(model, writer, options=flat)
+    reader = lerac_fast.optim.AdamW([{"params": [pair]} for pair in reversed([*model.named_parameters()])])
+    dcp.set_optimizer_state_dict(model, reader, saved, options=flat)
+    assert [group["param_names"] for group in reader.param_groups] == [
+        ["1.bias"],
+        ["1.weight"],
+        ["0.bias"],
+        ["0.weight"],
+    ]
+    assert [group["lr"] for group in reader.param_groups] == [0.125] * 4
+    for param in model.parameters():
+        assert_equal(reader.state[param]["exp_avg"], writer.state[param]["exp_avg"])
 
 
 def test_a_parameter_put_into_a_group_by_hand_is_refused_by_the_step() -> None:
