@@ -28,7 +28,6 @@ PRELOADED = [
     "torch.distributed.tensor",
     "torch.distributed.checkpoint",
     "torch._dynamo",
-    "lerac_fast.optim",
     "pytest",
 ]
 
