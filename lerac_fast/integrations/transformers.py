@@ -47,6 +47,7 @@ class DataParametersTrainer(Trainer):
     Raises:
         ValueError: `compute_loss_func` or `label_smoothing_factor` is given, too (`DataParameters` has
             `label_smoothing`); by `train()`, in a search of hyperparameters, whose trials would share temperatures.
+        FileNotFoundError: by `train()`, of a checkpoint without temperatures.
     """
 
     def __init__(self, *args: Any, criterion: DataParameters, **kwargs: Any) -> None:
@@ -70,7 +71,7 @@ class DataParametersTrainer(Trainer):
             raise ValueError("a search of hyperparameters would give each trial the temperatures of the one before")
         last = get_last_checkpoint(self.args.output_dir) if resume_from_checkpoint is True else resume_from_checkpoint
         if last:
-            self.criterion.load_state_dict(torch.load(Path(last, _FILE), "cpu", weights_only=True))
+            self.criterion.load_state_dict(_tables_of(last))
         return super().train(resume_from_checkpoint, trial, *args, **kwargs)
 
     def compute_loss(
@@ -105,6 +106,17 @@ class _CriterionCallback(TrainerCallback):
         tables = {name: _whole(table) for name, table in self.trainer.criterion.state_dict().items()}
         if state.is_world_process_zero:
             torch.save(tables, Path(args.output_dir, f"checkpoint-{state.global_step}", _FILE))
+
+
+def _tables_of(checkpoint: str) -> dict[str, Tensor]:
+    path = Path(checkpoint, _FILE)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing, as in a checkpoint of a training without DataParameters: load the model from it, and "
+            "train without resume_from_checkpoint"
+        )
+    tables: dict[str, Tensor] = torch.load(path, "cpu", weights_only=True)
+    return tables
 
 
 def _whole(table: Any) -> Tensor:

@@ -223,7 +223,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         make(tmp_path, Recording(), label_smoothing_factor=0.1)
     with pytest.raises(ValueError, match="a search of hyperparameters"):
         make(tmp_path, Recording()).train(trial={})
-    with pytest.raises(FileNotFoundError, match=r"data_parameters\.pt"):
+    with pytest.raises(FileNotFoundError, match=r"data_parameters\.pt is missing, as in a checkpoint of a"):
         make(tmp_path, Recording()).train(resume_from_checkpoint=str(tmp_path))
 
 
