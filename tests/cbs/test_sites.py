@@ -85,13 +85,19 @@ def test_a_shared_convolution_is_one_site():
     assert sites(model, where="2") == ["2"]  # by any of its names
 
 
-@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, lambda m: nn.DataParallel(torch.compile(m))])
-def test_names_are_those_of_the_unwrapped_model(wrap):
+@pytest.mark.parametrize(
+    ("wrap", "wrapped"),
+    [
+        (nn.DataParallel, "block1.module.0"),
+        (torch.compile, "block1.0"),
+        (lambda model: nn.DataParallel(torch.compile(model)), "block1.module.0"),
+    ],
+)
+def test_names_are_those_of_the_unwrapped_model(wrap, wrapped):
     assert sites(wrap(vision()), where=r"block1\.0") == ["block1.0"]
     model = vision()
     model["block1"] = wrap(model["block1"])
     model["stem"] = torch.compile(model["stem"])
-    wrapped = "block1.0" if wrap is torch.compile else "block1.module.0"
     assert sites(model)[:2] == ["stem", wrapped]
 
 
