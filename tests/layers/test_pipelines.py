@@ -1,0 +1,125 @@
+"""Stages of torch.distributed.pipelining, each with an optimizer of its own, train as the whole model does."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.pipelining import PipelineStage, ScheduleGPipe, SplitPoint, pipeline
+
+from lerac_fast import LeRaC, layer_groups, layer_order
+from lerac_fast.optim import AdamW, check_ranks
+from tests.optim.distributed.processes import Processes, shared
+from tests.optim.distributed.test_resharding import recipes
+
+CUTS = ["head", "norm", "second"]  # the first layer of the second stage: its norm's weights may be in the first
+STEPS, MICROBATCHES = 6, 2
+X, Y = torch.linspace(-1, 1, 32).view(8, 4), torch.linspace(1, 0, 16).view(8, 2)
+CPU = torch.device("cpu")
+
+Rates = list[dict[str, float]]  # of each parameter, step by step
+Values = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    yield from shared(2)
+
+
+class Chain(nn.Module):
+    """Registered from its output to its input. A stage has some of its layers."""
+
+    layers = ("first", "second", "norm", "third", "head")
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(8, 2)
+        self.third = nn.Linear(8, 8)
+        self.norm = nn.LayerNorm(8)
+        self.second = nn.Linear(8, 8)
+        self.first = nn.Linear(4, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name in self.layers:
+            if (layer := getattr(self, name)) is not None:
+                x = layer(x).tanh()
+        return x
+
+
+def traced(cut: str, rank: int) -> tuple[nn.Module, PipelineStage]:
+    pipe = pipeline(Chain(), mb_args=(X.chunk(MICROBATCHES)[0],), split_spec={cut: SplitPoint.BEGINNING})
+    stage = pipe.build_stage(rank, CPU)
+    return stage.submod, stage
+
+
+def by_hand(cut: str, rank: int) -> tuple[nn.Module, PipelineStage]:
+    module, at = Chain(), Chain.layers.index(cut)
+    for name in Chain.layers[:at] if rank else Chain.layers[at:]:
+        setattr(module, name, None)
+    return module, PipelineStage(module, rank, 2, CPU)
+
+
+def rates_of(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    return {name: group["lr"] for group in optimizer.param_groups for name in group["param_names"]}
+
+
+def values_of(module: nn.Module) -> Values:
+    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+
+
+def whole() -> tuple[Rates, Chain, AdamW]:
+    model = Chain()
+    optimizer = AdamW(layer_groups(model, example_inputs=X), lr=0.1)
+    curriculum = LeRaC(optimizer, total_iters=4, min_lr=1e-4)
+    rates = []
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        for x, y in zip(X.chunk(MICROBATCHES), Y.chunk(MICROBATCHES), strict=True):
+            nn.functional.mse_loss(model(x), y).div(MICROBATCHES).backward()
+        rates.append(rates_of(optimizer))
+        optimizer.step()
+        curriculum.step()
+    return rates, model, optimizer
+
+
+def _train(rank: int, kind: str, cut: str, folder: Path) -> tuple[Rates, Values]:
+    order = layer_order(Chain(), example_inputs=X)
+    module, stage = {"traced": traced, "by hand": by_hand}[kind](cut, rank)
+    names = dict(module.named_parameters())
+    groups = layer_groups(module, order={name: depth for name, depth in order.items() if name in names})
+    optimizer = AdamW(groups, lr=0.1)
+    check_ranks(optimizer, [dist.new_group([r]) for r in range(2)][rank])
+    curriculum = LeRaC(optimizer, total_iters=4, min_lr=1e-4, depths=order.values())
+    schedule = ScheduleGPipe(stage, MICROBATCHES, loss_fn=nn.functional.mse_loss)
+    rates = []
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        schedule.step(target=Y) if rank else schedule.step(X)
+        rates.append(rates_of(optimizer))
+        optimizer.step()
+        curriculum.step()
+    recipes()["save"](folder, module, optimizer)
+    return rates, values_of(module)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("kind", ["traced", "by hand"])
+def test_stages_train_at_the_rates_of_the_whole_model(
+    processes: Processes, kind: str, cut: str, tmp_path: Path
+) -> None:
+    (first_rates, first), (second_rates, second) = processes.run(_train, kind, cut, tmp_path)
+    rates, model, optimizer = whole()
+    assert first and second and first.keys().isdisjoint(second)
+    assert [one | other for one, other in zip(first_rates, second_rates, strict=True)] == rates
+    torch.testing.assert_close(first | second, values_of(model))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is .*unavailable")
+        recipes()["load"](tmp_path, loaded := Chain(), of_one_group := AdamW(loaded.named_parameters()))
+    for name, value in (first | second).items():
+        assert torch.equal(loaded.get_parameter(name), value)
+    for old, new in zip(model.parameters(), loaded.parameters(), strict=True):
+        torch.testing.assert_close(of_one_group.state[new], optimizer.state[old])
