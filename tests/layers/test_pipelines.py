@@ -13,9 +13,11 @@ from torch.distributed.pipelining import PipelineStage, ScheduleGPipe, SplitPoin
 
 from lerac_fast import LeRaC, layer_groups, layer_order
 from lerac_fast.optim import AdamW, check_ranks
-from tests.optim.distributed.processes import Processes, shared
+from tests.optim.distributed.processes import IS_TORCH_2_9, Processes, shared
 from tests.optim.distributed.tensors import full
 from tests.optim.distributed.test_resharding import recipes
+
+pytestmark = pytest.mark.skipif(IS_TORCH_2_9, reason="between its stages gloo ends the processes, whatever they train")
 
 CUTS = ["head", "norm", "second"]  # the first layer of the second stage: its norm's weights may be in the first
 STEPS, MICROBATCHES = 6, 2
