@@ -71,6 +71,7 @@ class ShardedTables(Tables):
     def __init__(self, log_sigma: dict[str, Tensor], momentum: dict[str, Tensor]) -> None:
         super().__init__(*({kind: _own_part(table) for kind, table in of.items()} for of in (log_sigma, momentum)))
         self.count = len(log_sigma["instance"])
+        self.classes = len(log_sigma["class"]) if "class" in log_sigma else 0
         self.ranks = dist.get_world_size()
         self.block = block_size(self.count, self.ranks)
         self.first = dist.get_rank() * self.block
@@ -111,18 +112,20 @@ class ShardedTables(Tables):
             ValueError: on every rank, if one has refused its batch, or they do different things or have other tables.
         """
         counts = torch.bincount(rows // self.block, minlength=self.ranks)
-        of_ranks, sizes, received = self._tell(doing, counts)
+        of_ranks, examples, classes, received = self._tell(doing, counts)
         if _REFUSED in of_ranks:
             rank, reason = next(found for found in enumerate(_gather_reasons()) if found[1] is not None)
             raise ValueError(f"DataParameters: rank {rank} has refused its batch, so that no rank goes on: {reason}")
-        _check_same(sizes, "has num_instances={}".format, "Give all the same")
+        _check_same(examples, "has num_instances={}".format, "Give all the same")
+        _check_same(classes, lambda count: f"has num_classes={count or None}", "Give all the same")
         remedy = "All must do the same, as often: one that has no examples left gives an empty batch"
         _check_same(of_ranks, _DOING.__getitem__, remedy)
         return counts.tolist(), received
 
     def _tell(self, doing: int, counts: Tensor) -> list[list[int]]:
-        """What each rank is doing, how many rows its table has, and how many it sends to this one."""
-        told = torch.stack([torch.full_like(counts, doing), torch.full_like(counts, self.count), counts], dim=1)
+        """What each rank is doing, how many rows its tables have, and how many it sends to this one."""
+        of_this = [torch.full_like(counts, value) for value in (doing, self.count, self.classes)]
+        told = torch.stack([*of_this, counts], dim=1)
         heard = torch.empty_like(told)
         dist.all_to_all_single(heard, told)
         return heard.T.tolist()

@@ -150,7 +150,7 @@ def _own_parameters(optimizer: torch.optim.Optimizer, names: Iterable[tuple[str,
     for index, group in enumerate(optimizer.param_groups):
         params = group["params"]
         own = group.get("param_names")
-        if own is None and not known:
+        if own is None and params and not known:
             raise ValueError(
                 f"param group {index} of the optimizer has no param_names. Give names=model.named_parameters(), or "
                 "build the optimizer of named parameters"

@@ -233,6 +233,10 @@ def _disagreement(rank: int) -> None:
     logits, targets, indices = batch_of(0, 4)
     with pytest.raises(ValueError, match="rank 0 has num_instances=20, and rank 1 has num_instances=21"):
         other(logits, targets.relu(), indices)
+    for classes, theirs in ((None, 3), (2, 3)):
+        other = DataParameters(theirs if rank else classes, 20, shard=True)
+        with pytest.raises(ValueError, match=f"rank 0 has num_classes={classes}, and rank 1 has num_classes=3"):
+            other(logits[:, : other.num_classes], targets.relu() * 0, indices)
 
 
 def test_ranks_that_do_different_things_all_raise(two: Processes) -> None:
@@ -292,7 +296,7 @@ def _bytes(rank: int) -> None:
         criterion(logits, targets, indices).backward()
         criterion.step()
     # Twice, what is coming; what is asked for, the answers (to what the others ask), and row, gradient and share.
-    announced = 2 * 24 * ranks
+    announced = 2 * 32 * ranks
     own = examples * (8 + 24)
     assert sum(call.args[1].nbytes for call in sends.mock_calls) <= announced + own + 4 * ranks * examples
 

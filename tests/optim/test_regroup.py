@@ -145,6 +145,17 @@ def test_groups_without_names_beside_those_with() -> None:
     assert len(regroup(mixed, whole, saved_names=NAMES)["state"]) == 5
 
 
+def test_an_empty_group_needs_no_names() -> None:
+    saved, _ = saved_and_reader([NAMES])
+    params = parameters()
+    reader = lerac_fast.optim.AdamW([{"params": []}, *groups(EACH, params)])
+    moved = regroup(saved, reader)
+    assert [len(group["params"]) for group in moved["param_groups"]] == [0, *map(len, EACH)]
+    reader.load_state_dict(moved)
+    whole = lerac_fast.optim.AdamW(params.items())
+    assert_same(regroup(moved, whole)["state"], saved["state"])
+
+
 def test_wrappers_do_not_change_names() -> None:
     saved, _ = saved_and_reader(EACH)
     wrapped = {f"module._orig_mod.{name}": param for name, param in parameters().items()}

@@ -91,6 +91,55 @@ def test_two_ranks_of_many_are_named(four: Processes) -> None:
     assert len({*messages}) == 1
 
 
+OF_RANKS: list[list[Any]] = [
+    [np.int64(0), np.int64(1)],
+    [[{1, 2}], [{1, 3}]],
+    [{"warmup": [0], 3: None}, {"warmup": [1], 3: None}],
+    [{"a": 1}, {3: 1}],
+]
+
+
+def _differing_in(rank: int, of_ranks: list[Any]) -> None:
+    groups = layer_groups(model())
+    groups[1]["of_mine"] = of_ranks[rank]
+    with pytest.raises(ValueError, match=r"'of_mine' of param group 1, of parameter '0\.up\.weight', is"):
+        check_ranks(SGD(groups, lr=0.5))
+
+
+@pytest.mark.parametrize("of_ranks", OF_RANKS, ids=repr)
+def test_values_of_any_plain_hyperparameter_are_compared(two: Processes, of_ranks: list[Any]) -> None:
+    two.run(_differing_in, of_ranks)
+
+
+def _refused_in_parts(rank: int) -> str:
+    """What is told in the second of two process groups."""
+    part = [distributed.new_group(ranks) for ranks in ([0, 1], [2, 3])][rank // 2]
+    with pytest.raises(ValueError) as error:
+        check_ranks(SGD(model().parameters(), lr=0.5 + rank), part)
+    return str(error.value)
+
+
+def test_ranks_have_the_numbers_that_they_have_among_all(four: Processes) -> None:
+    messages = four.run(_refused_in_parts)
+    assert "is 0.5 on rank 0 and 1.5 on rank 1" in messages[0]
+    assert "is 2.5 on rank 2 and 3.5 on rank 3" in messages[2]
+
+
+def _unreadable(rank: int) -> str:
+    optimizer = SGD(layer_groups(model()), lr=0.5)
+    if rank == 1:
+        optimizer.param_groups[1]["lr"] = torch.empty((), device="meta")
+    with pytest.raises(RuntimeError, match="the param groups of rank 1 cannot be read: ") as error:
+        check_ranks(optimizer)
+    distributed.barrier()  # nobody waits for another
+    return str(error.value)
+
+
+def test_what_one_rank_cannot_read_all_are_told(two: Processes) -> None:
+    first, second = two.run(_unreadable)
+    assert first == second
+
+
 def _same(rank: int) -> None:
     """Groups that are the same although their parts, or the words for them, are not."""
     mesh = init_device_mesh("cpu", (2,))
@@ -100,6 +149,7 @@ def _same(rank: int) -> None:
         groups = layer_groups(net)
         groups[0]["lr"] = np.float64(0.5) if rank else 0.5
         groups[1]["of_mine"] = object()
+        groups[1]["numbers"] = {"b": np.int64(1), "a": {2, 1}} if rank else {"a": {1, 2}, "b": 1}
         groups[2]["betas"] = (0.5, torch.tensor(0.25))
         before = collectives()
         check_ranks(SGD(groups, lr=0.5))
