@@ -231,6 +231,10 @@ class LeRaC(LRScheduler):
             raise
         return [group["lr"] for group in self.optimizer.param_groups]
 
+    def _update_lr(self, epoch: int | None = None) -> None:
+        super()._update_lr(epoch)
+        self._last_lr = copied_lrs(self.optimizer.param_groups)  # torch 2.9 keeps the tensors of the groups themselves
+
     def _start(self) -> None:
         """Take the full rates of step 0 from the groups."""
         self._follow_groups(any_lr=True)
