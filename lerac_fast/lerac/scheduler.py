@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lerac_fast.lerac._arguments import checked_ratios
 from lerac_fast.lerac._plot import plot_lerac
 from lerac_fast.lerac._rates import (
+    TORCH_SHARES_LRS,
     as_held,
     base_rates_of,
     copied_lrs,
@@ -217,6 +218,10 @@ class LeRaC(LRScheduler):
         self.last_epoch -= 1
         self._step_count -= 1
 
+    def _update_lr(self, epoch: int | None = None) -> None:
+        super()._update_lr(epoch)
+        self._last_lr = copied_lrs(self.optimizer.param_groups) if TORCH_SHARES_LRS else self._last_lr
+
     def _start(self) -> None:
         """Take the full rates of step 0 from the groups."""
         self._follow_groups(any_lr=True)
@@ -336,11 +341,10 @@ class LeRaC(LRScheduler):
         """
         found = self._find_groups()
         groups = [self.optimizer.param_groups[i] for i, _ in found]
-        base_lrs = [float(base) for base in self.base_lrs]
 
         def rates_at(step: int) -> list[float]:
             factors = self._factors(step)
-            return [base_lrs[j] * factors[j] for _, j in found]
+            return [float(self.base_lrs[j]) * factors[j] for _, j in found]
 
         return plot_lerac(groups, rates_at, self.total_iters, self.curve)
 
@@ -366,8 +370,7 @@ class LeRaC(LRScheduler):
         """Take up into the full rates what others did to the groups' rates since LeRaC left them."""
         self._follow_groups()
         lrs = self._lrs()
-        base_lrs = [float(base) for base in self.base_lrs]
-        self._full_lrs = take_up(lrs, self._left_lrs, self._full_lrs, base_lrs)
+        self._full_lrs = take_up(lrs, self._left_lrs, self._full_lrs, [float(base) for base in self.base_lrs])
         self._left_lrs = lrs
 
     def _find_groups(self) -> list[tuple[int, int]]:
@@ -378,13 +381,10 @@ class LeRaC(LRScheduler):
         return found
 
     def _follow_groups(self, any_lr: bool = False) -> None:
-        """Follow what was done to the optimizer's list of groups: some may be new, gone or replaced.
-
-        Groups that were replaced are to have the rates that they had, or any if `any_lr`.
-        """
+        """Follow what was done to the optimizer's list of groups: some may be new, gone or replaced. These are to have
+        the rates that they had, or any if `any_lr`."""
         groups = self.optimizer.param_groups
-        known = zip(self._positions, self._groups, strict=True)
-        if all(i < len(groups) and groups[i] is group for i, group in known):
+        if all(i < len(groups) and groups[i] is group for i, group in zip(self._positions, self._groups, strict=True)):
             return
         found = self._find_groups()
         if not any_lr:

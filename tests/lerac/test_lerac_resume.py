@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import (
 from lerac_fast.lerac.schedule import CURVES
 from lerac_fast.lerac.scheduler import LeRaC
 from tests.lerac.rates import groups_at, rates, run, sgd
+from tests.lerac.test_lerac_composition import REPLACES_TENSOR_LR
 
 K = 6
 STEPS = 9
@@ -112,6 +113,13 @@ class OnBaseRates(Alone):
 
 SETUPS = [Alone, Beside, Chained, ChainedBehind, ChainedByGroup, InSequence, AfterAWarmUp, OnBaseRates]
 EITHER_LR = pytest.mark.parametrize("tensor_lr", [False, True])
+SETUPS_OF_EITHER_LR = [
+    pytest.param(
+        setup, tensor_lr, marks=REPLACES_TENSOR_LR if tensor_lr and setup in (InSequence, AfterAWarmUp) else ()
+    )
+    for setup in SETUPS
+    for tensor_lr in (False, True)
+]
 
 
 def resumed(order, setup, states, tensor_lr=False):
@@ -132,8 +140,7 @@ def resumed(order, setup, states, tensor_lr=False):
 
 
 @pytest.mark.parametrize("order", ["bos", "bso", "obs", "bs", "boso", "bsos"])
-@pytest.mark.parametrize("setup", SETUPS)
-@EITHER_LR
+@pytest.mark.parametrize(("setup", "tensor_lr"), SETUPS_OF_EITHER_LR)
 def test_any_order_resumes_to_the_bit(order, setup, tensor_lr):
     optimizer = optimizer_of(tensor_lr)
     schedule = setup(optimizer)
