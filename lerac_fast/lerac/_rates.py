@@ -10,7 +10,7 @@ from torch.optim import Optimizer, lr_scheduler
 Group = dict[str, Any]
 
 TORCH_SHARES_LRS = not hasattr(lr_scheduler, "_param_groups_val_list")
-"""Whether torch's `get_last_lr()` gives the tensors of the groups themselves, as that of torch 2.9 does, and not copies."""
+"""Whether torch's `get_last_lr()` gives the tensors of the groups themselves, as torch 2.9 does, and not copies."""
 
 
 def find_groups(known: Sequence[Group], groups: Sequence[Group]) -> list[tuple[int, int]]:
