@@ -7,6 +7,7 @@ dispatcher. CUDA's kernels take it in a build of their own, by emulation: see to
 """
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import settings
 
 from lerac_fast._native.triton import register_triton
 from tests.kernels import KERNELS, NUMBERS_ON_DEVICE
+from tests.processes import Processes, shared
 
 # What is left out: an expression that finds the tests' names -> why.
 NOT_FOR_GPUS = {
@@ -93,3 +95,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if item.nodeid.endswith(name):
                 fewer = settings(item.obj._hypothesis_internal_use_settings, max_examples=examples)
                 item.obj._hypothesis_internal_use_settings = fewer
+
+
+# Processes of torch.distributed, which the tests of a file share.
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Processes]:
+    yield from shared(2)
+
+
+@pytest.fixture(scope="module")
+def four() -> Iterator[Processes]:
+    yield from shared(4)

@@ -1,7 +1,7 @@
 """The curricula together, under FSDP2 and DistributedDataParallel: as the same training in one process."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -25,8 +25,8 @@ from torch.utils.checkpoint import checkpoint as computed_again
 from lerac_fast import CBS, DataParameters, LeRaC, Tokens, layer_groups, layer_order, signal_to_noise
 from lerac_fast.lerac.snr import snr_ratios
 from lerac_fast.optim import SGD
-from tests.optim.distributed.processes import Processes, shared
 from tests.optim.distributed.tensors import full
+from tests.processes import Processes
 
 CLASSES, INSTANCES, EXAMPLES, STEPS = 3, 21, 8, 4
 SMOOTHING: dict[str, Any] = {
@@ -39,16 +39,6 @@ FSDP2: dict[str, dict[str, Any]] = {
     "FSDP2, gathered": {"reshard_after_forward": False},
     "FSDP2, bfloat16": {"mp_policy": MixedPrecisionPolicy(torch.bfloat16, torch.float32)},
 }
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[Processes]:
-    yield from shared(2)
-
-
-@pytest.fixture(scope="module")
-def four() -> Iterator[Processes]:
-    yield from shared(4)
 
 
 class Block(nn.Module):

@@ -4,7 +4,7 @@ import copy
 import math
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -19,18 +19,8 @@ from torch.distributed.tensor import DTensor, Shard
 from lerac_fast import DataParameters
 from lerac_fast.data_parameters.detection import anchor_temperatures
 from tests.data_parameters.batches import CLASSES, INSTANCES, Batch, assert_same_bits, random_batch
-from tests.optim.distributed.processes import Processes, shared
 from tests.optim.distributed.tensors import collectives, full
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[Processes]:
-    yield from shared(2)
-
-
-@pytest.fixture(scope="module")
-def four() -> Iterator[Processes]:
-    yield from shared(4)
+from tests.processes import Processes
 
 
 def pair(count: int = INSTANCES, **options: Any) -> tuple[DataParameters, DataParameters]:

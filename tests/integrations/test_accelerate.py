@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import ChainedScheduler, CosineAnnealingLR, LRSche
 from lerac_fast import LeRaC
 from lerac_fast.optim import SGD
 from tests.integrations.launching import cpu_for_gpus, set_environment
-from tests.optim.distributed.processes import Processes
+from tests.processes import Processes
 
 accelerate = pytest.importorskip("accelerate")
 from accelerate.state import AcceleratorState, GradientState  # noqa: E402

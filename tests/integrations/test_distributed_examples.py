@@ -15,7 +15,7 @@ from torch import nn
 
 from lerac_fast import LeRaC, layer_groups
 from tests.integrations.launching import EXAMPLES, cpu_for_gpus, free_port, run_launched
-from tests.optim.distributed.processes import Processes
+from tests.processes import Processes
 
 
 def in_one_process(

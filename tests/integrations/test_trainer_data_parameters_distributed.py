@@ -18,7 +18,7 @@ from tests.integrations.test_trainer_data_parameters import (
     optimizer_of,
     with_indices,
 )
-from tests.optim.distributed.processes import Processes
+from tests.processes import Processes
 
 EXAMPLES, BATCH = 16, 2
 

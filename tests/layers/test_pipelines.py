@@ -1,7 +1,6 @@
 """Stages of torch.distributed.pipelining, each with an optimizer of its own, train as the whole model does."""
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,9 @@ from torch.distributed.pipelining import PipelineStage, ScheduleGPipe, SplitPoin
 
 from lerac_fast import LeRaC, layer_groups, layer_order
 from lerac_fast.optim import AdamW, check_ranks
-from tests.optim.distributed.processes import IS_TORCH_2_9, Processes, shared
 from tests.optim.distributed.tensors import full
 from tests.optim.distributed.test_resharding import recipes
+from tests.processes import IS_TORCH_2_9, Processes
 
 pytestmark = pytest.mark.skipif(IS_TORCH_2_9, reason="between its stages gloo ends the processes, whatever they train")
 
@@ -26,16 +25,6 @@ CPU = torch.device("cpu")
 
 Rates = list[dict[str, float]]  # of each parameter, step by step
 Values = dict[str, Tensor]
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[Processes]:
-    yield from shared(2)
-
-
-@pytest.fixture(scope="module")
-def four() -> Iterator[Processes]:
-    yield from shared(4)
 
 
 class Chain(nn.Module):

@@ -1,7 +1,5 @@
 """Groups of a model whose parts are in two processes."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.distributed as dist
@@ -10,12 +8,6 @@ from torch.distributed.fsdp import fully_shard
 
 from lerac_fast import layer_groups, layer_order
 from tests.layers.test_sharded import Reversed, X, parallelize, shard_all, train, whole
-from tests.optim.distributed.processes import Processes, shared
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Processes]:
-    yield from shared(2)
 
 
 def sharded(model: nn.Module, kind: str) -> nn.Module:
@@ -48,5 +40,5 @@ def _one_rank_alone(rank: int, kind: str, measuring: int) -> None:
 
 @pytest.mark.parametrize("kind", ["fsdp2", "tensor parallelism", "both"])
 @pytest.mark.parametrize("measuring", [0, 1])
-def test_a_rank_measures_alone_and_all_train(processes, kind, measuring):
-    processes.run(_one_rank_alone, kind, measuring)
+def test_a_rank_measures_alone_and_all_train(two, kind, measuring):
+    two.run(_one_rank_alone, kind, measuring)

@@ -18,8 +18,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from tests.optim.cases import TYPICAL, Case, assert_equal
-from tests.optim.distributed.processes import Processes
 from tests.optim.distributed.test_training import a_group_each, backward, model, shard
+from tests.processes import Processes
 
 
 def trained(case: Case, steps: range, make: str = "fast") -> tuple[nn.Module, torch.optim.Optimizer]:

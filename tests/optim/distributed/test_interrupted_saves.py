@@ -11,7 +11,6 @@ from torch.distributed.checkpoint import CheckpointException, FileSystemWriter
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 
 from tests.optim.cases import Case
-from tests.optim.distributed.processes import IS_TORCH_2_9, Processes
 from tests.optim.distributed.test_resharding import (
     FLAT,
     Layout,
@@ -24,6 +23,7 @@ from tests.optim.distributed.test_resharding import (
     uninterrupted,
     values,
 )
+from tests.processes import IS_TORCH_2_9, Processes
 
 TRAINING = Training(Case("AdamW", {"weight_decay": 0.3}))
 LAYOUT = Layout(2, "FSDP2", "layers")

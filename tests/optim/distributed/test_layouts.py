@@ -10,8 +10,8 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
 
 from tests.optim.cases import CASES, TYPICAL, Case, all_cases, all_dtypes, assert_equal, typical_cases
-from tests.optim.distributed.processes import Processes
 from tests.optim.distributed.tensors import Twins, collectives, generator
+from tests.processes import Processes
 
 SHAPES: list[tuple[int, ...]] = [(8, 6), (7, 5), (1, 4), (), (0, 4), (3,)]  # even, uneven and empty shards
 

@@ -13,9 +13,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from lerac_fast import layer_groups, layer_order
 from lerac_fast.optim import AdamW, regroup
 from tests.optim.cases import assert_equal
-from tests.optim.distributed.processes import Processes
 from tests.optim.distributed.test_resharding import recipes, train
 from tests.optim.distributed.test_training import shard
+from tests.processes import Processes
 
 
 def sharded(name: str, width: int) -> nn.Module:

@@ -12,9 +12,9 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from lerac_fast import layer_groups
 from lerac_fast.optim import SGD, check_ranks
-from tests.optim.distributed.processes import Processes
 from tests.optim.distributed.tensors import collectives
 from tests.optim.distributed.test_training import model, shard
+from tests.processes import Processes
 
 Groups = list[dict[str, Any]]
 

@@ -11,10 +11,10 @@ from torch.distributed.tensor import DTensor
 
 from lerac_fast.optim import regroup
 from tests.optim.cases import TYPICAL, Case, assert_equal
-from tests.optim.distributed.processes import Processes
 from tests.optim.distributed.tensors import full
 from tests.optim.distributed.test_resharding import train
 from tests.optim.distributed.test_training import model, shard
+from tests.processes import Processes
 
 NAMES = [name for name, _ in model().named_parameters()]
 FORMS = st.builds(StateDictOptions, full_state_dict=st.booleans(), flatten_optimizer_state_dict=st.booleans())

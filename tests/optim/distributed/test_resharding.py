@@ -28,9 +28,9 @@ import lerac_fast.optim
 from lerac_fast import LeRaC, layer_groups
 from lerac_fast.optim import regroup
 from tests.optim.cases import Case, assert_equal, random
-from tests.optim.distributed.processes import IS_TORCH_2_9, Processes
 from tests.optim.distributed.tensors import full
 from tests.optim.distributed.test_training import backward, model, shard
+from tests.processes import IS_TORCH_2_9, Processes
 
 GUIDE = Path(__file__).resolve().parents[3] / "docs" / "scale.md"
 FULL = StateDictOptions(full_state_dict=True)

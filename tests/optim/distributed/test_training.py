@@ -12,7 +12,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.distributed.tensor.placement_types import _StridedShard
 
 from tests.optim.cases import TYPICAL, Case, assert_equal, random
-from tests.optim.distributed.processes import Processes
+from tests.processes import Processes
 
 WIDTH = 6
 

@@ -14,9 +14,9 @@ import lerac_fast.optim
 from lerac_fast import LeRaC, layer_groups
 from lerac_fast.optim import check_ranks, regroup
 from tests.optim.cases import TYPICAL, Case, assert_equal
-from tests.optim.distributed.processes import Processes
 from tests.optim.distributed.test_resharding import train
 from tests.optim.distributed.test_training import model
+from tests.processes import Processes
 
 LR = 0.02
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import distributed
 
-from tests.optim.distributed.processes import Processes
+from tests.processes import Processes
 
 
 def _sum(rank: int, value: float) -> float:
