@@ -40,8 +40,9 @@ class DataParametersTrainer(Trainer):
 
     Why not `compute_loss_func`: a Trainer gives it outputs and labels, and no index.
 
+    It takes what Trainer takes, and one argument more.
+
     Args:
-        args, kwargs: those of Trainer.
         criterion: it is moved to the device of the trainer. Do not call its `step()`.
 
     Raises:
