@@ -110,7 +110,7 @@ BadRow<T> forward(const TemperedRows<T>& rows, T* losses, T* class_weights, Temp
     if (class_weights != nullptr) class_weights[r] = weight_of(rows, target);
 
     V<T> most = V<T>{} + nothing;
-    for_packs<T>(row, classes, nothing, [&](V<T> z, int64_t) { most = (most > z) | (most != most) ? most : z; });
+    for_packs<T>(row, classes, nothing, [&](V<T> z, int64_t) { most = ((most > z) | (most != most)) ? most : z; });
     const T largest = largest_of<T>(most); // or NaN
 
     V<T> exponentials{}, expected{}, weighted{};

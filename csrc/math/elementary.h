@@ -9,7 +9,7 @@ namespace lerac_fast::math {
 
 // The larger of two numbers, NaN if either is NaN (std::fmax would swallow it). Without short-circuit, so that loops
 // vectorize.
-template <typename T> LERAC_INLINE T maximum(T a, T b) { return (a > b) | (a != a) ? a : b; }
+template <typename T> LERAC_INLINE T maximum(T a, T b) { return ((a > b) | (a != a)) ? a : b; }
 
 // Gradient with L2 decay. A blend and not a product with zero: 0 x inf would be NaN.
 template <typename T> LERAC_INLINE T with_l2_decay(T gradient, T param, T weight_decay) {
