@@ -20,15 +20,8 @@ const char* name(Capability capability) {
 std::vector<Capability> available_capabilities() {
   std::vector<Capability> available{Capability::kBaseline};
 #ifdef LERAC_FAST_X86_KERNELS
-  // x86-64-v3 and -v4, by what clang 16 can ask for, too. A processor that has these has the others of v3.
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-      __builtin_cpu_supports("fma")) {
-    available.push_back(Capability::kAvx2);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-      available.push_back(Capability::kAvx512);
-    }
-  }
+  if (__builtin_cpu_supports("x86-64-v3")) available.push_back(Capability::kAvx2);
+  if (__builtin_cpu_supports("x86-64-v4")) available.push_back(Capability::kAvx512);
 #endif
   return available;
 }
