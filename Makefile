@@ -113,7 +113,8 @@ WHEEL_ENV := build/wheel-env
 test-wheel: wheel
 	rm -rf $(WHEEL_ENV) && $(PYTHON) -m venv $(WHEEL_ENV)
 	$(WHEEL_ENV)/bin/python -m pip install --quiet --disable-pip-version-check $(foreach spec,$(TORCH_SPEC),'$(spec)') "$$(ls dist/*.whl)[test]"
-	mkdir $(WHEEL_ENV)/project && cp -r tests tools benchmarks pyproject.toml CITATION.cff $(WHEEL_ENV)/project/
+	mkdir $(WHEEL_ENV)/project
+	$(call copy_tests,wheel-env/project)
 	cd $(WHEEL_ENV)/project && env -i PATH=$(abspath $(WHEEL_ENV)/bin) HOME="$$HOME" OMP_NUM_THREADS=1 \
 	  python -m pytest -n auto --dist loadfile -q -m 'not compiles and not gpu_code and not architectures' \
 	  tests/optim tests/ops tests/layers tests/lerac tests/cbs tests/data_parameters tests/test_gpu_backend.py $(ARGS)

@@ -21,10 +21,9 @@ OF_TORCH = ("libtorch*.so", "libc10*.so", "libgomp*.so*", "libcudart.so.*")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.wheel", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the wheel goes")
-    parser.add_argument("options", nargs="*", help="for pip's build of it, such as -C build-dir=build/wheel")
-    arguments, options = parser.parse_known_args()
+    arguments, options = parser.parse_known_args()  # which go to pip in their order: -C build-dir=build/wheel
     with tempfile.TemporaryDirectory() as scratch:
-        built = _built(Path(scratch), [*arguments.options, *options])
+        built = _built(Path(scratch), options)
         wheel = _of_this_torch(built, Path(scratch) / "labelled")
         excluded = [argument for library in OF_TORCH for argument in ("--exclude", library)]
         arguments.folder.mkdir(parents=True, exist_ok=True)
