@@ -31,8 +31,9 @@ def process_group(tmp_path_factory) -> Iterator[None]:
     distributed.destroy_process_group()
 
 
-def _sharded(params: list[nn.Parameter]) -> list[nn.Parameter]:
-    mesh = init_device_mesh("cpu", (1,))
+def as_dtensors(params: list[nn.Parameter]) -> list[nn.Parameter]:
+    """Copies, sharded over one rank, with copies of the gradients."""
+    mesh = init_device_mesh(params[0].device.type, (1,))
     sharded = []
     for param in params:
         dtensor = nn.Parameter(DTensor.from_local(param.detach().clone(), mesh, [Shard(0)]))
@@ -47,7 +48,7 @@ def _sharded(params: list[nn.Parameter]) -> list[nn.Parameter]:
 def bench_dtensors(compare, name: str, shapes: str) -> None:
     """A group per tensor, and torch's own steps with one group beside it."""
     plain = parameters(SHAPES[shapes], torch.float32)
-    dtensors = _sharded(plain)
+    dtensors = as_dtensors(plain)
     options = OPTIONS[name]
     ours, torchs = getattr(lerac_fast.optim, name), getattr(torch.optim, name, None)
     optimizers: dict[str, torch.optim.Optimizer] = {
@@ -58,11 +59,11 @@ def bench_dtensors(compare, name: str, shapes: str) -> None:
     if name in ("Adam", "AdamW"):  # whose fused steps alone torch has for DTensors
         variants["fused"] = {"fused": True}
     for variant, implementation in variants.items() if torchs is not None else ():
-        one = torchs(_sharded(plain), lr=1e-7, **options, **implementation)
+        one = torchs(as_dtensors(plain), lr=1e-7, **options, **implementation)
         optimizers[f"torch {variant}, DTensors, one group"] = one
     if torchs is not None:
         optimizers["torch foreach, DTensors, group per tensor"] = torchs(
-            per_tensor(_sharded(plain)), foreach=True, **options
+            per_tensor(as_dtensors(plain)), foreach=True, **options
         )
     timed: dict[str, Callable[[], object]] = {label: optimizer.step for label, optimizer in optimizers.items()}
     numel = sum(param.numel() for param in plain)

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import DTensor, Shard
+from torch import distributed
 
 import lerac_fast.optim
+from benchmarks.bench_distributed import as_dtensors
 from benchmarks.bench_optimizer_step import OPTIONS, UPDATED, per_tensor
 from benchmarks.gpu.bench_optimizer_step import parameters, shapes_of
 from benchmarks.gpu.conftest import TINY
@@ -28,11 +27,8 @@ def process_group(device: str, tmp_path: Path) -> Iterator[None]:  # noqa: ARG00
 def bench_dtensors(compare_on_device, device: str, model: str) -> None:
     """AdamW, a group per tensor; torch's steps with one group beside it."""
     shapes = [(1,)] * (20 if TINY else 364) if model.startswith("364") else shapes_of(model)
-    plain, mesh, options = parameters(shapes, torch.float32, device), init_device_mesh(device, (1,)), OPTIONS["AdamW"]
-    sharded = []
-    for param in plain:
-        sharded.append(nn.Parameter(DTensor.from_local(param.detach(), mesh, [Shard(0)])))
-        sharded[-1].grad = DTensor.from_local(param.grad, mesh, [Shard(0)])
+    plain, options = parameters(shapes, torch.float32, device), OPTIONS["AdamW"]
+    sharded = as_dtensors(plain)
     ours, torchs = lerac_fast.optim.AdamW, torch.optim.AdamW
     steps = {
         "lerac_fast, DTensors": ours(per_tensor(sharded), **options).step,

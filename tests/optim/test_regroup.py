@@ -13,10 +13,10 @@ from torch import nn
 import lerac_fast.optim
 from lerac_fast.optim import regroup
 from tests.optim.cases import Case, assert_equal, typical_cases
+from tests.optim.layouts import Layout, layouts
 
 NAMES = ["stem.weight", "block.weight", "block.bias", "norm.weight", "head.weight", "head.bias"]
 STATELESS = "norm.weight"  # never has a gradient
-Layout = list[list[str]]
 
 
 def parameters() -> dict[str, nn.Parameter]:
@@ -52,16 +52,8 @@ def assert_same(found: Any, expected: Any) -> None:
         assert found == expected
 
 
-@st.composite
-def layouts(draw: st.DrawFn) -> Layout:
-    """Any order of the parameters in any number of groups."""
-    names = draw(st.permutations(NAMES))
-    cuts = sorted(draw(st.sets(st.integers(1, len(NAMES) - 1))))
-    return [names[i:j] for i, j in zip([0, *cuts], [*cuts, len(NAMES)], strict=True)]
-
-
 @typical_cases
-@given(layouts(), layouts(), st.booleans(), st.booleans())
+@given(layouts(NAMES), layouts(NAMES), st.booleans(), st.booleans())
 @settings(max_examples=10, deadline=None)
 def test_any_layout_to_any_other_and_back(
     case: Case, first: Layout, second: Layout, from_torch: bool, to_torch: bool

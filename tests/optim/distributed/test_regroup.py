@@ -14,20 +14,12 @@ from tests.optim.cases import TYPICAL, Case, assert_equal
 from tests.optim.distributed.tensors import full
 from tests.optim.distributed.test_resharding import train
 from tests.optim.distributed.test_training import model, shard
+from tests.optim.layouts import Layout, layouts
 from tests.processes import Processes
 
 NAMES = [name for name, _ in model().named_parameters()]
 FORMS = st.builds(StateDictOptions, full_state_dict=st.booleans(), flatten_optimizer_state_dict=st.booleans())
 STATELESS = NAMES[2]  # frozen
-Layout = list[list[str]]
-
-
-@st.composite
-def layouts(draw: st.DrawFn) -> Layout:
-    """Any order of the parameters in any number of groups."""
-    names = draw(st.permutations(NAMES))
-    cuts = sorted(draw(st.sets(st.integers(1, len(NAMES) - 1))))
-    return [names[i:j] for i, j in zip([0, *cuts], [*cuts, len(NAMES)], strict=True)]
 
 
 def assert_same(found: Any, expected: Any) -> None:
@@ -45,7 +37,7 @@ def assert_same(found: Any, expected: Any) -> None:
         assert found == expected
 
 
-@given(st.sampled_from(TYPICAL), layouts(), layouts(), FORMS, FORMS)
+@given(st.sampled_from(TYPICAL), layouts(NAMES), layouts(NAMES), FORMS, FORMS)
 @settings(max_examples=15, deadline=None, derandomize=True, database=None)  # the same examples on both ranks
 def _there_and_back(case: Case, first: Layout, second: Layout, there: StateDictOptions, back: StateDictOptions) -> None:
     net = shard(model(), init_device_mesh("cpu", (2,)))
