@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import lerac_fast.optim
 from lerac_fast import LeRaC, layer_groups
 from tests.integrations.launching import run_example
+from tests.integrations.lightning_marks import LIGHTNING
 from tests.lerac.rates import rates, run, sgd
 
 lightning = pytest.importorskip("lightning.pytorch")
@@ -20,10 +21,7 @@ from lightning.pytorch import callbacks, loggers  # noqa: E402
 K, EPOCHS, STEPS_PER_EPOCH, ACCUMULATED, BATCH = 6, 4, 3, 2, 4
 STEPS = EPOCHS * STEPS_PER_EPOCH
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec:FutureWarning"),  # torch's, of Lightning
-]
+pytestmark = LIGHTNING
 
 
 class Module(lightning.LightningModule):  # type: ignore[misc]

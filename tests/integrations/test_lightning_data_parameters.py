@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lerac_fast import DataParameters, with_indices
+from tests.integrations.lightning_marks import EXISTING_CHECKPOINTS, LIGHTNING
 
 lightning = pytest.importorskip("lightning.pytorch")
 from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
@@ -17,11 +18,7 @@ EPOCHS, BATCH, ACCUMULATED, CLASSES = 3, 4, 2, 3
 INPUTS = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
 DATA = with_indices(TensorDataset(INPUTS, torch.arange(20) % CLASSES))
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec:FutureWarning"),  # torch's, of Lightning
-    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
-]
+pytestmark = [*LIGHTNING, EXISTING_CHECKPOINTS]
 
 
 class Module(lightning.LightningModule):  # type: ignore[misc, name-defined]

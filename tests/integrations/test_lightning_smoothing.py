@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from tests.integrations.lightning_marks import EXISTING_CHECKPOINTS, LIGHTNING
 from tests.integrations.smoothed import EPOCHS, IMAGES, WIDTHS, Net, per_epoch
 
 lightning = pytest.importorskip("lightning.pytorch")
@@ -15,11 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint  # noqa: E402
 
 from lerac_fast.integrations.lightning import SmoothingCallback  # noqa: E402
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec:FutureWarning"),  # torch's, of Lightning
-    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
-]
+pytestmark = [*LIGHTNING, EXISTING_CHECKPOINTS]
 
 
 class Module(lightning.LightningModule):  # type: ignore[misc, name-defined]
