@@ -1,5 +1,6 @@
 // The Python side of the module: the step engine, what Python backends need of the ops, and what was built.
 #include <ATen/Parallel.h>
+#include <ATen/record_function.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/csrc/utils/pybind.h>
@@ -39,6 +40,7 @@ void bind_engine(py::module_& m) {
           py::arg("step_unserved"));
 
   m.def("why_traced", [] { return engine::why_traced(); });
+  m.def("is_profiled", [] { return at::hasCallbacks(); });
   m.def(
       "check_param_group",
       [](Optimizer optimizer, const py::dict& param_group, Py_ssize_t index) {

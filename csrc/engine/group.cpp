@@ -21,8 +21,9 @@ GroupKeys& keys() {
 
 const char* name_of(GroupField field) { return kNames[static_cast<size_t>(field)]; }
 
-bool is_true(PyObject* value) {
+bool is_true(const Group& group, PyObject* value) {
   if (PyBool_Check(value)) return value == Py_True;
+  group.is_fixed &= value == Py_None || PyLong_CheckExact(value);
   const auto owned = py::reinterpret_borrow<py::object>(value); // `__bool__` may take it out of the group
   const int truth = PyObject_IsTrue(value);
   if (truth < 0) throw py::error_already_set();
@@ -34,6 +35,7 @@ std::string show(double value) { return std::string(py::repr(py::float_(value)))
 // Texts of messages are costly beside all else here, hundreds of groups at every step: they are made where needed.
 double to_number(const Group& group, GroupField field, PyObject* object) {
   if (PyFloat_Check(object)) return PyFloat_AS_DOUBLE(object);
+  group.is_fixed &= PyLong_CheckExact(object) != 0;
   const auto owned = py::reinterpret_borrow<py::object>(object); // `__float__` may take it out of the group
   if (!PyLong_CheckExact(object) && is_tensor(object)) {
     const at::Tensor& tensor = THPVariable_Unpack(object);
@@ -81,15 +83,16 @@ double Group::non_negative(GroupField field, double value) const {
   throw py::value_error(describe() + ": " + name_of(field) + " must be at least 0, got " + show(value));
 }
 
-bool Group::flag(GroupField field) const { return is_true(at(field)); }
+bool Group::flag(GroupField field) const { return is_true(*this, at(field)); }
 
 bool Group::flag_or_false(GroupField field) const {
   PyObject* const value = keys().find(dict, field);
-  return value != nullptr && is_true(value);
+  return value != nullptr && is_true(*this, value);
 }
 
 std::pair<double, double> Group::betas() const {
   PyObject* const value = at(GroupField::kBetas);
+  is_fixed &= PyTuple_CheckExact(value) != 0;
   const auto owned = py::reinterpret_borrow<py::object>(value);
   const auto pair = py::reinterpret_steal<py::object>(PySequence_Fast(value, "")); // itself, if a tuple or a list
   if (!pair || PySequence_Fast_GET_SIZE(pair.ptr()) != 2) {

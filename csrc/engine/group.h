@@ -34,6 +34,7 @@ enum class GroupField : size_t { LERAC_FAST_GROUP_FIELDS(X) };
 struct Group {
   PyObject* dict;
   Py_ssize_t index;
+  mutable bool is_fixed = true; // what was read so far stays what it is for as long as the dictionary is not written
 
   // "param group 3 ('layer1.conv')".
   std::string describe() const;

@@ -7,14 +7,20 @@ namespace lerac_fast::engine {
 void hand_over(const Plan& plan) {
   // The kernels wrote through raw pointers: tell autograd.
   const auto bump = [](const at::Tensor& t) { t.unsafeGetTensorImpl()->bump_version(); };
-  for (const auto& object : plan.written) bump(THPVariable_Unpack(object.ptr()));
+  const auto bump_object = [&](PyObject* object) { bump(THPVariable_Unpack(object)); };
+  for (const Source& source : plan.sources) {
+    if (!source.has_row()) continue;
+    const auto& table = plan.tables[static_cast<size_t>(source.table)];
+    bump_object(source.param);
+    for (int i = 0; i < facts_of(table.rule).states; ++i) bump_object(source.states[i]);
+    if (source.step == nullptr) continue;
+    bump_object(source.step);
+    if (table.rows[static_cast<size_t>(source.row)].step.address == nullptr)
+      set_step_count(THPVariable_Unpack(source.step), source.count);
+  }
+  for (const auto& object : plan.written) bump_object(object.ptr());
   for (const auto& gradient : plan.gradients) {
     if (gradient.written) bump(gradient.tensor);
-  }
-  for (const auto& [object, value] : plan.step_counts) {
-    const at::Tensor& count = THPVariable_Unpack(object.ptr());
-    set_step_count(count, value);
-    bump(count);
   }
   for (const auto& [dict, first_state] : plan.first_states) {
     if (PyDict_Update(dict.ptr(), first_state.ptr()) != 0) throw pybind11::error_already_set();

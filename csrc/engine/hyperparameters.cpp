@@ -68,10 +68,12 @@ math::GroupNumbers read_numbers(Optimizer optimizer, const Group& group, at::Ten
   using enum GroupField;
   math::GroupNumbers h;
   PyObject* const lr = group.at(kLr);
-  if (rate != nullptr && !PyFloat_CheckExact(lr) && is_device_number(lr))
+  if (rate != nullptr && !PyFloat_CheckExact(lr) && is_device_number(lr)) {
     *rate = THPVariable_Unpack(lr);
-  else
+    group.is_fixed = false;
+  } else {
     h.lr = group.non_negative(kLr, group.number(kLr, lr));
+  }
   read_fields<kWeightDecay, kMaximize>(group, h);
   switch (optimizer) {
 #define X(name, rule, ...)                                                                                             \
@@ -95,14 +97,10 @@ Rule rule_of(Optimizer optimizer, [[maybe_unused]] const math::GroupNumbers& h) 
   __builtin_unreachable();
 }
 
-void BiasCorrections::apply(math::Hyperparameters& h, double t) {
-  if (h.beta1 != last_.beta1 || h.beta2 != last_.beta2 || t != t_) {
-    math::correct_bias(h, t);
-    last_ = h;
-    t_ = t;
-  }
-  h.bias_correction1 = last_.bias_correction1;
-  h.sqrt_bias_correction2 = last_.sqrt_bias_correction2;
+void BiasCorrections::correct(const math::Hyperparameters& h, double t) {
+  last_ = h;
+  math::correct_bias(last_, t);
+  t_ = t;
 }
 
 } // namespace lerac_fast::engine

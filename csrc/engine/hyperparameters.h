@@ -19,9 +19,15 @@ Rule rule_of(Optimizer optimizer, const math::GroupNumbers& h);
 // model usually count alike.
 class BiasCorrections {
  public:
-  void apply(math::Hyperparameters& h, double t);
+  void apply(math::Hyperparameters& h, double t) {
+    if (h.beta1 != last_.beta1 || h.beta2 != last_.beta2 || t != t_) correct(h, t);
+    h.bias_correction1 = last_.bias_correction1;
+    h.sqrt_bias_correction2 = last_.sqrt_bias_correction2;
+  }
 
  private:
+  void correct(const math::Hyperparameters& h, double t);
+
   double t_ = -1;
   math::Hyperparameters last_;
 };

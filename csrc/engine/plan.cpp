@@ -10,7 +10,7 @@ TensorTable& Plan::table(at::Device device, Rule rule, Elements elements) {
   for (auto& table : tables) {
     if (table.holds(device, rule, elements)) return table;
   }
-  return tables.emplace_back(TensorTable{device, rule, elements, {}, {0}, {}, {}, {}, {}});
+  return tables.emplace_back(TensorTable{device, rule, elements, {}, {0}, {}, {}, {}, {}, {}});
 }
 
 void* Plan::operand(const at::Tensor& tensor, const at::Tensor& param, bool written) {
@@ -25,12 +25,28 @@ void* Plan::operand(const at::Tensor& tensor, const at::Tensor& param, bool writ
   return scattered.back().dense.mutable_data_ptr();
 }
 
+bool Plan::is_brief() const {
+  int64_t numel = 0;
+  for (const auto& table : tables) {
+    if (!table.rows.empty() && table.device.type() != c10::DeviceType::CPU) return false;
+    numel += table.numel();
+  }
+  return numel <= 32768; // about ten microseconds of Adam
+}
+
 void Plan::clear() {
+  is_kept = false;
   for (auto& table : tables) table.clear();
+  sources.clear();
+  groups.clear();
+  policies.clear();
+  release();
+}
+
+void Plan::release() {
   written.clear();
   held.clear();
   gradients.clear();
-  step_counts.clear();
   scattered.clear();
   first_states.clear();
 }

@@ -5,14 +5,28 @@
 #include <utility>
 #include <vector>
 
+#include "engine/read_group.h"
 #include "engine/scaling.h"
 #include "engine/tensor_table.h"
 
 namespace lerac_fast::engine {
 
-// The rows for the kernels and all that they take along. Operands are held so that they stay alive while the GIL is
-// released: parameters and states by their Python objects, as taking another C++ reference to a tensor that Python owns
-// is slow.
+// A parameter in the order of the walk, and the Python objects that its row was made of. Borrowed.
+struct Source {
+  PyObject* param;
+  PyObject* dict; // in the optimizer's state, or nullptr
+  uint64_t dict_version = 0;
+  std::array<PyObject*, kMaxStates> states{};
+  PyObject* step = nullptr; // state["step"], where the rule counts
+  double count = 0;         // of this step, where the host counts
+  int32_t table = -1;       // -1: it has no gradient, and no row
+  int32_t row = 0;
+  size_t place = 0; // of a DTensor among the known layouts
+
+  bool has_row() const { return table >= 0; }
+};
+
+// The rows for the kernels and all that they take along.
 struct Plan {
   // An operand whose elements do not lie in the row's order: it is updated through a dense copy.
   struct Scattered {
@@ -24,21 +38,40 @@ struct Plan {
     bool written;
   };
 
-  std::vector<TensorTable> tables;       // emptied, but kept: backends keep something there
-  std::vector<pybind11::object> written; // parameters, states, and gradients of DTensors that are unscaled
-  std::vector<pybind11::object> held;    // what DTensors have in this process
+  std::vector<TensorTable> tables; // emptied, but kept: backends keep something there
+  std::vector<Source> sources;     // of all parameters
   std::vector<Gradient> gradients;
-  std::vector<std::pair<pybind11::object, double>> step_counts; // `state["step"]` and its next value
+  std::vector<pybind11::object> written; // gradients of DTensors that are unscaled
+  std::vector<pybind11::object> held;    // what DTensors have in this process
   std::vector<Scattered> scattered;
   std::vector<std::pair<pybind11::object, pybind11::object>> first_states; // a dictionary in the state, what to put in
 
   TensorTable& table(at::Device device, Rule rule, Elements elements);
   // Where the elements of an operand lie in the order of the parameter's row.
   void* operand(const at::Tensor& tensor, const at::Tensor& param, bool written = true);
-  void clear(); // memory is kept
+  void clear();          // memory is kept
+  void release();        // what it owns: between steps a plan keeps nothing alive
+  bool is_brief() const; // done before another thread would have got the GIL
+
+  // Of a plan that is kept for the next step, which renews it if it can:
+  struct Group {
+    PyObject *dict, *params; // borrowed
+    uint64_t version;        // of the dictionary
+    Py_ssize_t size;         // of params
+  };
+  struct GroupPolicy {
+    math::GroupNumbers numbers;
+    Rule rule;
+    bool capturable;
+  };
+  bool is_kept = false;
+  bool is_unscaled = false, scaling_is_on_device = false; // the gradients; the loss scale that the kernels read
+  uint64_t state_version = 0;                             // of the optimizer's state
+  std::vector<Group> groups;
+  std::vector<GroupPolicy> policies; // of the groups, apart from what is looked at in every step
 };
 
-// Has the kernels update all rows, without the GIL.
+// Has the kernels update all rows, without the GIL where that may take a while.
 void run(Plan& plan, Scaling& scaling);
 
 // Makes the update known: versions, step counts, and first states, which are put into the optimizer's only now, so that

@@ -1,5 +1,7 @@
 #include "engine/read_group.h"
 
+#include "engine/dict_version.h"
+
 namespace lerac_fast::engine {
 
 namespace py = pybind11;
@@ -9,7 +11,7 @@ double ReadGroup::read_rate() {
   return *rate_on_host;
 }
 
-std::vector<ReadGroup> read_groups(Optimizer optimizer, PyObject* param_groups, Footprints<3>& footprints) {
+std::vector<ReadGroup> read_groups(Optimizer optimizer, PyObject* param_groups, Footprints<4>& footprints) {
   if (!PyList_Check(param_groups)) throw py::type_error("optimizer.param_groups must be a list");
   std::vector<ReadGroup> groups;
   groups.reserve(static_cast<size_t>(PyList_GET_SIZE(param_groups)));
@@ -23,14 +25,16 @@ std::vector<ReadGroup> read_groups(Optimizer optimizer, PyObject* param_groups, 
     auto& footprint = footprints.next();
     footprint.note_dict(dict.ptr());
     footprint.note(params.ptr());
+    footprint.note(reinterpret_cast<PyListObject*>(params.ptr())->ob_item);
 
     ReadGroup& read = groups.emplace_back();
+    read.version = version_of(dict.ptr());
     read.group = group;
     read.dict = std::move(dict);
     read.params = std::move(params);
-    read.numbers = read_numbers(optimizer, group, &read.rate);
+    read.numbers = read_numbers(optimizer, read.group, &read.rate);
     read.rule = rule_of(optimizer, read.numbers);
-    read.capturable = facts_of(read.rule).counts_steps && group.flag_or_false(GroupField::kCapturable);
+    read.capturable = facts_of(read.rule).counts_steps && read.group.flag_or_false(GroupField::kCapturable);
   }
   return groups;
 }

@@ -13,6 +13,8 @@ namespace lerac_fast::engine {
 struct ReadGroup {
   Group group;
   pybind11::object dict, params; // owned
+  uint64_t version;              // of the dictionary that was read
+  Py_ssize_t size = 0;           // of params, as they were walked over
   math::GroupNumbers numbers;
   Rule rule;
   bool capturable;
@@ -24,6 +26,6 @@ struct ReadGroup {
 };
 
 // This may run Python code: what is read is owned from here on.
-std::vector<ReadGroup> read_groups(Optimizer optimizer, PyObject* param_groups, Footprints<3>& footprints);
+std::vector<ReadGroup> read_groups(Optimizer optimizer, PyObject* param_groups, Footprints<4>& footprints);
 
 } // namespace lerac_fast::engine

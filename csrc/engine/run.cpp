@@ -1,3 +1,5 @@
+#include <optional>
+
 #include "engine/backend.h"
 #include "engine/plan.h"
 
@@ -9,7 +11,8 @@ void run(Plan& plan, Scaling& scaling) {
     if (!table.rows.empty() && scaling.is_read_by(table.device)) table.scaling = scaling.on(table.device);
   }
   {
-    const pybind11::gil_scoped_release no_gil;
+    std::optional<pybind11::gil_scoped_release> no_gil;
+    if (!plan.is_brief()) no_gil.emplace();
     for (auto& table : plan.tables) {
       if (!table.rows.empty()) find_backend(table.device.type())->update(table);
     }

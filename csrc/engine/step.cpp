@@ -1,7 +1,14 @@
 #include "engine/step.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/record_function.h>
+#include <optional>
 #include <stdexcept>
+#include <utility>
+
+#include "engine/dict_version.h"
+#include "engine/held.h"
+#include "engine/renew.h"
 
 namespace lerac_fast::engine {
 
@@ -13,7 +20,7 @@ void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling,
     Step& step;
     explicit Running(Step& s) : step(s) { step.running_ = true; }
     ~Running() {
-      step.plan_.clear();
+      if (!step.plan_.is_kept) step.plan_.clear();
       step.running_ = false;
     }
   } running(*this);
@@ -21,18 +28,35 @@ void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling,
   find_dtensor_class();
   StepFacts step;
   step.scaling = std::move(scaling);
-  while (!step.overflown()) {
+  if (step.overflown()) return;
+  const bool was_kept = std::exchange(plan_.is_kept, false); // until all has gone well
+  ask_what_captures(step);
+  if (was_kept && renew(plan_, memory_, optimizer_, param_groups, state, step)) {
+    carry_out(step.scaling);
+    plan_.release();
+    plan_.is_kept = true;
+    return;
+  }
+  do {
+    plan_.clear();
     auto groups = read_groups(optimizer_, param_groups, memory_.groups); // owned until the end of this turn
-    ask_what_captures(step);
+    const uint64_t state_version = PyDict_Check(state) ? version_of(state) : 0;
     Pending pending = walk(memory_, step, plan_, groups, state);
     if (!pending.any()) {
-      run(plan_, step.scaling);
-      hand_over(plan_);
-      return;
+      carry_out(step.scaling);
+      return keep(plan_, groups, state_version, step);
     }
     plan_.clear();
     do_pending(std::move(pending), state, step, memory_.known_layouts, step_unserved);
-  }
+  } while (!step.overflown());
+}
+
+void Step::carry_out(Scaling& scaling) {
+  std::optional<Held> held;
+  if (!plan_.is_brief()) held.emplace(plan_);
+  RECORD_FUNCTION("lerac_fast::optimizer_step", c10::ArrayRef<const c10::IValue>{});
+  run(plan_, scaling);
+  hand_over(plan_);
 }
 
 // Of the devices that the last steps were for.

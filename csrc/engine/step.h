@@ -21,10 +21,11 @@ class Step {
 
  private:
   void ask_what_captures(StepFacts& step) const;
+  void carry_out(Scaling& scaling);
 
   Optimizer optimizer_;
   Memory memory_;
-  Plan plan_; // empty between steps
+  Plan plan_; // empty between steps, or kept
   bool running_ = false;
 };
 

@@ -6,20 +6,31 @@ namespace lerac_fast::engine {
 
 void TensorTable::clear() {
   rows.clear();
-  hyperparameters.clear();
-  rates.clear();
+  clear_numbers();
   offsets.assign(1, 0);
   scaling = {};
 }
 
-void TensorTable::append(const Row& row, const math::Hyperparameters& h, DeviceNumber rate) {
-  if (hyperparameters.empty() || hyperparameters.back() != h || rates.back() != rate) {
+void TensorTable::clear_numbers() {
+  hyperparameters.clear();
+  rates.clear();
+  counts.clear();
+}
+
+int32_t TensorTable::append(const math::Hyperparameters& h, DeviceNumber rate, double count) {
+  if (hyperparameters.empty() || hyperparameters.back() != h || rates.back() != rate || counts.back() != count) {
     hyperparameters.push_back(h);
     rates.push_back(rate);
+    counts.push_back(count);
   }
+  return static_cast<int32_t>(hyperparameters.size() - 1);
+}
+
+int32_t TensorTable::append(const Row& row, const math::Hyperparameters& h, DeviceNumber rate, double count) {
   rows.push_back(row);
-  rows.back().hyperparameters = static_cast<int32_t>(hyperparameters.size() - 1);
+  rows.back().hyperparameters = append(h, rate, count);
   offsets.push_back(offsets.back() + row.numel);
+  return static_cast<int32_t>(rows.size() - 1);
 }
 
 std::optional<Elements> elements_of(at::ScalarType param, at::ScalarType state) {
@@ -43,24 +54,26 @@ std::optional<Elements> elements_of(at::ScalarType param, at::ScalarType state) 
   return std::nullopt;
 }
 
+Dtypes dtypes_of(Elements elements) {
+  switch (elements) {
+  case Elements::kFloat:
+    return {at::kFloat, at::kFloat};
+  case Elements::kDouble:
+    return {at::kDouble, at::kDouble};
+  case Elements::kBFloat16:
+    return {at::kBFloat16, at::kBFloat16};
+  case Elements::kHalf:
+    return {at::kHalf, at::kHalf};
+  case Elements::kBFloat16FloatStates:
+    return {at::kBFloat16, at::kFloat};
+  case Elements::kHalfFloatStates:
+    return {at::kHalf, at::kFloat};
+  }
+  __builtin_unreachable();
+}
+
 int64_t param_itemsize(Elements elements) {
   return elements == Elements::kDouble ? 8 : elements == Elements::kFloat ? 4 : 2;
-}
-
-bool same_shape(const at::Tensor& a, const at::Tensor& b) {
-  const auto sizes_a = a.sizes(), sizes_b = b.sizes();
-  bool same = sizes_a.size() == sizes_b.size();
-  for (size_t d = 0; same && d < sizes_a.size(); ++d) same = sizes_a[d] == sizes_b[d]; // == would call memcmp
-  return same;
-}
-
-bool share_dense_layout(const at::Tensor& a, const at::Tensor& b) {
-  if (!a.is_non_overlapping_and_dense() || !b.is_non_overlapping_and_dense()) return false;
-  const auto sizes = a.sizes(), strides_a = a.strides(), strides_b = b.strides();
-  for (size_t d = 0; d < sizes.size(); ++d) {
-    if (sizes[d] > 1 && strides_a[d] != strides_b[d]) return false; // the stride of a single element means nothing
-  }
-  return true;
 }
 
 const char* describe_special(const at::Tensor& tensor) {

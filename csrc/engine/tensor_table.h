@@ -28,6 +28,7 @@ struct TensorTable {
   std::vector<int64_t> offsets;
   std::vector<math::Hyperparameters> hyperparameters;
   std::vector<DeviceNumber> rates; // the lr of hyperparameters[i], where it lies on the device
+  std::vector<double> counts;      // the steps that its bias corrections are for; 0: the device counts, or nobody does
   DeviceScaling scaling;
   std::shared_ptr<void> kept; // whatever the backend keeps from step to step
 
@@ -35,20 +36,42 @@ struct TensorTable {
     return device == device_ && rule == rule_ && elements == elements_;
   }
   void clear();
-  void append(const Row& row, const math::Hyperparameters& h, DeviceNumber rate);
+  void clear_numbers();
+  // Returns the row's index.
+  int32_t append(const Row& row, const math::Hyperparameters& h, DeviceNumber rate, double count);
+  // Puts numbers behind the others and returns their index; that of the last, if they are equal.
+  int32_t append(const math::Hyperparameters& h, DeviceNumber rate, double count);
   int64_t numel() const { return offsets.back(); }
 };
 
 // The storage types for these parameter and state dtypes, or nothing where the kernels do not serve the pair.
 std::optional<Elements> elements_of(at::ScalarType param, at::ScalarType state);
 
+// The reverse.
+struct Dtypes {
+  at::ScalarType param, state;
+};
+Dtypes dtypes_of(Elements elements);
+
 // Bytes of an element of the parameter.
 int64_t param_itemsize(Elements elements);
 
-bool same_shape(const at::Tensor& a, const at::Tensor& b);
+inline bool same_shape(const at::Tensor& a, const at::Tensor& b) {
+  const auto sizes_a = a.sizes(), sizes_b = b.sizes();
+  bool same = sizes_a.size() == sizes_b.size();
+  for (size_t d = 0; same && d < sizes_a.size(); ++d) same = sizes_a[d] == sizes_b[d]; // == would call memcmp
+  return same;
+}
 
 // Whether two tensors of equal shape place their elements in the same dense order.
-bool share_dense_layout(const at::Tensor& a, const at::Tensor& b);
+inline bool share_dense_layout(const at::Tensor& a, const at::Tensor& b) {
+  if (!a.is_non_overlapping_and_dense() || !b.is_non_overlapping_and_dense()) return false;
+  const auto sizes = a.sizes(), strides_a = a.strides(), strides_b = b.strides();
+  for (size_t d = 0; d < sizes.size(); ++d) {
+    if (sizes[d] > 1 && strides_a[d] != strides_b[d]) return false; // the stride of a single element means nothing
+  }
+  return true;
+}
 
 // Whether a tensor is nothing but numbers in memory, on any device. Whatever else torch has or will have, is special.
 inline bool is_plain(const at::Tensor& tensor) {

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "engine/backend.h"
+#include "engine/dict_version.h"
 #include "engine/python_tensor.h"
 #include "engine/state.h"
 
@@ -61,7 +62,7 @@ class Walk {
   bool counts_as_first(const Operands& operands);
   Count count_of(const Operands& operands);
   bool is_ready(const Operands& operands);
-  void append(const Operands& operands, const math::Hyperparameters& h, DeviceNumber rate, Footprint<17>& footprint);
+  void append(const Operands& operands, const math::Hyperparameters& h, DeviceNumber rate, Footprint<15>& footprint);
 
   Memory& memory_;
   const StepFacts& step_;
@@ -76,7 +77,8 @@ Pending Walk::over(std::vector<ReadGroup>& groups, PyObject* state) {
   memory_.shared_memory.begin();
   for (ReadGroup& group : groups) {
     PyObject* const params = group.params.ptr();
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(params); ++i) read(group, i, PyList_GET_ITEM(params, i));
+    group.size = PyList_GET_SIZE(params); // which stays, as no Python code runs
+    for (Py_ssize_t i = 0; i < group.size; ++i) read(group, i, PyList_GET_ITEM(params, i));
   }
   memory_.known_parameters.end();
   memory_.shared_memory.check();
@@ -92,8 +94,10 @@ void Walk::read(ReadGroup& group, Py_ssize_t index, PyObject* object) {
   auto& footprint = memory_.parameters.next();
   footprint.note_python_tensor(object);
   footprint.note_dict(dict);
+  plan_.sources.push_back({object, dict});
   const Local local = local_of(object);
   const size_t place = local.spec != nullptr ? memory_.known_layouts.next() : 0;
+  plan_.sources.back().place = place;
   const at::Tensor& gradient = THPVariable_Unpack(object).unsafeGetTensorImpl()->grad();
   if (!gradient.defined()) return;
   if (!step_.stepped_by_parent.empty() && step_.stepped_by_parent.contains(object)) return;
@@ -300,7 +304,7 @@ bool Walk::is_ready(const Operands& operands) {
 }
 
 void Walk::append(const Operands& operands, const math::Hyperparameters& h, DeviceNumber rate,
-                  Footprint<17>& footprint) {
+                  Footprint<15>& footprint) {
   const at::Tensor &param = operands.param(), &gradient = *operands.gradient;
   const bool is_dtensor = operands.parameter.is_dtensor;
   static const State none;
@@ -311,32 +315,32 @@ void Walk::append(const Operands& operands, const math::Hyperparameters& h, Devi
   const bool unscaled = scaling.is_read_by(operands.device) ? scaling.has_scale() : h.inverse_scale != 1;
 
   Row row{plan_.operand(param, param), plan_.operand(gradient, param, unscaled), {}, param.numel(), 0, {}};
-  // As in torch, it is the DTensor that is of a new version, and not what it has here.
-  const auto hold = [&](PyObject* tensor, PyObject* local) {
-    plan_.written.push_back(borrow(tensor));
-    if (is_dtensor) plan_.held.push_back(borrow(local));
-  };
-  hold(operands.object, operands.local.tensor);
+  Source& source = plan_.sources.back();
   if (is_dtensor) {
+    plan_.held.push_back(borrow(operands.local.tensor));
     if (unscaled) plan_.written.push_back(borrow(operands.dtensor_gradient));
   } else {
     plan_.gradients.push_back({gradient, unscaled});
   }
-  footprint.note_tensor(gradient);
+  footprint.note_gradient(gradient);
   for (int i = 0; i < operands.rule().states; ++i) {
     row.states[i] = plan_.operand(THPVariable_Unpack(locals[i]), param);
-    hold(tensors[i], locals[i]);
+    source.states[i] = tensors[i]; // as in torch, it is the DTensor that is of a new version
+    if (is_dtensor) plan_.held.push_back(borrow(locals[i]));
     footprint.note_python_tensor(locals[i]);
   }
+  source.step = step;
   if (operands.count.by_device) {
     row.step = device_number(THPVariable_Unpack(step));
-    plan_.written.push_back(borrow(step));
   } else if (operands.rule().counts_steps) {
-    plan_.step_counts.emplace_back(borrow(step), operands.count.value);
+    source.count = operands.count.value;
     footprint.note_python_tensor(step);
     footprint.note(THPVariable_Unpack(step).const_data_ptr());
   }
-  plan_.table(operands.device, operands.group.rule, *elements_of(dtype, state_dtype)).append(row, h, rate);
+  auto& table = plan_.table(operands.device, operands.group.rule, *elements_of(dtype, state_dtype));
+  source.table = static_cast<int32_t>(&table - plan_.tables.data());
+  source.row = table.append(row, h, rate, source.count);
+  if (operands.dict != nullptr) source.dict_version = version_of(operands.dict);
 
   if (operands.first_state == nullptr) return;
   if (operands.dict == nullptr)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
+from torch.compiler import is_dynamo_compiling
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils._foreach_utils import _get_fused_kernels_supported_devices
 
 from lerac_fast._native.extension import extension
@@ -113,6 +115,22 @@ class FusedStep(Parent):
         elif not found_inf:
             with torch.no_grad():
                 self._step_unserved(_places_with_gradient(self.param_groups, traced))
+
+    @staticmethod
+    def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
+        """torch's wrapper of a step, which runs hooks around it and gives it a name in profiles.
+
+        It is passed by where there is neither a hook nor a profile: the name takes as long as a hundred parameters.
+        """
+        wrapped = torch.optim.Optimizer.profile_hook_step(func)
+
+        @functools.wraps(func)
+        def step(self: FusedStep, *args: Any, **kwargs: Any) -> Any:
+            if is_dynamo_compiling() or extension.is_profiled() or _has_step_hooks(self):
+                return wrapped(self, *args, **kwargs)
+            return func(self, *args, **kwargs)
+
+        return step
 
     def _patch_step_function(self) -> None:
         """Where torch puts its hooks around the step of the class; the loss scale is cleared around these."""
@@ -231,6 +249,15 @@ class FusedStep(Parent):
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _has_step_hooks(optimizer: FusedStep) -> bool:
+    return bool(
+        _global_optimizer_pre_hooks
+        or _global_optimizer_post_hooks
+        or optimizer._optimizer_step_pre_hooks
+        or optimizer._optimizer_step_post_hooks
+    )
 
 
 def _check_implementation(name: str, defaults: dict[str, Any]) -> None:

@@ -1,0 +1,36 @@
+// Keeps what a plan borrows alive while the GIL is released.
+#pragma once
+
+#include "engine/plan.h"
+
+namespace lerac_fast::engine {
+
+// By the Python objects of parameters and states: taking another C++ reference to a tensor that Python owns is slow.
+// To be given up after all else, as what is freed then may run Python code.
+class Held {
+ public:
+  explicit Held(const Plan& plan) : plan_(plan) {
+    every_object([](PyObject* object) { Py_INCREF(object); });
+  }
+  ~Held() {
+    every_object([](PyObject* object) { Py_DECREF(object); });
+  }
+  Held(const Held&) = delete;
+  Held& operator=(const Held&) = delete;
+
+ private:
+  template <typename Visit> void every_object(Visit visit) const {
+    for (const Source& source : plan_.sources) {
+      if (!source.has_row()) continue;
+      visit(source.param);
+      for (PyObject* state : source.states) {
+        if (state != nullptr) visit(state);
+      }
+      if (source.step != nullptr) visit(source.step);
+    }
+  }
+
+  const Plan& plan_;
+};
+
+} // namespace lerac_fast::engine
