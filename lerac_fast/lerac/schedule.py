@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-# (initial ratio r, progress u = l/k) -> factor s, rising from r at u = 0 to 1 at u = 1.
-_SMOOTH_CURVES: dict[str, Callable[[float, float], float]] = {
-    "exponential": lambda r, u: r ** (1.0 - u),  # Eq. 8, in which the base c cancels
-    "linear": lambda r, u: r + (1.0 - r) * u,
-    "logarithmic": lambda r, u: r + (1.0 - r) * math.log1p((math.e - 1.0) * u),
-    "cosine": lambda r, u: r + (1.0 - r) * (1.0 - math.cos(math.pi * u)) / 2.0,
+# Progress u = l/k -> share of the way from an initial ratio r to 1: s = r + (1 - r) share.
+_SHARES: dict[str, Callable[[float], float]] = {
+    "linear": lambda u: u,
+    "logarithmic": lambda u: math.log1p((math.e - 1.0) * u),
+    "cosine": lambda u: (1.0 - math.cos(math.pi * u)) / 2.0,
 }
-CURVES = (*_SMOOTH_CURVES, "decades")
+CURVES = ("exponential", *_SHARES, "decades")
 CURVES_FROM_ZERO = ("linear", "cosine")
 
 
@@ -37,9 +36,12 @@ def lerac_factors(ratios: Sequence[float], step: int, total_iters: int, curve: s
         events = math.ceil(-math.log10(min(ratios)) - 1e-6)
         gain = 10.0 ** (step * events // total_iters)
         return [min(1.0, ratio * gain) for ratio in ratios]
-    factor = _SMOOTH_CURVES[curve]
     progress = step / total_iters
-    return [factor(ratio, progress) for ratio in ratios]
+    if curve == "exponential":  # Eq. 8, in which the base c cancels
+        exponent = 1.0 - progress
+        return [ratio**exponent for ratio in ratios]
+    share = _SHARES[curve](progress)
+    return [ratio + (1.0 - ratio) * share for ratio in ratios]
 
 
 def rate_table(

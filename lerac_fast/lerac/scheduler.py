@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -145,7 +146,7 @@ class LeRaC(LRScheduler):
         # multiplying it by s(l) / s(l - 1), so that rounding does not build up and step k restores every bit.
         self._full_lrs = base_rates_of(groups)
         # Its groups as it saw them last, and where: the optimizer's list of groups may change.
-        self._groups, self._positions = [*groups], [*range(len(groups))]
+        self._list, self._groups, self._positions = groups, [*groups], [*range(len(groups))]
         self._starts_lowered = False
         self._repeats = Repeats()
         unshare_lrs(optimizer)
@@ -188,6 +189,34 @@ class LeRaC(LRScheduler):
         """
         return self.last_epoch >= self.total_iters
 
+    def _may_go_on(self) -> bool:
+        """Whether the optimizer's groups are LeRaC's, all of them in their order, and hold the very objects that it has
+        put there as their rates. Once it has finished, a look at the list and its ends must do."""
+        groups, known = self.optimizer.param_groups, self._groups
+        if len(groups) != len(known) or self._starts_lowered:
+            return False
+        if self.finished:
+            return groups is self._list and groups[0] is known[0] and groups[-1] is known[-1]
+        return all(map(is_, map(_RATE, groups), self._left_lrs))
+
+    def _go_on(self) -> None:
+        """Set the rates of step `last_epoch` where the last ones were left alone."""
+        factors = self._factors(self.last_epoch)
+        self._left_lrs = [full * factor for full, factor in zip(self._full_lrs, factors, strict=True)]
+        self._groups = [*self.optimizer.param_groups]  # loading a state has put others in their places
+        for group, lr in zip(self._groups, self._left_lrs, strict=True):
+            group["lr"] = lr
+        self._last_lr = [*self._left_lrs]
+
+    @property
+    def _last_lr(self) -> list[float | Tensor]:
+        """What `get_last_lr()` returns: the rates that the last step has set, and once `finished` those of now."""
+        return copied_lrs(self.optimizer.param_groups) if self.finished else self._lrs_of_last_step
+
+    @_last_lr.setter
+    def _last_lr(self, lrs: list[float | Tensor]) -> None:
+        self._lrs_of_last_step = lrs
+
     def get_lr(self) -> list[float | Tensor]:
         """Return every group's rate at step `last_epoch`. Only `step()` may call it."""
         if not self._get_lr_called_within_step:
@@ -219,8 +248,16 @@ class LeRaC(LRScheduler):
         self._step_count -= 1
 
     def _update_lr(self, epoch: int | None = None) -> None:
-        super()._update_lr(epoch)
-        self._last_lr = copied_lrs(self.optimizer.param_groups) if TORCH_SHARES_LRS else self._last_lr
+        # By the short way where it leads to the same: for hundreds of groups, torch's takes longer than their update.
+        if epoch is not None or self._step_count < 2 or not self._may_go_on():
+            super()._update_lr(epoch)
+            self._last_lr = copied_lrs(self.optimizer.param_groups) if TORCH_SHARES_LRS else self._last_lr
+        elif self._repeats.has(self.optimizer):
+            self._step_count -= 1
+        else:
+            self.last_epoch += 1
+            if self.last_epoch <= self.total_iters:
+                self._go_on()
 
     def _start(self) -> None:
         """Take the full rates of step 0 from the groups."""
@@ -383,7 +420,7 @@ class LeRaC(LRScheduler):
     def _follow_groups(self, any_lr: bool = False) -> None:
         """Follow what was done to the optimizer's list of groups: some may be new, gone or replaced. These are to have
         the rates that they had, or any if `any_lr`."""
-        groups = self.optimizer.param_groups
+        groups = self._list = self.optimizer.param_groups
         if all(i < len(groups) and groups[i] is group for i, group in zip(self._positions, self._groups, strict=True)):
             return
         found = self._find_groups()
@@ -396,4 +433,5 @@ class LeRaC(LRScheduler):
         unshare_lrs(self.optimizer)
 
 
+_RATE = itemgetter("lr")
 _PER_GROUP = ("ratios", "base_lrs", "_full_lrs", "_left_lrs")
