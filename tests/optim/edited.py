@@ -24,18 +24,19 @@ class World:
     generator: torch.Generator
     random: random.Random
     scale: float | None = None  # of the loss, in the next step
+    device: Any = "cpu"
     alive: list[object] = field(default_factory=list)  # what was replaced, so that its address is not given again
 
     @classmethod
-    def of(cls, case: Case, seed: int, mesh: DeviceMesh | None = None) -> "World":
+    def of(cls, case: Case, seed: int, mesh: DeviceMesh | None = None, device: Any = "cpu") -> "World":
         """Of DTensors, where there is a mesh."""
         generator = torch.Generator().manual_seed(seed)
-        values = [torch.randn(shape, generator=generator) for shape in SHAPES]
+        values = [torch.randn(shape, generator=generator).to(device) for shape in SHAPES]
         if mesh is not None:
             values = [DTensor.from_local(v, mesh, [Shard(0) if v.ndim else Replicate()]) for v in values]
         params = [nn.Parameter(value) for value in values]
         grouped = [{"params": params[:1]}, {"params": params[1:4], "lr": 0.03}, {"params": params[4:]}]
-        world = cls(case.fast(grouped), generator, random.Random(seed))
+        world = cls(case.fast(grouped), generator, random.Random(seed), device=device)
         for param in params:
             param.grad = world.like(param)
         return world
@@ -43,7 +44,7 @@ class World:
     def like(self, tensor: Tensor) -> Tensor:
         if isinstance(tensor, DTensor):
             return DTensor.from_local(self.like(tensor.to_local()), tensor.device_mesh, tensor.placements)
-        drawn = torch.randn(tensor.shape, generator=self.generator).to(tensor.dtype)
+        drawn = torch.randn(tensor.shape, generator=self.generator).to(tensor)
         return torch.empty_like(tensor.detach()).copy_(drawn)
 
     @property
@@ -71,8 +72,8 @@ class World:
     def step(self) -> str | None:
         """The error, if there is one."""
         if self.scale is not None:
-            self.optimizer.grad_scale = torch.tensor(self.scale)  # type: ignore[attr-defined]
-            self.optimizer.found_inf = torch.tensor(0.0)  # type: ignore[attr-defined]
+            self.optimizer.grad_scale = torch.tensor(self.scale, device=self.device)  # type: ignore[attr-defined]
+            self.optimizer.found_inf = torch.tensor(0.0, device=self.device)  # type: ignore[attr-defined]
         try:
             self.optimizer.step()
         except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:

@@ -109,14 +109,14 @@ def reload(w: World) -> None:
 
 @edit
 def add_group(w: World) -> None:
-    param = nn.Parameter(torch.randn(3, generator=w.generator))
+    param = nn.Parameter(torch.randn(3, generator=w.generator).to(w.device))
     param.grad = w.like(param)
     w.optimizer.add_param_group({"params": [param], "lr": 0.2})
 
 
 @edit
 def append(w: World) -> None:
-    param = nn.Parameter(torch.randn(2, generator=w.generator))
+    param = nn.Parameter(torch.randn(2, generator=w.generator).to(w.device))
     param.grad = w.like(param)
     w.group()["params"].append(param)
 

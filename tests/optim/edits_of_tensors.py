@@ -81,7 +81,7 @@ def gradient_in_other_order(w: World) -> None:
 @edit
 def expanded_gradient(w: World) -> None:
     param = w.param()
-    param.grad = torch.ones((), dtype=param.dtype).expand(param.shape)
+    param.grad = torch.ones((), dtype=param.dtype, device=w.device).expand(param.shape)
 
 
 @edit
@@ -89,7 +89,7 @@ def gradient_of_another_shape(w: World) -> None:
     param = w.param()
     if param.grad is not None:
         longer = (param.shape[0] + 1, *param.shape[1:]) if param.ndim else (2,)  # with the same strides
-        param.grad.data = torch.ones(longer)
+        param.grad.data = torch.ones(longer, device=param.device)
 
 
 @edit
