@@ -55,9 +55,9 @@ struct Plan {
 
   // Of a plan that is kept for the next step, which renews it if it can:
   struct Group {
-    PyObject *dict, *params; // borrowed
-    uint64_t version;        // of the dictionary
-    Py_ssize_t size;         // of params
+    uint64_t version; // of the dictionary: no other has it
+    PyObject* params; // borrowed
+    Py_ssize_t size;  // of params
   };
   struct GroupPolicy {
     math::GroupNumbers numbers;

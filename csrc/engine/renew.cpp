@@ -74,7 +74,7 @@ bool Renewal::groups(Optimizer optimizer, PyObject* param_groups) {
 
 bool Renewal::group(Optimizer optimizer, size_t g, PyObject* dict) {
   Plan::Group& known = plan_.groups[g];
-  if (dict != known.dict || !PyDict_Check(dict)) return false;
+  if (!PyDict_Check(dict)) return false;
   if (const uint64_t version = version_of(dict); version != known.version) { // a scheduler wrote a rate, most likely
     const auto owned = py::reinterpret_borrow<py::object>(dict);             // reading may run Python code
     Plan::GroupPolicy& policy = plan_.policies[g];
@@ -216,9 +216,6 @@ bool keep_scaling(Plan& plan, const Scaling& scaling) {
   bool any_on_device = false, any_on_host = false;
   for (const TensorTable& table : plan.tables) {
     if (table.rows.empty()) continue;
-    for (const auto& h : table.hyperparameters) {
-      if (h.first_step) return false;
-    }
     (scaling.is_read_by(table.device) ? any_on_device : any_on_host) = true;
   }
   plan.scaling_is_on_device = any_on_device;
@@ -243,7 +240,7 @@ void keep(Plan& plan, const std::vector<ReadGroup>& groups, uint64_t state_versi
                        step.stepped_by_parent.empty() && state_version != 0;
   if (!has_all || !have_fixed_numbers(groups) || !keep_scaling(plan, step.scaling)) return plan.clear();
   for (const ReadGroup& group : groups) {
-    plan.groups.push_back({group.dict.ptr(), group.params.ptr(), group.version, group.size});
+    plan.groups.push_back({group.version, group.params.ptr(), group.size});
     plan.policies.push_back({group.numbers, group.rule, group.capturable});
   }
   plan.state_version = state_version;

@@ -183,6 +183,14 @@ def moment_of_another_shape(w: World) -> None:
 
 
 @edit
+def moment_narrowed(w: World) -> None:
+    if found := w.moment():
+        state, name = found
+        if state[name].ndim:
+            state[name].data = state[name].data[:1]
+
+
+@edit
 def moment_lost(w: World) -> None:
     if found := w.moment():
         state, name = found
