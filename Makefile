@@ -174,6 +174,10 @@ build-here:
 
 test-gpu: $(ON_GPU)
 	$(GPU_PYTEST) tests/gpu $(ARGS)
+	@if command -v compute-sanitizer >/dev/null; then \
+	  $(if $(HERE),cd build/here &&) PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 9 \
+	    $(if $(HERE),$(PYTHON),$(PY)) -m tests.gpu.every_kernel; \
+	else echo "compute-sanitizer is not installed: reads and writes of the kernels were not checked"; fi
 
 # In a minute: every kernel against what the memory allows.
 roofline-gpu: $(ON_GPU)

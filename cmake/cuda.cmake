@@ -50,6 +50,13 @@ else()
       set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100)
     endif()
   endif()
+  # Of one major version all run together, but the driver that torch needs may be too old for what a newer nvcc makes.
+  string(REGEX MATCH "^[0-9]+\\.[0-9]+" torch_minor "${TORCH_CUDA}")
+  string(REGEX MATCH "^[0-9]+\\.[0-9]+" nvcc_minor "${CUDAToolkit_VERSION}")
+  if(nvcc_minor VERSION_GREATER torch_minor)
+    message(NOTICE "nvcc is of CUDA ${nvcc_minor}, newer than torch's ${torch_minor}: GPUs for which the kernels have no machine "
+                   "code (CUDAARCHS) need a driver of CUDA ${nvcc_minor}, too")
+  endif()
   set(CMAKE_CUDA_STANDARD ${CMAKE_CXX_STANDARD})
   set(CMAKE_CUDA_RUNTIME_LIBRARY Shared) # torch's, which is loaded already
   enable_language(CUDA)
