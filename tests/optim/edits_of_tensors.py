@@ -136,6 +136,7 @@ def data_of_another_type(w: World) -> None:
 @edit
 def data_taken_for_another_type(w: World) -> None:
     param = w.param()
+    param.requires_grad_(False)  # else torch refuses
     param.data = param.data.view(torch.int32)
 
 
