@@ -183,7 +183,8 @@ test-gpu: $(ON_GPU)
 roofline-gpu: $(ON_GPU)
 	$(if $(HERE),cd build/here &&) $(if $(HERE),$(PYTHON),$(PY)) -m benchmarks.gpu.roofline
 
-bench-gpu: $(ON_GPU)
+# The table of `roofline-gpu` first, and then everything against its peers.
+bench-gpu: $(ON_GPU) roofline-gpu
 	@mkdir -p runs/bench-gpu
 	for op in optimizer_step ops training_step distributed; do \
 	  $(GPU_PYTEST) benchmarks/gpu/bench_$$op.py --benchmark-columns=median,iqr,rounds \

@@ -75,9 +75,12 @@ def _capturable(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimize
     return optimizer
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("name", OPTIONS)
-@pytest.mark.parametrize("dtype", DTYPES)
+# AdamW everywhere; the other rules, which differ by the bytes they move, where shapes differ most.
+CASES = [("AdamW", model, dtype) for model in MODELS for dtype in DTYPES]
+CASES += [(name, model, "float32") for name in OPTIONS for model in ("DenseNet-121", "BERT-large") if name != "AdamW"]
+
+
+@pytest.mark.parametrize(("name", "model", "dtype"), CASES)
 def bench_step(compare_on_device, device: str, name: str, model: str, dtype: str) -> None:
     params = parameters(shapes_of(model), DTYPES[dtype], device)
     moved = (1 + 2 * UPDATED[name]) * sum(param.nbytes for param in params)
