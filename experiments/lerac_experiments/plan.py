@@ -12,7 +12,6 @@ from rich.table import Table
 
 from lerac_experiments.check import check
 from lerac_experiments.data.registry import DATA
-from lerac_experiments.models import MODELS
 from lerac_experiments.options import find, require_at_least, shown
 from lerac_experiments.presets import PRESETS, RUNS, trials_of
 from lerac_experiments.settings import Protocol, Settings
@@ -96,8 +95,6 @@ class Plan:
 
     def _trials(self) -> list[Trial]:
         if self.preset is None:
-            for name in self.models:
-                find(MODELS, name, "model")
             return trials_of(
                 self.models,
                 self.data,

@@ -6,7 +6,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from lerac_experiments.models import MODELS
+from lerac_experiments.models.registry import find_model
 from lerac_experiments.settings import Protocol
 from lerac_experiments.trials.trial import Trial
 
@@ -32,7 +32,7 @@ def trials_of(
         settings: in place of those of the models.
     """
     return [
-        Trial(model, name, regime, seed, replace(MODELS[model].settings, **settings), protocol or Protocol())
+        Trial(model, name, regime, seed, replace(find_model(model).settings, **settings), protocol or Protocol())
         for seed, model, name, regime in product(seeds, models, data, regimes)
     ]
 

@@ -21,7 +21,7 @@ from lerac_experiments.data.registry import DATA
 from lerac_experiments.data.source import Parts, Request, Unavailable
 from lerac_experiments.environment import environment
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.models import MODELS
+from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.options import find, require_at_least
 from lerac_experiments.terminal import progress_bar
@@ -259,7 +259,7 @@ class _RunAll:
 
 
 def _runner(trial: Trial, machine: Machine) -> Runner:
-    spec, data = find(MODELS, trial.model, "model"), find(DATA, trial.data, "data")
+    spec, data = find_model(trial.model), find(DATA, trial.data, "data")
     spec.check_takes(data)
     weights = None if spec.pretrained is None else spec.pretrained()
     return Runner(trial, spec, _loaded(trial.data, request_for(trial, spec, weights)), machine, weights)

@@ -45,7 +45,7 @@ def _registries(monkeypatch: pytest.MonkeyPatch) -> None:
         DataSet("words", "Words", "text", load),
         DataSet("boxes", "Boxes", "detection", load),
     ]
-    monkeypatch.setattr(snr, "MODELS", {"tiny": model})
+    monkeypatch.setattr("lerac_experiments.models.registry.MODELS", {"tiny": model})
     monkeypatch.setattr(snr, "DATA", {data.name: data for data in sets})
 
 

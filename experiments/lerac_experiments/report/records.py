@@ -8,7 +8,7 @@ import numpy as np
 
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.models import MODELS
+from lerac_experiments.models.registry import find_model
 from lerac_experiments.options import find
 from lerac_experiments.settings import Protocol
 from lerac_experiments.training.history import unpack_bits
@@ -97,7 +97,7 @@ class Record:
             ExperimentError: something does not. It is named.
         """
         trial = self.trial
-        find(MODELS, trial.model, "model")
+        find_model(trial.model)
         find(DATA, trial.data, "data")
         find(REGIMES, trial.regime, "regime")
         if not self.done:
@@ -158,7 +158,7 @@ class Cell:
 
     @property
     def model_title(self) -> str:
-        title = MODELS[self.trial.model].title
+        title = find_model(self.trial.model).title
         return f"{title} ({self.variant})" if self.variant else title
 
     @property
