@@ -17,7 +17,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from lerac_experiments.data.registry import DATA
+from lerac_experiments.data.registry import find_data
 from lerac_experiments.data.source import Parts, Request, Unavailable
 from lerac_experiments.environment import environment
 from lerac_experiments.errors import ExperimentError
@@ -259,7 +259,7 @@ class _RunAll:
 
 
 def _runner(trial: Trial, machine: Machine) -> Runner:
-    spec, data = find(MODELS, trial.model, "model"), find(DATA, trial.data, "data")
+    spec, data = find(MODELS, trial.model, "model"), find_data(trial.data)
     spec.check_takes(data)
     weights = None if spec.pretrained is None else spec.pretrained()
     return Runner(trial, spec, _loaded(trial.data, request_for(trial, spec, weights)), machine, weights)
@@ -282,7 +282,7 @@ def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
 
 @lru_cache(maxsize=1)  # trials on the same data often follow each other
 def _loaded(name: str, request: Request) -> Parts:
-    parts: Parts = DATA[name].load(request)
+    parts: Parts = find_data(name).load(request)
     return parts
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lerac_experiments.data.examples import Batch, Inputs
-from lerac_experiments.data.registry import DATA
+from lerac_experiments.data.registry import find_data
 from lerac_experiments.data.source import VALIDATION_SHARE, DataSet, Parts, Request
 from lerac_experiments.environment import environment
 from lerac_experiments.errors import ExperimentError
@@ -68,7 +68,7 @@ class Snr:
             ExperimentError: an unknown name, data that the model does not take, that is missing or too small.
             OSError: the output folder cannot be written to.
         """
-        spec, data = find(MODELS, self.model, "model"), find(DATA, self.data, "data")
+        spec, data = find(MODELS, self.model, "model"), find_data(self.data)
         _check(spec, data)
         self.output.mkdir(parents=True, exist_ok=True)
         # Some are set aside for validation.
