@@ -1,6 +1,6 @@
 """What can be found wrong with a trial before it is run."""
 
-from lerac_experiments.data.registry import DATA
+from lerac_experiments.data.registry import DATA, find_data
 from lerac_experiments.data.source import DataSet
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.registry import find_model
@@ -43,7 +43,7 @@ def check(trial: Trial) -> None:
         ExperimentError: a name is unknown, a value makes no sense, or what is asked for does not go together. The
             message names the option and its value.
     """
-    spec, data = find_model(trial.model), find(DATA, trial.data, "data")
+    spec, data = find_model(trial.model), find_data(trial.data)
     regime = find(REGIMES, trial.regime, "regime")
     spec.check_takes(data)
     _check_ranges(trial)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lerac_experiments.check import check
-from lerac_experiments.data.registry import DATA
+from lerac_experiments.data.registry import find_data
 from lerac_experiments.options import find, require_at_least, shown
 from lerac_experiments.presets import PRESETS, RUNS, trials_of
 from lerac_experiments.settings import Protocol, Settings
@@ -131,9 +131,7 @@ def _with_temperatures_where_mixed(trials: Iterable[Trial]) -> list[str]:
     names = (
         trial.data
         for trial in trials
-        if find(DATA, trial.data, "data").mixes
-        and trial.protocol.augment
-        and find(REGIMES, trial.regime, "regime").temperatures
+        if find_data(trial.data).mixes and trial.protocol.augment and find(REGIMES, trial.regime, "regime").temperatures
     )
     return list(dict.fromkeys(names))
 

@@ -17,13 +17,13 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from lerac_experiments.data.registry import DATA
+from lerac_experiments.data.registry import find_data
 from lerac_experiments.data.source import Parts, Request, Unavailable
 from lerac_experiments.environment import environment
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.spec import ModelSpec
-from lerac_experiments.options import find, require_at_least
+from lerac_experiments.options import require_at_least
 from lerac_experiments.terminal import progress_bar
 from lerac_experiments.training.distributed import Ranks, started
 from lerac_experiments.training.runner import Diverged, Machine, Runner, Unanimous
@@ -259,7 +259,7 @@ class _RunAll:
 
 
 def _runner(trial: Trial, machine: Machine) -> Runner:
-    spec, data = find_model(trial.model), find(DATA, trial.data, "data")
+    spec, data = find_model(trial.model), find_data(trial.data)
     spec.check_takes(data)
     weights = None if spec.pretrained is None else spec.pretrained()
     return Runner(trial, spec, _loaded(trial.data, request_for(trial, spec, weights)), machine, weights)
@@ -282,7 +282,7 @@ def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
 
 @lru_cache(maxsize=1)  # trials on the same data often follow each other
 def _loaded(name: str, request: Request) -> Parts:
-    parts: Parts = DATA[name].load(request)
+    parts: Parts = find_data(name).load(request)
     return parts
 
 

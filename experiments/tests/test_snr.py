@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lerac_experiments import snr
+from lerac_experiments.data import registry
 from lerac_experiments.data.examples import TensorExamples
 from lerac_experiments.data.source import DataSet, Parts, Request
 from lerac_experiments.errors import ExperimentError
@@ -46,7 +46,7 @@ def _registries(monkeypatch: pytest.MonkeyPatch) -> None:
         DataSet("boxes", "Boxes", "detection", load),
     ]
     monkeypatch.setattr("lerac_experiments.models.registry.MODELS", {"tiny": model})
-    monkeypatch.setattr(snr, "DATA", {data.name: data for data in sets})
+    monkeypatch.setattr(registry, "DATA", {data.name: data for data in sets})
 
 
 def test_what_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from lerac_experiments.data.spoken_digits import SPOKEN_DIGITS
 from lerac_experiments.data.tiny_imagenet import TINY_IMAGENET
 from lerac_experiments.data.trec import TREC
 from lerac_experiments.data.utkface import UTKFACE
+from lerac_experiments.options import find
 
 _DATA_SETS = (
     CIFAR10,
@@ -39,3 +40,12 @@ _DATA_SETS = (
 )
 
 DATA: dict[str, DataSet] = {data.name: data for data in _DATA_SETS}
+
+
+def find_data(spec: str) -> DataSet:
+    """The data set of a name. Looks at no file.
+
+    Raises:
+        ExperimentError: there is none; the message names the choices.
+    """
+    return find(DATA, spec, "data")

@@ -108,6 +108,8 @@ class DataSet:
     """Whether values are predicted: its `Parts.task`, known before it is loaded."""
     by_speaker: bool = False
     """Whether it can be divided so."""
+    fingerprint: Callable[[], str] | None = None
+    """Of data of one's own: hexadecimal digits that its content decides. Raises as `load`."""
 
     @property
     def mixes(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lerac_experiments.data.registry import DATA
+from lerac_experiments.data.registry import find_data
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.options import find
@@ -98,7 +98,7 @@ class Record:
         """
         trial = self.trial
         find_model(trial.model)
-        find(DATA, trial.data, "data")
+        find_data(trial.data)
         find(REGIMES, trial.regime, "regime")
         if not self.done:
             return self
@@ -163,7 +163,7 @@ class Cell:
 
     @property
     def data_title(self) -> str:
-        title = DATA[self.trial.data].title
+        title = find_data(self.trial.data).title
         return f"{title}, {self.condition}" if self.condition else title
 
     @property
@@ -265,7 +265,7 @@ def _values(trial: Trial, names: Collection[str]) -> dict[str, Any]:
 def _is_mixed(trial: Trial) -> bool:
     """Not what was asked for: of regimes that cannot mix some were planned beside others that did."""
     protocol = trial.protocol
-    mixes = find(DATA, trial.data, "data").mixes and find(REGIMES, trial.regime, "regime").mixes
+    mixes = find_data(trial.data).mixes and find(REGIMES, trial.regime, "regime").mixes
     return mixes and protocol.augment and protocol.mix_up
 
 
