@@ -104,7 +104,9 @@ class Runner:
         self.model = spec.make(parts, pretrained).to(device)
         example = parts.train.__getitems__([0, min(1, len(parts.train) - 1)]).to(device).inputs
         self.optimizer = _optimizer(trial, spec.groups(self.model, example))
-        setup = Setup(trial, self.model, self.optimizer, parts, spec.smoothing, self.steps_per_epoch, self.ranks)
+        setup = Setup(
+            trial, self.model, self.optimizer, parts, spec.sites(self.model), self.steps_per_epoch, self.ranks
+        )
         self.ingredients = [make(setup) for make in self.regime.ingredients]
         self.decay = self._decay()
         self.wrapped = self.model

@@ -20,6 +20,10 @@ class Trial:
     seed: int
     settings: Settings
     protocol: Protocol = USUAL
+    model_source: str | None = None
+    """The fingerprint of a model of one's own: an edited one is another trial."""
+    data_content: str | None = None
+    """The fingerprint of data of one's own."""
 
     @property
     def id(self) -> str:
@@ -31,7 +35,11 @@ class Trial:
         some without giving other ids to the same trials."""
         usual = asdict(USUAL)
         protocol = {name: value for name, value in asdict(self.protocol).items() if value != usual[name]}
-        return {**asdict(self), "protocol": protocol}
+        return {**self._filled(), "protocol": protocol}
+
+    def _filled(self) -> dict[str, Any]:
+        """All of it, without the fingerprints that there are none of."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
     def name(self) -> str:
@@ -40,7 +48,7 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """As `from_json` takes it."""
-        return {"id": self.id, **asdict(self)}
+        return {"id": self.id, **self._filled()}
 
     @classmethod
     def from_json(cls, content: Any) -> "Trial":
