@@ -90,7 +90,11 @@ class OwnFunction:
         """
         if not self.place:
             return digest(self._given())
-        return digest(*reachable(self.path, self._folder))
+        return digest(*self.files())
+
+    def files(self) -> list[Path]:
+        """That the source is in: first that of the function. Of what a program has given, none."""
+        return reachable(self.path, self._folder) if self.place else []
 
     def load(self) -> Callable[..., Any]:
         """The function. A file that was edited since is imported anew.
@@ -130,14 +134,13 @@ class OwnFunction:
     @contextmanager
     def _told(self) -> Iterator[None]:
         """What is raised becomes an ExperimentError that names the place."""
-        folder = self._folder if self.place else Path.cwd()
         try:
-            with importable(folder):
+            with importable(self._folder if self.place else Path.cwd()):
                 yield
         except ExperimentError:
             raise
         except Exception as error:
-            raise ExperimentError(f"{self.spec}: {told(error, folder)}") from error
+            raise ExperimentError(f"{self.spec}: {told(error, self.files())}") from error
 
     def _given(self) -> Callable[..., Any]:
         if self.name not in _GIVEN:
@@ -232,16 +235,17 @@ def importable(folder: Path) -> Iterator[None]:
             sys.path.remove(entry)
 
 
-def told(error: BaseException, folder: Path) -> str:
-    """An error in one line, with its last place in the code of a folder, or else its last place."""
+def told(error: BaseException, files: list[Path]) -> str:
+    """An error in one line, with its last place in these files, or else its last place."""
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)] or frames
-    if not own:
-        return said
-    return f"{said} ({own[-1].filename}, line {own[-1].lineno}: {own[-1].line})"
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    frames = [frame for each in chain for frame in traceback.extract_tb(each.__traceback__)]
+    places = [frame for frame in frames if Path(frame.filename) in files] or frames
+    return f"{said} ({places[-1].filename}, line {places[-1].lineno}: {places[-1].line})" if places else said
 
 
 _COMMA = re.compile(r",(?![^(\[]*[)\]])")

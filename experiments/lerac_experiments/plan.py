@@ -14,6 +14,7 @@ from lerac_experiments.check import check
 from lerac_experiments.data.registry import find_data
 from lerac_experiments.options import find, require_at_least, shown
 from lerac_experiments.presets import PRESETS, RUNS, trials_of
+from lerac_experiments.rehearsal import rehearse
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.terminal import say, table
 from lerac_experiments.training.regimes import REGIMES
@@ -57,13 +58,18 @@ class Plan:
     preset: str | None = None
     """The trials of a table: table2, table3, table4, table5 (LeRaC), dcl-table1, dcl-table2 (data parameters)."""
     models: tuple[str, ...] = ()
-    """Names of models; `lerac-fast list` prints them."""
+    """Names of models, which `lerac-fast list` prints; or FILE.py:FUNCTION or package.module:FUNCTION, which is called
+    with what it has parameters for (input_shape, channels, classes, vocabulary, max_length, task) and returns an
+    nn.Module; or timm:NAME, torchvision:NAME, transformers:NAME. Options follow after commas, without spaces:
+    timm:resnet10t,pretrained; model.py:make,width=32."""
     data: tuple[str, ...] = ()
     """Names of data sets."""
     regimes: tuple[str, ...] = ()
     """Names of regimes: conventional and lerac, if none is given; of a preset, those of its regimes to keep."""
     seeds: int | None = None
     """How often each is trained: 5 times, if not given; of a preset, the most of its seeds to keep."""
+    rehearse: bool = True
+    """Take a training step with models and data that are not this package's, before anything is written."""
     settings: GivenSettings = field(default_factory=dict)
     protocol: GivenProtocol = field(default_factory=dict)
 
@@ -85,11 +91,12 @@ class Plan:
             trials = mixed_alike(trials)
         for trial in trials:
             check(trial)
+        tried = rehearse(trials) if self.rehearse else []
         manifest = Manifest(self.preset or self.folder.name, tuple(trials))
         manifest.write(self.folder)
         console = Console()
         console.print(_summary(manifest))
-        for remark in _remarks(manifest):
+        for remark in (*tried, *_remarks(manifest)):
             say(console, remark)
         say(console, f"`lerac-fast run {self.folder}` runs them.")
 

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from lerac_experiments.data.source import Parts, Unavailable, data_folder
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.adapters import adapted, fit_channels, fit_classes
 from lerac_experiments.models.shapes import image_shape
-from lerac_experiments.models.weights import CONFIGURATION, pretrained_folder, quiet_loading
+from lerac_experiments.models.weights import CONFIGURATION, only_what_can_be_reached, pretrained_folder, quiet_loading
 
 Options = dict[str, Any]
 
@@ -105,7 +105,8 @@ def _configuration(spec: str, name: str, folder: Path | None) -> Any:
     places = [folder] if folder else [Path(name).expanduser(), data_folder() / "models" / name]
     place = next((each for each in places if (each / CONFIGURATION).is_file()), None)
     try:
-        return transformers.AutoConfig.from_pretrained(name if place is None else place)
+        with only_what_can_be_reached():
+            return transformers.AutoConfig.from_pretrained(name if place is None else place)
     except Exception as error:  # of the network, the server, or the file
         types = difflib.get_close_matches(name, transformers.CONFIG_MAPPING, n=3)
         raise Unavailable(
@@ -155,7 +156,8 @@ def _building(spec: str) -> Iterator[None]:
 def _downloading(spec: str, options: Options) -> Iterator[None]:
     """Weights that cannot be had are told from other errors: those of this machine, without a network."""
     try:
-        yield
+        with only_what_can_be_reached() if options.get(PRETRAINED) else nullcontext():
+            yield
     except ExperimentError as error:
         cause = error.__cause__
         if not options.get(PRETRAINED) or cause is None or isinstance(cause, TypeError | ValueError | AssertionError):

@@ -65,6 +65,12 @@ def find_model(spec: str) -> ModelSpec:
     raise ExperimentError(f"model {spec!r} is unknown: choose one of {', '.join(MODELS)}; or give {FORMS}")
 
 
+def source_files(spec: str) -> list[Path]:
+    """The files of a model of one's own; of others, none."""
+    function = None if spec in MODELS else OwnFunction.parse(options_of(spec)[0])
+    return [] if function is None or function.spec.partition(":")[0] in _KINDS else function.files()
+
+
 def offered(parts: Parts, encoding: TextEncoding) -> dict[str, Any]:
     """The arguments that a function of one's own may ask for, by their names:
 

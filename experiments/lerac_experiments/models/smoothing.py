@@ -52,7 +52,7 @@ def _tokens(model: nn.Module, block: nn.Module) -> Tokens | None:
 
 def _patches(model: Any) -> tuple[int, tuple[int, int] | None]:
     """The class tokens, and the grid of the patches, of a vision transformer: timm's, torchvision's, transformers'."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if hasattr(config, "patch_size") and hasattr(config, "image_size"):
         height, width = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
         return 1, (height // config.patch_size, width // config.patch_size)
