@@ -12,6 +12,7 @@ from rich.table import Table
 
 from lerac_experiments.check import check
 from lerac_experiments.data.registry import find_data
+from lerac_experiments.grid import expanded, parse_grid
 from lerac_experiments.options import find, require_at_least, shown
 from lerac_experiments.presets import PRESETS, RUNS, trials_of
 from lerac_experiments.rehearsal import rehearse
@@ -70,6 +71,9 @@ class Plan:
     """How often each is trained: 5 times, if not given; of a preset, the most of its seeds to keep."""
     rehearse: bool = True
     """Take a training step with models and data that are not this package's, before anything is written."""
+    grid: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING=VALUE,...")] = ()
+    """Train every combination of these settings, such as lerac-epochs=2,3,5 min-lr=1e-6,1e-8; each regime with those
+    that it knows. The report chooses by the validation part, for each regime, and compares the chosen alone."""
     settings: GivenSettings = field(default_factory=dict)
     protocol: GivenProtocol = field(default_factory=dict)
 
@@ -86,7 +90,7 @@ class Plan:
         Raises:
             ExperimentError: a name is unknown, a model does not take the data, or the folder holds another manifest.
         """
-        trials = self._trials()
+        trials = expanded(self._trials(), parse_grid(self.grid))
         if "mix_up" not in self.protocol:
             trials = mixed_alike(trials)
         for trial in trials:
