@@ -3,7 +3,7 @@
 import math
 import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -58,13 +58,15 @@ class Proposal:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class RangeTest:
     """The loss of training steps at rates that rise from step to step."""
 
     rates: list[float]
     losses: list[float]
-    """Smoothed; of as many steps as there were."""
+    """Smoothed."""
+    rises: bool = False
+    """Whether it ended because the loss rose."""
 
     @property
     def best(self) -> int:
@@ -92,9 +94,9 @@ class Suggest:
     """A data set, as `lerac-fast plan --data` takes it."""
     steps: int = 100
     """Of the range test."""
-    examples: int = 128
+    examples: int = 64
     """How many training examples to measure the signal-to-noise ratio with."""
-    draws: int = 3
+    draws: int = 2
     """How many random initialisations to measure it with."""
     threads: int | None = None
     """CPU threads; None, as torch has it."""
@@ -128,12 +130,13 @@ class Suggest:
         """What is proposed for the trial's model and data; settings that were given are left alone."""
         runner = prepared(trial, Machine(Ranks()))
         with progress_bar(Console()) as progress:
-            tested = range_test(trial, runner, progress.track(range(self.steps), description="Learning rates"))
+            rates = rising_rates(trial.settings, self.steps)
+            tested = range_test(trial, runner, progress.track(rates, description="Learning rates"))
             draws = progress.track(range(self.draws), description="Signal to noise")
             decay, layers = self._decay(trial, runner, draws)
         return propose(trial, runner, tested, decay, layers, given=frozenset(self.settings))
 
-    def _decay(self, trial: Trial, runner: Runner, draws: Any) -> tuple[Decay | None, int]:
+    def _decay(self, trial: Trial, runner: Runner, draws: Iterable[int]) -> tuple[Decay | None, int]:
         """How the signal-to-noise ratio falls with depth, and over how many layers; None, if it cannot be measured."""
         if runner.parts.task == "detection":
             return None, 0
@@ -162,38 +165,38 @@ class Suggest:
         return shlex.join(words)
 
 
-def range_test(trial: Trial, runner: Runner, steps: Any) -> RangeTest:
-    """Trains at rates that rise from step to step, until the loss does, too. The runner is of no use after it.
-
-    Args:
-        steps: as many numbers as there are to be steps.
-    """
-    settings, parts, model = trial.settings, runner.parts, runner.model
-    numbers = list(steps)
+def rising_rates(settings: Settings, steps: int) -> list[float]:
+    """Of a range test: geometrically, from one at which nothing moves to one at which almost anything diverges."""
     ratio = HIGHEST_RATE.get(settings.optimizer, 1.0) / LOWEST_RATE
-    rates = [LOWEST_RATE * ratio ** (number / (len(numbers) - 1)) for number in numbers]
+    return [LOWEST_RATE * ratio ** (number / (steps - 1)) for number in range(steps)]
+
+
+def range_test(trial: Trial, runner: Runner, rates: Iterable[float]) -> RangeTest:
+    """Trains a step at each of these rates, until the loss rises with them. The runner is of no use after it."""
+    parts, model, tested = runner.parts, runner.model, RangeTest([], [])
     order = shuffled(len(parts.train), "range test", trial.seed)
-    size = min(settings.batch_size, len(order))
+    size = min(trial.settings.batch_size, len(order))
     model.train()
-    mean, losses = 0.0, []
-    for step, rate in enumerate(rates, 1):
-        first = (step - 1) * size % max(1, len(order) - size + 1)
+    mean = 0.0
+    for step, rate in enumerate(rates):
+        first = step * size % max(1, len(order) - size + 1)
         batch = parts.train.__getitems__(order[first : first + size]).to(runner.ranks.device)
         for group in runner.optimizer.param_groups:
             group["lr"] = rate
         runner.optimizer.zero_grad()
-        outputs = runner.task.forward(model, batch)
-        loss = runner.task.loss(outputs, batch)
+        loss = runner.task.loss(runner.task.forward(model, batch), batch)
         mean = SMOOTHING * mean + (1.0 - SMOOTHING) * float(loss.detach())
-        smoothed = mean / (1.0 - SMOOTHING**step)
-        if not math.isfinite(smoothed) or (losses and smoothed > DIVERGED * min(losses)):
+        smoothed = mean / (1.0 - SMOOTHING ** (step + 1))
+        if not math.isfinite(smoothed) or smoothed > DIVERGED * min(tested.losses, default=math.inf):
+            tested.rises = True
             break
-        losses.append(smoothed)
+        tested.rates.append(rate)
+        tested.losses.append(smoothed)
         loss.backward()
         runner.optimizer.step()
-    if not losses:
+    if not tested.losses:
         raise ExperimentError(f"{trial.model} on {trial.data}: the first training loss is not finite")
-    return RangeTest(rates, losses)
+    return tested
 
 
 def propose(
@@ -222,14 +225,14 @@ def _rate(settings: Settings, tested: RangeTest) -> Proposal:
             "lr",
             settings.lr,
             f"the usual: the loss did not fall in {len(tested.losses)} steps at rates of {LOWEST_RATE:g} to "
-            f"{tested.rates[len(tested.losses) - 1]:.2g}; more --steps may tell",
+            f"{tested.rates[-1]:.2g}; more --steps may tell",
         )
-    ended = "it rises" if len(tested.losses) < len(tested.rates) else "the test ended"
+    ended = "it rises" if tested.rises else "nothing was tried"
     return Proposal(
         "lr",
         _rounded(best / BELOW_BEST),
         f"a tenth of {best:.2g}, where the loss is lowest as the rate of {settings.optimizer} rises (it fell by "
-        f"{100 * tested.fall:.0f}%, and beyond {tested.rates[len(tested.losses) - 1]:.2g} {ended})",
+        f"{100 * tested.fall:.0f}%, and beyond {tested.rates[-1]:.2g} {ended})",
     )
 
 
@@ -282,9 +285,7 @@ def _smoothing(trial: Trial, runner: Runner) -> list[Proposal]:
     return [
         Proposal("sigma", 1.0, f"the paper's; CBS smooths after {sites} modules of this model"),
         Proposal("decay", 0.9, f"the paper's; after {NARROWINGS} times a Gaussian is the identity in float32"),
-        Proposal(
-            "cbs_every", every, f"so CBS retires after {100 * SMOOTHING_SHARE:.0f}% of the epochs, as in its paper"
-        ),
+        Proposal("cbs_every", every, f"CBS retires after {100 * SMOOTHING_SHARE:.0f}% of the epochs, as in its paper"),
     ]
 
 
