@@ -11,9 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from lerac_experiments.data.examples import Examples
-from lerac_experiments.data.own.faults import SKIP, Fault, FaultyData, counted
-from lerac_experiments.data.own.readers import READERS
-from lerac_experiments.data.own.spec import SYNTAX
+from lerac_experiments.data.own.faults import SKIP, FaultyData, counted
 from lerac_experiments.data.registry import find_data
 from lerac_experiments.data.source import DataSet, Parts, Request, TextEncoding
 from lerac_experiments.errors import ExperimentError

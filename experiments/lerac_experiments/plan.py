@@ -60,7 +60,7 @@ class Plan:
     models: tuple[str, ...] = ()
     """Names of models; `lerac-fast list` prints them."""
     data: tuple[str, ...] = ()
-    """Names of data sets, or data of your own, such as images:DIR or texts:FILE; `lerac-fast data` shows what is read."""
+    """Names of data sets, or data of your own (images:DIR, texts:FILE, ...): `lerac-fast data` shows what is read."""
     regimes: tuple[str, ...] = ()
     """Names of regimes: conventional and lerac, if none is given; of a preset, those of its regimes to keep."""
     seeds: int | None = None

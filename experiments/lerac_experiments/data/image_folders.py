@@ -107,7 +107,8 @@ class ImageFiles(Examples):
         """A square of it, if it is not augmented."""
         from torchvision.transforms import functional  # takes long to import
 
-        return functional.center_crop(functional.resize(image, [self.framing.shorter]), [self.framing.size])
+        cut: Image.Image = functional.center_crop(functional.resize(image, [self.framing.shorter]), [self.framing.size])
+        return cut
 
     def _image(self, index: int) -> Tensor:
         image = self.decoded(self.path(index))

@@ -21,7 +21,7 @@ _BROWSERS = ("thumbs.db", "desktop.ini")
 """What browsers of folders leave there, of Windows."""
 
 Links = Literal["of files", "inside", "all"]
-"""Which links are followed: those to files, wherever these are; those to files and folders in the folder itself; all."""
+"""Which are followed: those to files, wherever these are; those to files and folders in the folder itself; all."""
 
 _REASONS_SHOWN = 5
 _STREAMED = (0, 0xFFFFFFFF)  # what writes a file that it cannot go back in says its length is

@@ -97,7 +97,7 @@ def text_parts(
 def encoded_parts(
     parts: Sequence[Texts], targets: Sequence[Tensor], classes: int, request: Request, source: str, note: str | None
 ) -> Parts:
-    """Texts to train, to validate and to test with, encoded as asked for; vocabularies are of those to train with alone.
+    """Texts to train, validate and test with, encoded as asked for; vocabularies are of those to train with alone.
 
     Args:
         targets: of each part, classes int64 [N], or values float [N].
@@ -116,12 +116,12 @@ def encoded_parts(
         encoder = WordPieces.learn(train.all, encoding.max_length)
     else:
         encoder = WordPieces.read(encoding.folder, encoding.max_length)
-    examples = [
+    of_train, of_validation, of_test = (
         TextExamples(encoder(part.first, part.second), of_part, not words, encoder.decode)
         for part, of_part in zip(parts, targets, strict=True)
-    ]
+    )
     task: Task = "regression" if targets[0].is_floating_point() else "classification"
-    return Parts(task, classes, *examples, source=source, note=note, vocabulary=encoder.vocabulary)
+    return Parts(task, classes, of_train, of_validation, of_test, source, note, encoder.vocabulary)
 
 
 def _numbered(training: Texts, test: Texts, source: str) -> dict[str, int]:

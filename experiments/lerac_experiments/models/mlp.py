@@ -1,5 +1,7 @@
 """A multilayer perceptron, for tables."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +29,7 @@ class Mlp(nn.Module):
         self.layers = nn.Sequential(
             *(
                 nn.Sequential(nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU())
-                for before, after in zip(sizes, sizes[1:], strict=False)
+                for before, after in pairwise(sizes)
             )
         )
         self.head = head(sizes[-1], parts)

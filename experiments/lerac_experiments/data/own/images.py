@@ -1,4 +1,4 @@
-"""`images:DIR`: images in a folder for each class, or in such within folders train, validation and test; or in a list."""
+"""`images:DIR`: images in a folder for each class, or in such within train, validation and test; or in a list."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -57,7 +57,9 @@ class OwnImages(ImageFiles):
     def framed(self, image: Image.Image) -> Image.Image:
         from torchvision.transforms import functional  # takes long to import
 
-        return functional.resize(functional.center_crop(image, [min(image.size)]), [self.framing.size] * 2)
+        square: Image.Image = functional.center_crop(image, [min(image.size)])
+        scaled: Image.Image = functional.resize(square, [self.framing.size] * 2)
+        return scaled
 
     def _image(self, index: int) -> Tensor:
         if self.kept is None or self._augment_seed is not None:

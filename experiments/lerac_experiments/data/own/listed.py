@@ -145,22 +145,20 @@ def _listed(path: Path, options: FileOptions, faults: Faults) -> LabelledFiles:
     rows = read_rows(path, options, faults)
     parts = part_column(rows, options.split)
     files, labels = rows.column(options.file, "file"), rows.column(options.label, "label")
-    folder, seen = path.parent, set()
-    kept: list[tuple[str, str, PartName | None]] = []
-    for number, (name, label, part) in enumerate(zip(files, labels, parts, strict=True)):
+    folder, kept = path.parent, {}
+    for at, (name, label) in enumerate(zip(files, labels, strict=True)):
         if not name or not label:
-            faults.add("lines without a file or a label", f"{rows.place(number)}: there is no file, or no label")
-        elif name in seen:
-            faults.add("files that are listed twice", f"{rows.place(number)}: {name} is listed before, too")
+            faults.add("lines without a file or a label", f"{rows.place(at)}: there is no file, or no label")
+        elif name in kept:
+            faults.add("files that are listed twice", f"{rows.place(at)}: {name} is listed before, too")
         elif not (folder / name).is_file():
-            faults.add("files that are missing", f"{rows.place(number)}: there is no file {folder / name}")
+            faults.add("files that are missing", f"{rows.place(at)}: there is no file {folder / name}")
         else:
-            seen.add(name)
-            kept.append((name, label, part))
+            kept[name] = label, parts[at]
     if not kept:
         raise ExperimentError(f"{path} names no file that is there{faults.first}")
-    columns = [list(column) for column in zip(*kept, strict=True)]
-    return LabelledFiles(folder, *columns, {}, path)  # type: ignore[arg-type]
+    of_files = list(kept.values())
+    return LabelledFiles(folder, list(kept), [label for label, _ in of_files], [part for _, part in of_files], {}, path)
 
 
 def part_column(rows: Rows, name: str) -> list[PartName | None]:
@@ -175,8 +173,8 @@ def part_column(rows: Rows, name: str) -> list[PartName | None]:
     if None in parts:
         at = parts.index(None)
         raise ExperimentError(
-            f"{rows.place(at)}: {name} is {rows.column(name, 'split')[at]!r}, none of {', '.join(PART_NAMES)}: if it says "
-            "something else than the part, give the column another name"
+            f"{rows.place(at)}: {name} is {rows.column(name, 'split')[at]!r}, none of {', '.join(PART_NAMES)}: if it "
+            "says something else than the part, give the column another name"
         )
     return parts
 

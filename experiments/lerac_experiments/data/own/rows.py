@@ -133,22 +133,22 @@ def _separated_rows(text: str, path: Path, options: RowOptions, faults: Faults) 
     tabs = path.suffix.lower() in (".tsv", ".tab")
     delimiter = _DELIMITERS[options.delimiter or ("tab" if tabs else "comma")]
     quotes = (options.quotes or ("no" if tabs else "yes")) == "yes"
-    quoting = {"strict": True} if quotes else {"quoting": csv.QUOTE_NONE}
+    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     lines, values = [], []
     columns: list[str] | None = None
     with _long_fields():
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **quoting)  # type: ignore[arg-type]
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
         try:
             for fields in reader:
-                row = [field.strip() for field in fields]
+                row: list[str | None] = [field.strip() for field in fields]
                 if not any(row):
                     continue
                 if columns is None:
-                    columns = _header(row, path, delimiter, options.no_header)
+                    columns = _header([field.strip() for field in fields], path, delimiter, options.no_header)
                     if not options.no_header:
                         continue
                 if len(row) != len(columns):
-                    _add_ragged(faults, f"{path}, line {reader.line_num}", row, columns, quotes)
+                    _add_ragged(faults, f"{path}, line {reader.line_num}", fields, columns, quotes)
                     continue
                 lines.append((path, reader.line_num))
                 values.append(row)
@@ -156,7 +156,7 @@ def _separated_rows(text: str, path: Path, options: RowOptions, faults: Faults) 
             raise ExperimentError(
                 f"{path}, line {reader.line_num}: {error}. If quotation marks belong to the texts, add `,quotes=no`"
             ) from error
-    return Rows(path, columns or [], lines, values)  # type: ignore[arg-type]
+    return Rows(path, columns or [], lines, values)
 
 
 def _header(row: list[str], path: Path, delimiter: str, no_header: bool) -> list[str]:

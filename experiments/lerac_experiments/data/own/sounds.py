@@ -87,6 +87,10 @@ class _Read:
     note: str
     faults: Faults
 
+    @property
+    def waveforms_or_files(self) -> Tensor | AnyRecordings:
+        return self.recordings if self.waveforms is None else self.waveforms
+
 
 def fingerprint(spec: Spec) -> str:
     """Of the files. Raises as `load`, but for recordings that cannot be read."""
@@ -106,17 +110,18 @@ def load(spec: Spec, request: Request) -> Parts:
     labels, classes = numbered(found.labels, found.source)
     division = divide(found.parts, labels, request, found.source, classes)
     spectrogram = MelSpectrogram(read.recordings.sample_rate, spec.options(Options).hop)
-    parts = []
-    for chosen, seed in zip(division.numbers, (request.augment_seed, None, None), strict=True):
-        examples = OwnSounds(
-            read.recordings if read.waveforms is None else read.waveforms, chosen, labels[chosen], spectrogram, seed
-        )
-        examples.names = [found.names[number] for number in chosen.tolist()]
-        parts.append(examples)
+
+    def examples(chosen: Tensor, augment_seed: int | None = None) -> OwnSounds:
+        made = OwnSounds(read.waveforms_or_files, chosen, labels[chosen], spectrogram, augment_seed)
+        made.names = [found.names[number] for number in chosen.tolist()]
+        return made
+
     return Parts(
         "classification",
         len(classes),
-        *parts,
+        examples(division.train, request.augment_seed),
+        examples(division.validation),
+        examples(division.test),
         source=found.source,
         note=join_notes(division.note, read.note, note, found.left_out_note),
         mix=partial(mix_up, classes=len(classes)),

@@ -28,6 +28,9 @@ from lerac_experiments.errors import ExperimentError
 MOST_CATEGORIES = 100
 """Of a column, if it has so many for half of its rows: more look like names or numbers of rows."""
 
+MOST_NUMBERED, FEWEST_OF_NUMBER = 20, 10
+"""Labels that are more different numbers than these, of fewer rows each on average, are values."""
+
 
 @dataclass(frozen=True)
 class Options(TargetOptions):
@@ -120,15 +123,17 @@ def load(spec: Spec, request: Request) -> Parts:
     train = division.train.tolist()
     features = [feature for column in kept for feature in column.features(train, options.missing == "fill")]
     inputs = torch.stack(features, dim=1)
-    examples = [
+    of_train, of_validation, of_test = (
         TableExamples(inputs[numbers], targets[numbers], [_told(kept, at) for at in numbers.tolist()])
         for numbers in division.numbers
-    ]
+    )
     unnamed = "left out: a column without a name" if "" in rows.columns else None
     return Parts(
         options.task,
         len(classes) or 1,
-        *examples,
+        of_train,
+        of_validation,
+        of_test,
         source=source,
         note=join_notes(division.note, _unseen(kept, division.train, division.test), unnamed, note),
         class_names=tuple(classes),
@@ -174,20 +179,22 @@ def _bad_cells(column: _Column, rows: Rows, options: Options, faults: Faults) ->
                 faults.add("rows with missing numbers", message)
                 bad.add(at)
         elif math.isnan(number(value)):
-            message = f"{rows.place(at)}: {column.name} is {value!r}, and most are numbers; `,categories={column.name}`, if they are none"
+            message = f"{rows.place(at)}: {column.name} is {value!r} among numbers: see the option categories"
             faults.add("rows with texts among numbers", message)
             bad.add(at)
     return bad
 
 
 def _refuse_values(classes: Sequence[str], rows: int, source: str, options: Options) -> None:
-    """Refuses values that would be taken for classes."""
-    if 2 * len(classes) > rows or any(
-        not name.lstrip("+-").isdecimal() and not math.isnan(number(name)) and number(name) % 1 for name in classes
-    ):
+    """Refuses values that would be taken for classes: numbers with parts, or many that hardly come twice."""
+    numbers = [number(name) for name in classes]
+    if any(math.isnan(value) for value in numbers):
+        return
+    many = len(classes) > MOST_NUMBERED and rows < FEWEST_OF_NUMBER * len(classes)
+    if many or any(not value.is_integer() for value in numbers):
         raise ExperimentError(
-            f"{source}: {options.label} has {len(classes):,} different values in {rows:,} rows, such as "
-            f"{classes[0]!r}: if they are values and no classes, add `,task=regression`"
+            f"{source}: {options.label} has {len(classes):,} different numbers in {rows:,} rows, such as {classes[0]}: "
+            "if they are values and no classes, add `,task=regression`"
         )
 
 

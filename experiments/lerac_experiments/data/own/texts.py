@@ -63,17 +63,19 @@ def _texts(
     given = options.second != Options.second
     second = rows.column(options.second, "second") if given or rows.has(options.second) else None
     good = good_labels(rows, options, faults)
-    kept: list[tuple[str, str, str, PartName | None]] = []
-    for at, (text, label, part) in enumerate(zip(first, labels, parts, strict=True)):
-        other = "-" if second is None else second[at]
-        if not text or not other:
-            faults.add(
-                "rows without a text", f"{rows.place(at)}: {options.text if not text else options.second} is empty"
-            )
+    kept = []
+    for at, text in enumerate(first):
+        if not text or not (second is None or second[at]):
+            empty = options.second if text else options.text
+            faults.add("rows without a text", f"{rows.place(at)}: {empty} is empty")
         elif at in good:
-            kept.append((text, other, label or "", part))
-    texts, others, of_texts, kept_parts = (list(column) for column in zip(*kept, strict=True)) if kept else ([],) * 4
-    return Texts(texts, None if second is None else others, of_texts), kept_parts  # type: ignore[arg-type]
+            kept.append(at)
+
+    def taken(column: Sequence[str | None]) -> list[str]:
+        return [column[at] or "" for at in kept]
+
+    texts = Texts(taken(first), None if second is None else taken(second), taken(labels))
+    return texts, [parts[at] for at in kept]
 
 
 def _repeated(train: Texts, test: Texts) -> str | None:
