@@ -3,7 +3,7 @@
 from lerac_experiments.data.registry import DATA, find_data
 from lerac_experiments.data.source import DataSet
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.models import MODELS
+from lerac_experiments.models.registry import find_model
 from lerac_experiments.options import NOT_NEGATIVE, POSITIVE, Range, find, shown
 from lerac_experiments.settings import Protocol
 from lerac_experiments.training.phases import SMOOTHING
@@ -44,7 +44,7 @@ def check(trial: Trial) -> None:
         ExperimentError: a name is unknown, a value makes no sense, or what is asked for does not go together. The
             message names the option and its value.
     """
-    spec, data = find(MODELS, trial.model, "model"), find_data(trial.data)
+    spec, data = find_model(trial.model), find_data(trial.data)
     regime = find(REGIMES, trial.regime, "regime")
     spec.check_takes(data)
     _check_ranges(trial)

@@ -12,9 +12,10 @@ from rich.table import Table
 
 from lerac_experiments.check import check
 from lerac_experiments.data.registry import find_data
-from lerac_experiments.models import MODELS
+from lerac_experiments.grid import expanded, parse_grid
 from lerac_experiments.options import find, require_at_least, shown
 from lerac_experiments.presets import PRESETS, RUNS, trials_of
+from lerac_experiments.rehearsal import rehearse
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.terminal import say, table
 from lerac_experiments.training.regimes import REGIMES
@@ -58,13 +59,21 @@ class Plan:
     preset: str | None = None
     """The trials of a table: table2, table3, table4, table5 (LeRaC), dcl-table1, dcl-table2 (data parameters)."""
     models: tuple[str, ...] = ()
-    """Names of models; `lerac-fast list` prints them."""
+    """Names of models, which `lerac-fast list` prints; or FILE.py:FUNCTION or package.module:FUNCTION, which is called
+    with what it has parameters for (input_shape, channels, classes, vocabulary, max_length, task) and returns an
+    nn.Module; or timm:NAME, torchvision:NAME, transformers:NAME. Options follow after commas, without spaces:
+    timm:resnet10t,pretrained; model.py:make,width=32."""
     data: tuple[str, ...] = ()
     """Names of data sets, or data of your own (images:DIR, texts:FILE, ...): `lerac-fast data` shows what is read."""
     regimes: tuple[str, ...] = ()
     """Names of regimes: conventional and lerac, if none is given; of a preset, those of its regimes to keep."""
     seeds: int | None = None
     """How often each is trained: 5 times, if not given; of a preset, the most of its seeds to keep."""
+    rehearse: bool = True
+    """Take a training step with models and data that are not this package's, before anything is written."""
+    grid: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING=VALUE,...")] = ()
+    """Train every combination of these settings, such as lerac-epochs=2,3,5 min-lr=1e-6,1e-8; each regime with those
+    that it knows. The report chooses by the validation part, for each regime, and compares the chosen alone."""
     settings: GivenSettings = field(default_factory=dict)
     protocol: GivenProtocol = field(default_factory=dict)
 
@@ -81,23 +90,22 @@ class Plan:
         Raises:
             ExperimentError: a name is unknown, a model does not take the data, or the folder holds another manifest.
         """
-        trials = self._trials()
+        trials = expanded(self._trials(), parse_grid(self.grid))
         if "mix_up" not in self.protocol:
             trials = mixed_alike(trials)
         for trial in trials:
             check(trial)
+        tried = rehearse(trials) if self.rehearse else []
         manifest = Manifest(self.preset or self.folder.name, tuple(trials))
         manifest.write(self.folder)
         console = Console()
         console.print(_summary(manifest))
-        for remark in _remarks(manifest):
+        for remark in (*tried, *_remarks(manifest)):
             say(console, remark)
         say(console, f"`lerac-fast run {self.folder}` runs them.")
 
     def _trials(self) -> list[Trial]:
         if self.preset is None:
-            for name in self.models:
-                find(MODELS, name, "model")
             return trials_of(
                 self.models,
                 self.data,

@@ -21,9 +21,9 @@ from lerac_experiments.environment import environment
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.figure_style import STYLES, save
 from lerac_experiments.files import write_json
-from lerac_experiments.models import MODELS
+from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.spec import ModelSpec
-from lerac_experiments.options import find, require_at_least
+from lerac_experiments.options import require_at_least
 from lerac_experiments.terminal import progress_bar, say, table
 from lerac_fast.lerac.snr import HIGHEST_SNR, LOWEST_SNR, Decay, LayerSignal, decay_rate, signal_to_noise
 
@@ -68,7 +68,7 @@ class Snr:
             ExperimentError: an unknown name, data that the model does not take, that is missing or too small.
             OSError: the output folder cannot be written to.
         """
-        spec, data = find(MODELS, self.model, "model"), find_data(self.data)
+        spec, data = find_model(self.model), find_data(self.data)
         _check(spec, data)
         self.output.mkdir(parents=True, exist_ok=True)
         # Some are set aside for validation.

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from lerac_experiments import snr
 from lerac_experiments.data import registry
 from lerac_experiments.data.examples import TensorExamples
 from lerac_experiments.data.source import DataSet, Parts, Request
@@ -46,7 +45,7 @@ def _registries(monkeypatch: pytest.MonkeyPatch) -> None:
         DataSet("words", "Words", "text", load),
         DataSet("boxes", "Boxes", "detection", load),
     ]
-    monkeypatch.setattr(snr, "MODELS", {"tiny": model})
+    monkeypatch.setattr("lerac_experiments.models.registry.MODELS", {"tiny": model})
     monkeypatch.setattr(registry, "DATA", {data.name: data for data in sets})
 
 

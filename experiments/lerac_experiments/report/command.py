@@ -20,6 +20,7 @@ from lerac_experiments.report.tables import (
     P_VALUE,
     Table,
     comparison_table,
+    grid_table,
     score_table,
     settings_table,
     time_table,
@@ -31,6 +32,7 @@ MOST_NAMED = 5
 """Of what cannot be read, on the terminal; the report names all."""
 
 _AGAINST = "Against conventional training"
+_GRID = "Chosen among, by validation"
 _TIMES = "Time of a training step"
 
 
@@ -73,7 +75,9 @@ class Report:
         write_lines(output / "records.jsonl", records)
         console = Console()
         for table in tables:
-            if table.title == _TIMES or table.title.startswith("Test "):  # the others are too wide for a terminal
+            if table.title in (_TIMES, _GRID) or table.title.startswith(
+                "Test "
+            ):  # the others are too wide for a terminal
                 console.print(table.rich())
             elif table.title == _AGAINST:
                 for line in _in_words(table):
@@ -101,6 +105,7 @@ def _tables(cells: Sequence[Cell]) -> list[Table]:
             for metric in dict.fromkeys(cell.metric + cell.direction for cell in cells)
         ),
         comparison_table(_AGAINST, cells),
+        grid_table(_GRID, cells),
         time_table(_TIMES, cells),
         wrong_labels_table("Wrong labels among the highest temperatures", cells),
         settings_table("Settings", cells),

@@ -10,6 +10,7 @@ from rich.text import Text
 from lerac_experiments import terminal
 from lerac_experiments.report.records import Cell, baselines, comparison_key
 from lerac_experiments.report.statistics import Comparison, Overhead, compare, mean_and_deviation
+from lerac_experiments.training.regimes import REGIMES
 
 DIFFERENCE, P_VALUE = "against conventional", "p"
 SEEDS_P, MCNEMAR_P = "p over seeds", "McNemar p (better, worse)"
@@ -105,6 +106,30 @@ def comparison_table(title: str, cells: Sequence[Cell]) -> Table:
         *("epochs", "runs"),
     )
     return Table(title, columns, tuple(rows), left=3)
+
+
+def grid_table(title: str, cells: Sequence[Cell]) -> Table:
+    """Every combination of the settings that were chosen among, on the validation part."""
+    rows = []
+    for cell in cells:
+        chosen = [record.trial.id for record in cell.records]
+        for rival in cell.rivals:
+            scale, unit = _scale(rival)
+            mean, deviation = mean_and_deviation(scale * rival.validations)
+            score = f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}") + unit + rival.direction
+            is_chosen = [record.trial.id for record in rival.records] == chosen
+            rows.append(
+                (
+                    rival.model_title,
+                    rival.data_title,
+                    REGIMES[rival.trial.regime].title,
+                    rival.regime_variant,
+                    (BOLD if is_chosen else "") + score,
+                    str(len(rival.records)),
+                    "chosen" if is_chosen else "",
+                )
+            )
+    return Table(title, ("model", "data", "regime", "settings", "validation", "runs", ""), tuple(rows), left=4)
 
 
 def time_table(title: str, cells: Sequence[Cell]) -> Table:
