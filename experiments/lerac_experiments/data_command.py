@@ -127,7 +127,8 @@ def _labels(parts: Parts, part: Any) -> Tensor:
     if parts.task != "detection":
         labels: Tensor = part.targets
         return labels
-    return torch.cat([annotation.labels for annotation in part.annotations])
+    of_boxes: Tensor = part.box_labels
+    return of_boxes
 
 
 def _target(parts: Parts, part: Examples, index: int) -> str:

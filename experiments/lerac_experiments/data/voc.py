@@ -60,6 +60,11 @@ class BoxedImages(Examples):
         images = read_each(self._image, [self.annotations[index] for index in indices])
         return Batch(images, [self._target(index) for index in indices], torch.tensor(indices))
 
+    @property
+    def box_labels(self) -> Tensor:
+        """The labels of all boxes, int64."""
+        return torch.cat([annotation.labels for annotation in self.annotations])
+
     def told(self, index: int) -> str:
         return f"{self.annotations[index].image}, {super().told(index)}"
 

@@ -4,6 +4,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
+from lerac_experiments.data.own.functions import function_data
 from lerac_experiments.data.own.spec import Spec
 from lerac_experiments.data.source import DataSet, Kind
 
@@ -47,12 +48,14 @@ READERS = {
     "table": Reader("table:FILE", "csv, tsv or jsonl; columns of numbers or categories, label", "table", "table"),
 }
 
-FORMS = tuple(reader.form for reader in READERS.values())
+
+FORMS = (*(reader.form for reader in READERS.values()), "FILE.py:FUNCTION", "package.module:FUNCTION")
 
 
 def own_data(text: str) -> DataSet | None:
     """Data of one's own; None, if the text stands for none. Raises ExperimentError if an option is wrong."""
+    reader = READERS.get(text.partition(":")[0]) if ":" in text else None
+    if reader is None:
+        return function_data(text)
     spec = Spec.parse(text)
-    if spec is None or spec.reader not in READERS:
-        return None
-    return READERS[spec.reader].data_set(spec)
+    return None if spec is None else reader.data_set(spec)

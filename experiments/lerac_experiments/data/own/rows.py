@@ -133,7 +133,7 @@ def _separated_rows(text: str, path: Path, options: RowOptions, faults: Faults) 
     tabs = path.suffix.lower() in (".tsv", ".tab")
     delimiter = _DELIMITERS[options.delimiter or ("tab" if tabs else "comma")]
     quotes = (options.quotes or ("no" if tabs else "yes")) == "yes"
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     lines, values = [], []
     columns: list[str] | None = None
     with _long_fields():
