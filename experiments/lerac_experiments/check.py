@@ -6,6 +6,7 @@ from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.options import NOT_NEGATIVE, POSITIVE, Range, find, shown
 from lerac_experiments.settings import Protocol
+from lerac_experiments.training.phases import SMOOTHING
 from lerac_experiments.training.regimes import REGIMES, Regime
 from lerac_experiments.trials.trial import Trial
 
@@ -92,6 +93,8 @@ def _check_data(trial: Trial, data: DataSet, regime: Regime) -> None:
     task = "a regression" if data.regression else data.kind
     if data.kind == "detection" and trial.regime == "lerac-snr":
         raise ExperimentError(f"{trial.data}: images of various sizes make no batch to measure {trial.regime} with")
+    if data.kind == "table" and SMOOTHING in regime.phases:
+        raise ExperimentError(f"{trial.regime} smooths feature maps, and models of tables have none: {trial.data}")
     if protocol.augment_images and data.kind != "image":
         raise ExperimentError(f"augment_images is for images, and {trial.data} is {data.kind}")
     if protocol.by_speaker and not data.by_speaker:

@@ -60,6 +60,11 @@ class Entry:
 
 COMMANDS = {
     "list": Entry("catalogue", "Catalogue", "List the models, data sets, regimes and presets that can be planned."),
+    "data": Entry(
+        "data_command",
+        "ShowData",
+        "Show what is read of a data set, how it is divided, its classes and some examples, before anyone trains.",
+    ),
     "plan": Entry(
         "plan",
         "Plan",

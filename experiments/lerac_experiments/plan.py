@@ -64,7 +64,7 @@ class Plan:
     nn.Module; or timm:NAME, torchvision:NAME, transformers:NAME. Options follow after commas, without spaces:
     timm:resnet10t,pretrained; model.py:make,width=32."""
     data: tuple[str, ...] = ()
-    """Names of data sets."""
+    """Names of data sets, or data of your own (images:DIR, texts:FILE, ...): `lerac-fast data` shows what is read."""
     regimes: tuple[str, ...] = ()
     """Names of regimes: conventional and lerac, if none is given; of a preset, those of its regimes to keep."""
     seeds: int | None = None

@@ -7,16 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from lerac_experiments.errors import ExperimentError
 
 HIDDEN = "hidden files or folders"
+_BROWSERS = ("thumbs.db", "desktop.ini")
+"""What browsers of folders leave there, of Windows."""
+
+Links = Literal["of files", "inside", "all"]
+"""Which are followed: those to files, wherever these are; those to files and folders in the folder itself; all."""
 
 _REASONS_SHOWN = 5
 _STREAMED = (0, 0xFFFFFFFF)  # what writes a file that it cannot go back in says its length is
@@ -27,7 +32,7 @@ _T = TypeVar("_T")
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is none that its user has put there, by its name."""
     # The second is where macOS puts, into archives, what it knows of files beside their content.
-    return name.startswith(".") or name == "__MACOSX"
+    return name.startswith(".") or name == "__MACOSX" or name.lower() in _BROWSERS
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Medium:
 
 IMAGES = Medium("images", (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"))
 SOUNDS = Medium("recordings", (".wav", ".flac", ".ogg"))
+ALL_SOUNDS = Medium("recordings", (*SOUNDS.suffixes, ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64"))
+"""Also those that no published data set comes in."""
 
 
 @dataclass(frozen=True)
@@ -95,31 +102,48 @@ def left_out_note(*listings: Listing) -> str | None:
     return f"left out: {', '.join(shown)}" if shown else None
 
 
-def list_folder(folder: Path) -> Listing:
-    """The files in a folder and in the folders in it. Links to files are followed, wherever these are; links to
-    folders, which may go round in a circle, are left out.
+def list_folder(folder: Path, links: Links = "of files") -> Listing:
+    """The files in a folder and in the folders in it. Links that are not followed are left out, and so is a folder that
+    lies in itself by a link.
 
     Raises:
         ExperimentError: it cannot be read. The message names it.
     """
-    names, left_out, folders = [], {}, [""]
+    names, left_out = [], {}
     try:
+        root = folder.resolve()
+        folders = [("", root)]
         while folders:
-            within = folders.pop()
+            within, real = folders.pop()
             with os.scandir(folder / within) as entries:
                 for entry in entries:
                     name = within + entry.name
                     if is_hidden(entry.name):
                         left_out[name] = HIDDEN
-                    elif entry.is_dir(follow_symlinks=False):
-                        folders.append(f"{name}/")
-                    elif entry.is_file():
-                        names.append(name)
+                        continue
+                    target = Path(entry.path).resolve() if entry.is_symlink() else real / entry.name
+                    if (refused := _refused(entry, target, root, real, links)) is not None:
+                        left_out[name] = refused
+                    elif entry.is_dir():
+                        folders.append((f"{name}/", target))
                     else:
-                        left_out[name] = "links to folders" if entry.is_dir() else "broken links or no files"
-    except OSError as error:
+                        names.append(name)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
         raise ExperimentError(f"cannot read {folder}: {error}") from error
     return Listing(sorted(names), left_out)
+
+
+def _refused(entry: os.DirEntry[str], target: Path, root: Path, within: Path, links: Links) -> str | None:
+    """Why what is in a folder is not looked at; None, it is."""
+    if not (entry.is_dir() or entry.is_file()):
+        return "broken links or no files"
+    if not entry.is_symlink():
+        return None
+    if links == "of files":
+        return "links to folders" if entry.is_dir() else None
+    if entry.is_dir() and within.is_relative_to(target):
+        return "links to a folder that they lie in"
+    return None if links == "all" or target.is_relative_to(root) else "links out of the folder"
 
 
 def list_media(folder: Path, medium: Medium) -> Listing:
@@ -146,11 +170,16 @@ def read_each(read: Callable[[_T], Tensor], wanted: Iterable[_T]) -> list[Tensor
     return tensors
 
 
-def decode_image(content: bytes, path: Path) -> Image.Image:
-    """An image in RGB; of an animation the first. Raises ExperimentError naming the file if it is damaged."""
+def decode_image(content: bytes, path: Path, upright: bool = False) -> Image.Image:
+    """An image in RGB; of an animation the first. Raises ExperimentError naming the file if it is damaged.
+
+    Args:
+        upright: whether it is turned as its Exif tag says, which is how viewers show it.
+    """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return _in_rgb(image)
+            turned = upright and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+            return _in_rgb(ImageOps.exif_transpose(image) if turned else image)
     except Exception as error:  # what a damaged image raises can be anything
         raise ExperimentError(f"{path} is damaged, or no image: {error}") from error
 

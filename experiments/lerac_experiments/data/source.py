@@ -2,8 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ import torch
 from lerac_experiments.data.examples import Batch, Examples
 from lerac_experiments.errors import ExperimentError
 
-Kind = Literal["image", "text", "audio", "detection"]
+Kind = Literal["image", "text", "audio", "detection", "table"]
 Task = Literal["classification", "regression", "detection"]
 
 VALIDATION_SHARE = 0.1
@@ -83,6 +83,10 @@ class Parts:
     """Of text: the number of tokens that there are; 0 is padding."""
     mix: Callable[[Batch, torch.Generator], Batch] | None = None
     """Augmentation of training batches as a whole, such as mix-up."""
+    class_names: tuple[str, ...] = ()
+    """Of data of one's own: those of the classes, without the background of detection."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Of data of one's own: what is not among the examples, and why."""
 
     @property
     def provenance(self) -> dict[str, str | None]:
