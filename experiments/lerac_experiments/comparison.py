@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 import pandas as pd
 from rich.console import Console
 
+from lerac_experiments.data.source import Kind, Task
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.own_code import given
 from lerac_experiments.plan import Plan
@@ -19,6 +20,7 @@ from lerac_experiments.report.statistics import Comparison, mean_and_deviation
 from lerac_experiments.report.statistics import compare as compared
 from lerac_experiments.run import Run
 from lerac_experiments.settings import Protocol, Settings
+from lerac_experiments.source_code import Returning
 from lerac_experiments.terminal import say
 from lerac_experiments.trials.manifest import FILE, Manifest
 from lerac_experiments.trials.trial import Trial
@@ -29,9 +31,11 @@ Named: TypeAlias = str | Callable[..., Any]
 
 def compare(
     model: Named | list[Named],
-    data: Named | list[Named],
+    data: Named | Any | list[Any],
     *,
     folder: str | Path,
+    kind: Kind | None = None,
+    task: Task | None = None,
     regimes: Sequence[str] = ("conventional", "lerac"),
     seeds: int = 5,
     grid: Mapping[str, Sequence[Any]] | None = None,
@@ -51,8 +55,12 @@ def compare(
         model: as `--models` of `lerac-fast plan` takes it (`"resnet18"`, `"timm:resnet10t"`, `"model.py:make"`); or a
             function or class, called with those of `input_shape`, `channels`, `classes`, `vocabulary`, `max_length` and
             `task` that it has parameters for, which gives an nn.Module. A list: each of them.
-        data: as `--data` takes it, or a function. A list: each of them.
+        data: as `--data` takes it; or torch Datasets of pairs (inputs, target): a tuple (train, test) or (train,
+            validation, test), a dict of such names, or one of all examples; or a function that returns them. They give
+            the same example each time. A list: each of them.
         folder: where the trials and the report are kept.
+        kind: of Datasets: "image" if it is not given, "text", "audio", "table" or "detection".
+        task: of Datasets: "classification" if it is not given, or "regression".
         regimes: names of regimes; `lerac-fast list` prints them.
         seeds: how often each is trained.
         grid: values by the names of settings, such as `{"lerac_epochs": [2, 3, 5]}`: every combination is trained, and
@@ -75,7 +83,11 @@ def compare(
         OSError: the folder cannot be written to.
     """
     folder = Path(folder)
-    models, sets = _named(model), _named(data)
+    models = tuple(each if isinstance(each, str) else given(each) for each in _listed(model))
+    sets = tuple(each if isinstance(each, str) else _given_data(each, kind, task) for each in _listed(data))
+    for names in (models, sets):
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ExperimentError(f"{twice} is there twice: give functions that differ names that do")
     in_settings, in_protocol = _divided(settings)
     plan = Plan(
         folder,
@@ -101,10 +113,14 @@ def compare(
     return frame
 
 
-def _named(value: Named | list[Named]) -> tuple[str, ...]:
-    """The texts that stand for models or data."""
-    several = value if isinstance(value, list) else [value]
-    return tuple(each if isinstance(each, str) else given(each) for each in several)
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _given_data(data: Any, kind: Kind | None, task: Task | None) -> str:
+    """The text that stands for Datasets, or for a function that returns some."""
+    options = (f",{name}={value}" for name, value in (("kind", kind), ("task", task)) if value is not None)
+    return given(data if callable(data) else Returning(data)) + "".join(options)
 
 
 def _divided(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
