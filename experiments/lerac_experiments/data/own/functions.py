@@ -155,8 +155,8 @@ def _load(asked: _Asked, request: Request) -> Parts:
 
 
 def _datasets(returned: Any, asked: _Asked) -> list[tuple[PartName | None, Any]]:
-    """The Datasets and the parts that they are: of a mapping by its names, of a sequence by their order; a single one is
-    all of the examples."""
+    """The Datasets and the parts that they are: of a mapping by its names, of a sequence by their order; a single one
+    is all of the examples."""
     found: list[tuple[PartName | None, Any]]
     if isinstance(returned, Mapping):
         unknown = [name for name in returned if str(name).lower() not in PART_NAMES]

@@ -2,11 +2,13 @@
 
 import importlib
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from lerac_experiments.data.own.functions import function_data
 from lerac_experiments.data.own.spec import Spec
 from lerac_experiments.data.source import DataSet, Kind
+from lerac_experiments.errors import ExperimentError
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ def own_data(text: str) -> DataSet | None:
     """Data of one's own; None, if the text stands for none. Raises ExperimentError if an option is wrong."""
     reader = READERS.get(text.partition(":")[0]) if ":" in text else None
     if reader is None:
+        name, colon, _ = text.partition(":")
+        if colon and (meant := get_close_matches(name, READERS, 1)) and not name.endswith(".py"):
+            raise ExperimentError(f"data {text!r}: there is no reader {name!r}; {READERS[meant[0]].form}?")
         return function_data(text)
     spec = Spec.parse(text)
     return None if spec is None else reader.data_set(spec)
