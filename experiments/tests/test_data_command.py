@@ -79,7 +79,7 @@ def test_it_trains(reader: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
         place /= "a.csv"
     spec = f"{reader}:{place},skip-damaged"
     runs = tmp_path / "runs"
-    options = "--seeds 1 --epochs 2 --lerac-epochs 1 --batch-size 3".split()
+    options = ["--regimes", "lerac", "--seeds", "1", "--epochs", "2", "--lerac-epochs", "1", "--batch-size", "3"]
     assert main(["plan", str(runs), "--models", MODELS[reader], "--data", spec, *options]) == 0
     assert main(["run", str(runs), "--device", "cpu"]) == 0
     for trial in Manifest.read(runs):
@@ -89,7 +89,7 @@ def test_it_trains(reader: str, tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert "left out by skip-damaged" in record["data"]["note"]
     capsys.readouterr()
     assert main(["report", str(runs)]) == 0
-    assert "2 of 2 trials have ended" in capsys.readouterr().out
+    assert "1 of 1 trials have ended" in capsys.readouterr().out
 
 
 def test_damaged_data_ends_a_trial_before_it_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

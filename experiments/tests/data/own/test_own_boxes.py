@@ -70,6 +70,14 @@ def write_coco(folder: Path, count: int = 12) -> Path:
     return write(folder, {**images(count, "images/"), "annotations.json": json.dumps(coco(count))})
 
 
+def coco_with(key: str, *more: Any, **changes: Any) -> str:
+    """A list of 12 images, with more in one of its own lists."""
+    whole = coco(12, **changes)
+    return json.dumps({**whole, key: [*whole[key], *more]})
+
+
+LOST = {**coco(12)["annotations"][0], "image_id": 77}
+CAT = [{"id": 7, "name": "cat"}]
 WRITE = {"voc": write_voc, "yolo": write_yolo, "coco": write_coco}
 
 
@@ -143,10 +151,11 @@ def test_parts_by_folders_lists_and_names(tmp_path: Path) -> None:
         ("yolo", {"labels/99.txt": ""}, ["annotations without an image"], 12),
         ("coco", {"annotations.json": json.dumps(coco(11))}, ["images without annotations"], 11),
         ("coco", {"annotations.json": json.dumps(coco(13))}, ["annotations without an image"], 12),
-        ("coco", {"annotations.json": json.dumps(coco(12, categories=[{"id": 7, "name": "cat"}]))}, ["boxes of unknown classes"], 12),
-        ("coco", {"annotations.json": json.dumps({**coco(12), "images": coco(12)["images"] + coco(1)["images"]})}, ["images that are listed twice"], 12),
-        ("coco", {"annotations.json": json.dumps({**coco(12), "annotations": [*coco(12)["annotations"], {"image_id": 1}]})}, ["damaged annotations"], 12),
-        ("coco", {"annotations.json": json.dumps({**coco(12), "annotations": [*coco(12)["annotations"], {**coco(12)["annotations"][0], "image_id": 77}]})}, ["boxes of images that are not listed"], 12),
+        ("coco", {"annotations.json": coco_with("images", categories=CAT)}, ["boxes of unknown classes"], 12),
+        ("coco", {"annotations.json": coco_with("images", coco(1)["images"][0])}, ["images that are listed twice"], 12),
+        ("coco", {"annotations.json": coco_with("images", {"id": 3})}, ["damaged annotations"], 12),
+        ("coco", {"annotations.json": coco_with("annotations", {"image_id": 1})}, ["damaged annotations"], 12),
+        ("coco", {"annotations.json": coco_with("annotations", LOST)}, ["boxes of images that are not listed"], 12),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_named(

@@ -190,12 +190,8 @@ def test_a_list_of_images(tmp_path: Path) -> None:
     rows = "".join(f"{name}/{i}.png,{name},{'test' if i == 0 else 'train'}\n" for name in CLASSES for i in range(5))
     write(tmp_path, {"list.csv": "file,label,split\n" + rows})
     assert counts(load(f"images:{tmp_path}/list.csv")) == (7, 1, 2)
-    write(
-        tmp_path,
-        {
-            "bad.csv": f"file,label\n{rows.replace(',train', '').replace(',test', '')}cat/1.png,dog\nx.png,cat\ncat/2.png,\n"
-        },
-    )
+    good = rows.replace(",train", "").replace(",test", "")
+    write(tmp_path, {"bad.csv": f"file,label\n{good}cat/1.png,dog\nx.png,cat\ncat/2.png,\n"})
     faulty(
         f"images:{tmp_path}/bad.csv",
         "files that are listed twice",
