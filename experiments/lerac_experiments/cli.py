@@ -81,6 +81,11 @@ COMMANDS = {
         "Snr",
         "Measure the signal-to-noise ratio and the entropy of every layer of a randomly initialised network.",
     ),
+    "suggest": Entry(
+        "suggest",
+        "Suggest",
+        "Measure a model on data, and propose learning rates, k of LeRaC and settings of CBS, with the reasons.",
+    ),
     "demo": Entry(
         "demo",
         "Demo",

@@ -90,11 +90,7 @@ class Plan:
         Raises:
             ExperimentError: a name is unknown, a model does not take the data, or the folder holds another manifest.
         """
-        trials = expanded(self._trials(), parse_grid(self.grid))
-        if "mix_up" not in self.protocol:
-            trials = mixed_alike(trials)
-        for trial in trials:
-            check(trial)
+        trials = self.trials()
         tried = rehearse(trials) if self.rehearse else []
         manifest = Manifest(self.preset or self.folder.name, tuple(trials))
         manifest.write(self.folder)
@@ -103,6 +99,19 @@ class Plan:
         for remark in (*tried, *_remarks(manifest)):
             say(console, remark)
         say(console, f"`lerac-fast run {self.folder}` runs them.")
+
+    def trials(self) -> list[Trial]:
+        """What it plans, checked but not tried.
+
+        Raises:
+            ExperimentError: as `run`.
+        """
+        trials = expanded(self._trials(), parse_grid(self.grid))
+        if "mix_up" not in self.protocol:
+            trials = mixed_alike(trials)
+        for trial in trials:
+            check(trial)
+        return trials
 
     def _trials(self) -> list[Trial]:
         if self.preset is None:

@@ -274,7 +274,7 @@ def prepared(trial: Trial, machine: Machine) -> Runner:
 
 def parts_of(trial: Trial, spec: ModelSpec, weights: Path | None) -> Parts:
     """The data of a trial; Unavailable, if it cannot be had."""
-    return _loaded(trial.data, request_for(trial, spec, weights))
+    return _loaded(trial.data, request_for(trial, spec, weights), trial.data_content)
 
 
 def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
@@ -293,7 +293,7 @@ def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
 
 
 @lru_cache(maxsize=1)  # trials on the same data often follow each other
-def _loaded(name: str, request: Request) -> Parts:
+def _loaded(name: str, request: Request, content: str | None) -> Parts:  # noqa: ARG001 (what is remembered is of it)
     parts: Parts = find_data(name).load(request)
     return parts
 

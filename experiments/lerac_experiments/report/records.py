@@ -174,6 +174,11 @@ class Cell:
         return np.array([record.content["result"]["validation"] for record in self.records], dtype=float)
 
     @property
+    def epochs(self) -> np.ndarray:
+        """How many there were."""
+        return np.array([len(record.epochs) for record in self.records], dtype=float)
+
+    @property
     def scores(self) -> np.ndarray:
         return np.array([record.score for record in self.records])
 
@@ -251,7 +256,7 @@ def _all_cells(records: Sequence[Record]) -> list[Cell]:
         trial = members[0].trial
         alike = [r.trial for r in done if _place(r.trial) == _place(trial)]
         of_regime = [other for other in alike if other.regime == trial.regime]
-        variant = _differing(trial, alike, _shared(trial))
+        variant = ", ".join(filter(None, (_version(trial, done), _differing(trial, alike, _shared(trial)))))
         own_variant = _differing(trial, of_regime, _own_names(trial))
         condition = _condition(trial.protocol)
         cells.append(Cell(variant, own_variant, condition, tuple(members)))
@@ -286,6 +291,15 @@ def _place(trial: Trial) -> tuple[str, ...]:
 
 def _condition(protocol: Protocol) -> str:
     return f"{100 * protocol.label_noise:g}% wrong labels" if protocol.label_noise else ""
+
+
+def _version(trial: Trial, records: Sequence[Record]) -> str:
+    """Which of several versions of one's own model and data it is of; empty, if there is one only."""
+    same = [record.trial for record in records if (record.trial.model, record.trial.data) == (trial.model, trial.data)]
+    sources, contents = {other.model_source for other in same}, {other.data_content for other in same}
+    source = f"source {(trial.model_source or 'unknown')[:8]}" if len(sources) > 1 else ""
+    content = f"data {(trial.data_content or 'unknown')[:8]}" if len(contents) > 1 else ""
+    return ", ".join(filter(None, (source, content)))
 
 
 def _values(trial: Trial, names: Collection[str]) -> dict[str, Any]:

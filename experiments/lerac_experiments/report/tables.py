@@ -88,7 +88,7 @@ def comparison_table(title: str, cells: Sequence[Cell]) -> Table:
     rows = []
     for cell, compared in _compared(cells):
         _, unit = _scale(cell)
-        epochs, _ = mean_and_deviation(_epochs(cell))
+        epochs, _ = mean_and_deviation(cell.epochs)
         rows.append(
             (
                 cell.model_title,
@@ -217,10 +217,6 @@ def settings_table(title: str, cells: Sequence[Cell]) -> Table:
         "train / validation / test",
     )
     return Table(title, columns, tuple(rows), left=3)
-
-
-def _epochs(cell: Cell) -> np.ndarray:
-    return np.array([len(record.epochs) for record in cell.records], dtype=float)
 
 
 def _scale(cell: Cell) -> tuple[float, str]:
