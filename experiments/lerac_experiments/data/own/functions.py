@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
+from pathlib import PurePath
 from typing import Any, get_args
 
 import numpy as np
@@ -121,7 +122,7 @@ def function_data(text: str) -> DataSet | None:
     asked = _Asked(text, function, kind, task, options)
     return DataSet(
         text,
-        text,
+        PurePath(text).name if function.of_file else text,
         kind,
         lambda request: _load(asked, request),
         regression=task == "regression",

@@ -32,7 +32,7 @@ class Reader:
         task = getattr(spec.options(module.Options), "task", "classification")
         return DataSet(
             spec.text,
-            spec.text,
+            spec.title,
             self.kind,
             lambda request: module.load(spec, request),
             regression=task == "regression",

@@ -77,6 +77,7 @@ def coco_with(key: str, *more: Any, **changes: Any) -> str:
 
 
 LOST = {**coco(12)["annotations"][0], "image_id": 77}
+NO_IMAGE = "annotations without an image"
 CAT = [{"id": 7, "name": "cat"}]
 WRITE = {"voc": write_voc, "yolo": write_yolo, "coco": write_coco}
 
@@ -141,7 +142,7 @@ def test_parts_by_folders_lists_and_names(tmp_path: Path) -> None:
         ("voc", {"Annotations/99.xml": voc([])}, ["annotations without an image"], 12),
         ("voc", {"JPEGImages/99.png": image(size=(WIDTH, HEIGHT))}, ["images without annotations"], 12),
         ("voc", {"JPEGImages/01.png": b""}, ["damaged images"], 11),
-        ("voc", {"JPEGImages/01.jpg": image(form="JPEG")}, ["annotations without an image", "images without annotations"], 11),
+        ("voc", {"JPEGImages/01.jpg": image(form="JPEG")}, [NO_IMAGE, "images without annotations"], 11),
         ("yolo", {"labels/01.txt": "2 0.5 0.5 0.1 0.1"}, ["boxes of unknown classes"], 12),
         ("yolo", {"labels/01.txt": "-1 0.5 0.5 0.1 0.1"}, ["boxes of unknown classes"], 12),
         ("yolo", {"labels/01.txt": "0 0.5 0.5 0.1"}, ["damaged annotations"], 12),

@@ -87,7 +87,8 @@ def test_nothing_is_looked_at_before_it_is_loaded() -> None:
     kinds = {"images": "image", "texts": "text", "sounds": "audio", "boxes": "detection", "table": "table"}
     for reader, kind in kinds.items():
         data = find_data(f"{reader}:/nowhere/at all")
-        assert (data.kind, data.title, data.regression) == (kind, data.name, False)
+        assert (data.kind, data.name, data.regression) == (kind, f"{reader}:/nowhere/at all", False)
+        assert data.title == f"{reader}:at all"
     assert find_data("sounds:x").mixes
     assert find_data("table:x.csv,task=regression").regression
     assert find_data("nowhere.py:make,kind=text").kind == "text"
