@@ -51,6 +51,14 @@ def test_built_in_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert "of values" not in printed
 
 
+def test_names_neither_are_markup_nor_move_the_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"\x1b[2J[bold]{i},{'[red]' if i % 2 else 'b'}\n" for i in range(20))
+    printed = shown(capsys, f"texts:{write(tmp_path, {'[b].csv': 'text,label' + chr(10) + rows})}/[b].csv")
+    assert "│ [red] " in printed
+    assert "[b].csv\n" in printed
+    assert "\x1b" not in printed
+
+
 def test_values_and_many_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = "".join(f"{i},c{i % 50:02}\n" for i in range(300))
     write(tmp_path, {"a.csv": "x,label\n" + rows})

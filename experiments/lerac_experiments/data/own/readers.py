@@ -59,7 +59,7 @@ def own_data(text: str) -> DataSet | None:
     reader = READERS.get(text.partition(":")[0]) if ":" in text else None
     if reader is None:
         name, colon, _ = text.partition(":")
-        if colon and (meant := get_close_matches(name, READERS, 1)) and not name.endswith(".py"):
+        if colon and (meant := get_close_matches(name.lower(), READERS, 1)) and not name.endswith(".py"):
             raise ExperimentError(f"data {text!r}: there is no reader {name!r}; {READERS[meant[0]].form}?")
         return function_data(text)
     spec = Spec.parse(text)

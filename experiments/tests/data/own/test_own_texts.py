@@ -91,6 +91,7 @@ def test_quoted_fields_may_hold_anything(tmp_path: Path) -> None:
         ("word,good,more\n", "lines of another number of fields"),
         ("word,\n", "rows without a label"),
         (" ,good\n", "rows without a text"),
+        ("\tword\t, \n", "rows without a label"),
     ],
 )
 def test_rows_that_cannot_be_used_are_named(tmp_path: Path, content: str, kind: str) -> None:
@@ -98,6 +99,19 @@ def test_rows_that_cannot_be_used_are_named(tmp_path: Path, content: str, kind: 
     parts = faulty(f"texts:{tmp_path}/a.csv", kind)
     assert sum(counts(parts)) == 20
     assert any("a.csv, line 22" in message for message in parts.left_out)
+
+
+def test_values_that_json_lacks_are_missing(tmp_path: Path) -> None:
+    rows = [json.dumps({"text": f"word{i}", "label": LABELS[i % 2]}) for i in range(20)]
+    write(
+        tmp_path,
+        {
+            "a.jsonl": "\n".join(
+                [*rows, '{"text": "a", "label": NaN}', '{"text": null, "label": "good"}', '{"label": "bad"}']
+            )
+        },
+    )
+    faulty(f"texts:{tmp_path}/a.jsonl", "rows without a label", "rows without a text")
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def test_wrong_options_are_named(options: str, message: str) -> None:
         ("images:", "names no place"),
         ("image:photos", "there is no reader 'image'; images:DIR?"),
         ("tables:a.csv", "table:FILE?"),
+        ("IMAGES:a", "images:DIR?"),
         ("cifar", "data 'cifar' is unknown: choose one of cifar10, .* or data of your own: images:DIR"),
         ("images:photos,sise=9", "'sise' is no option of images"),
     ],
