@@ -51,7 +51,8 @@ READERS = {
 }
 
 
-FORMS = (*(reader.form for reader in READERS.values()), "FILE.py:FUNCTION", "package.module:FUNCTION")
+FUNCTIONS = "FILE.py:FUNCTION"
+FORMS = (*(reader.form for reader in READERS.values()), FUNCTIONS, "package.module:FUNCTION")
 
 
 def own_data(text: str) -> DataSet | None:
