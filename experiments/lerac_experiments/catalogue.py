@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from lerac_experiments.data.own.readers import READERS
+from lerac_experiments.data.own.readers import FUNCTIONS, READERS
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.models import MODELS
 from lerac_experiments.presets import PRESETS
@@ -32,6 +32,7 @@ class Catalogue:
         own = table("your own data", "read from", "kind", whole=1)
         for reader in READERS.values():
             own.add_row(reader.form, reader.about, reader.kind)
+        own.add_row(FUNCTIONS, "torch Datasets that a function of yours returns", "image, kind=...")
         regimes = table("regimes", "title", whole=1)
         for name, regime in REGIMES.items():
             regimes.add_row(name, regime.title)

@@ -47,6 +47,8 @@ def check(trial: Trial) -> None:
     spec, data = find_model(trial.model), find_data(trial.data)
     regime = find(REGIMES, trial.regime, "regime")
     spec.check_takes(data)
+    if spec.smoothing == () and SMOOTHING in regime.phases:
+        raise ExperimentError(f"{trial.regime} smooths feature maps, and {trial.model} has none")
     _check_ranges(trial)
     _check_pairs(trial)
     _check_data(trial, data, regime)
@@ -93,8 +95,6 @@ def _check_data(trial: Trial, data: DataSet, regime: Regime) -> None:
     task = "a regression" if data.regression else data.kind
     if data.kind == "detection" and trial.regime == "lerac-snr":
         raise ExperimentError(f"{trial.data}: images of various sizes make no batch to measure {trial.regime} with")
-    if data.kind == "table" and SMOOTHING in regime.phases:
-        raise ExperimentError(f"{trial.regime} smooths feature maps, and models of tables have none: {trial.data}")
     if protocol.augment_images and data.kind != "image":
         raise ExperimentError(f"augment_images is for images, and {trial.data} is {data.kind}")
     if protocol.by_speaker and not data.by_speaker:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -58,10 +59,10 @@ class ShowData:
             parts, faults = data.load(request), []
         except FaultyData as error:
             faults = error.faults
-            say(console, f"{counted(faults)}:")
+            _say(console, f"{counted(faults)}:")
             self._name(console, [fault.message for fault in faults])
             parts = find_data(f"{self.data},{SKIP}").load(request)
-            say(console, f"The rest, as `{self.data},{SKIP}` would be trained with:")
+            _say(console, f"The rest, as `{self.data},{SKIP}` would be trained with:")
         self._show(console, data, parts)
         if faults:
             raise ExperimentError(
@@ -69,29 +70,38 @@ class ShowData:
             )
 
     def _show(self, console: Console, data: DataSet, parts: Parts) -> None:
-        say(console, f"{parts.task} of {data.kind} data, read from {parts.source}")
+        _say(console, f"{parts.task} of {data.kind} data, read from {parts.source}")
         if parts.note:
-            say(console, f"Note: {parts.note}")
+            _say(console, f"Note: {parts.note}")
         if data.fingerprint is not None:
-            say(console, f"Fingerprint: {data.fingerprint()}")
+            _say(console, f"Fingerprint: {data.fingerprint()}")
         console.print(_counts(parts))
         for title, part in (("train", parts.train),)[: self.examples]:
             shown = _spread(len(part), self.examples)
             for index in shown:
-                say(console, f"{title} {index}: {_target(parts, part, index)} <- {part.told(index)}")
+                _say(console, f"{title} {index}: {_target(parts, part, index)} <- {part.told(index)}")
         reasons: dict[str, list[str]] = {}
         for name, reason in parts.left_out.items():
             reasons.setdefault(reason, []).append(name)
         for reason, names in reasons.items():
-            say(console, f"Left out: {reason} ({len(names):,})")
+            _say(console, f"Left out: {reason} ({len(names):,})")
             self._name(console, names)
 
     def _name(self, console: Console, names: Sequence[str]) -> None:
         shown = names if self.all else names[:_NAMES]
         for name in shown:
-            say(console, f"  {name}")
+            _say(console, f"  {name}")
         if len(shown) < len(names):
-            say(console, f"  ... and {len(names) - len(shown):,} more, which --all names")
+            _say(console, f"  ... and {len(names) - len(shown):,} more, which --all names")
+
+
+def _say(console: Console, line: str) -> None:
+    say(console, _printable(line))
+
+
+def _printable(text: str) -> str:
+    """What names and texts hold that would move the terminal's cursor, or break a line, is written as in Python."""
+    return "".join(c if c.isprintable() or not c.isascii() else repr(c)[1:-1] for c in text)
 
 
 def _spread(count: int, wanted: int) -> list[int]:
@@ -113,7 +123,7 @@ def _counts(parts: Parts) -> Table:
     names = parts.class_names or tuple(str(number) for number in range(first, parts.classes))
     rows = list(zip(names, counts[first:].tolist(), strict=True))
     for name, of_class in rows[:_CLASSES]:
-        made.add_row(name, *(f"{count:,}" for count in of_class))
+        made.add_row(escape(_printable(name)), *(f"{count:,}" for count in of_class))
     if len(rows) > _CLASSES:
         made.add_row(
             f"{len(rows) - _CLASSES:,} more classes",

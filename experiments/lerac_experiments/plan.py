@@ -22,6 +22,9 @@ from lerac_experiments.training.regimes import REGIMES
 from lerac_experiments.trials.manifest import Manifest
 from lerac_experiments.trials.trial import Trial
 
+_WHOLE = 30
+"""Characters up to which the name of data is not broken in a table."""
+
 
 def given(kind: type, hint: Callable[[Any], str]) -> Any:
     """For tyro: a dictionary of those fields of a dataclass that are given on the command line.
@@ -175,14 +178,17 @@ def _remarks(manifest: Manifest) -> list[str]:
 
 def _summary(manifest: Manifest) -> Table:
     title = f"{escape(manifest.name)}: {len(manifest)} trials"
-    made = table("model", "data", "regimes", "seeds", "epochs at most", title=title, whole=2)
+    whole = all(len(trial.data) <= _WHOLE for trial in manifest)
+    made = table("model", "data", "regimes", "seeds", "epochs at most", title=title, whole=1 + whole)
     rows: dict[tuple[str, str], list[Trial]] = {}
     for trial in manifest:
         rows.setdefault((trial.model, trial.data), []).append(trial)
     for (model, data), trials in rows.items():
         regimes = ", ".join(dict.fromkeys(trial.regime for trial in trials))
         seeds = len({trial.seed for trial in trials})
-        made.add_row(model, data, regimes, str(seeds), str(max(trial.settings.epochs for trial in trials)))
+        made.add_row(
+            escape(model), escape(data), regimes, str(seeds), str(max(trial.settings.epochs for trial in trials))
+        )
     made.caption = _unusual(manifest) or None
     return made
 

@@ -100,7 +100,7 @@ def _files(archive: Path, top: str, limit: int) -> Iterator[tuple[PurePosixPath,
             found = True
             yield path.relative_to(top), member
     if not found:
-        raise ExperimentError(f"{archive} holds no files in a folder {top}")
+        raise ExperimentError(f"{archive} holds no files" + (f" in a folder {top}" if top else ""))
 
 
 def _members(archive: Path, limit: int) -> Iterator[_Member]:

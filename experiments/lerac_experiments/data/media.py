@@ -4,21 +4,20 @@ they are decoded."""
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from lerac_experiments.errors import ExperimentError
 
 HIDDEN = "hidden files or folders"
-_BROWSERS = ("thumbs.db", "desktop.ini")
-"""What browsers of folders leave there, of Windows."""
 
 Links = Literal["of files", "inside", "all"]
 """Which are followed: those to files, wherever these are; those to files and folders in the folder itself; all."""
@@ -32,7 +31,7 @@ _T = TypeVar("_T")
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is none that its user has put there, by its name."""
     # The second is where macOS puts, into archives, what it knows of files beside their content.
-    return name.startswith(".") or name == "__MACOSX" or name.lower() in _BROWSERS
+    return name.startswith(".") or name == "__MACOSX"
 
 
 @dataclass(frozen=True)
@@ -180,6 +179,8 @@ def decode_image(content: bytes, path: Path, upright: bool = False) -> Image.Ima
         with Image.open(io.BytesIO(content)) as image:
             turned = upright and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
             return _in_rgb(ImageOps.exif_transpose(image) if turned else image)
+    except UnidentifiedImageError:  # which tells of an object in memory
+        raise ExperimentError(f"{path} is damaged, or no image: it is of no format that is known") from None
     except Exception as error:  # what a damaged image raises can be anything
         raise ExperimentError(f"{path} is damaged, or no image: {error}") from error
 
@@ -206,20 +207,34 @@ def decode_sound(content: bytes, path: Path, samples: int) -> tuple[Tensor, int]
     Raises:
         ExperimentError: it is damaged or cut off, also after these. The message names the file.
     """
+    _refuse_cut_off(content, path)
+    with _opened(content, path) as file:
+        # What the file says of its length is not believed: the array would be allocated.
+        waveform = file.read(samples, dtype="float32", always_2d=True)
+        if file.frames > samples:
+            file.seek(file.frames - 1)
+            if len(file.read(1)) == 0:
+                raise ValueError(f"it is cut off before its end at {file.frames} samples")
+        return torch.from_numpy(waveform), file.samplerate
+
+
+def sound_rate(content: bytes, path: Path) -> int:
+    """The rate of a recording in Hz, by its header. Raises ExperimentError naming the file if that is damaged."""
+    with _opened(content, path) as file:
+        return int(file.samplerate)
+
+
+@contextmanager
+def _opened(content: bytes, path: Path) -> Iterator[Any]:
+    """A recording, as soundfile has it. What that raises becomes an ExperimentError."""
     import soundfile  # It needs a library of the system, and only sound needs it.
 
-    _refuse_cut_off(content, path)
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
-            # What the file says of its length is not believed: the array would be allocated.
-            waveform = file.read(samples, dtype="float32", always_2d=True)
-            if file.frames > samples:
-                file.seek(file.frames - 1)
-                if len(file.read(1)) == 0:
-                    raise ValueError(f"it is cut off before its end at {file.frames} samples")
+            yield file
     except (soundfile.SoundFileError, ValueError, MemoryError) as error:
-        raise ExperimentError(f"cannot read {path}: {error}") from error
-    return torch.from_numpy(waveform), file.samplerate
+        reason = getattr(error, "error_string", error)  # without the name of an object in memory
+        raise ExperimentError(f"cannot read {path}: {reason}") from error
 
 
 def _refuse_cut_off(content: bytes, path: Path) -> None:

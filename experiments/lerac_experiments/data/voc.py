@@ -205,9 +205,10 @@ def _parse_xml(content: bytes) -> ElementTree.Element:
 
 
 def _parse_object(element: ElementTree.Element) -> Marked:
+    name = _text(element, "name")
     left, top, right, bottom = (float(_text(element, f"bndbox/{edge}")) for edge in _EDGES)
     difficult = (element.findtext("difficult") or "0").strip() == "1"
-    return Marked(_text(element, "name"), (left - 1, top - 1, right, bottom), difficult)
+    return Marked(name, (left - 1, top - 1, right, bottom), difficult)
 
 
 def _labelled(found: Marked, classes: Sequence[str], size: tuple[int, int]) -> tuple[list[float], int, bool]:

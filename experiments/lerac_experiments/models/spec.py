@@ -29,7 +29,7 @@ class ModelSpec:
         build: makes it for a data set, with random weights from torch's global generator; or, if it is `pretrained`,
             with those in a folder. `make` calls it.
         settings: of the paper, or of a small variant for a CPU. `settings_for` gives those for a data set.
-        smoothing: where CBS acts; None: at convolutions.
+        smoothing: where CBS acts; None: at convolutions; empty: nowhere.
         by: what makes a layer, as for `layer_groups`.
     """
 

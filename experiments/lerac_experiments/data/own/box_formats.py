@@ -302,4 +302,5 @@ def _yaml_names(files: Stored, name: str) -> list[str] | None:
             found = [found[number] for number in range(len(found))]
         return None if found is None else [str(each) for each in found]
     except (yaml.YAMLError, LookupError, TypeError, RecursionError) as error:
-        raise ExperimentError(f"{files.place / name} is damaged: its names cannot be read ({error})") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())  # yaml's go over several lines
+        raise ExperimentError(f"{files.place / name} is damaged: its names cannot be read ({reason})") from error

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
+from pathlib import PurePath
 from typing import Any, get_args
 
 import numpy as np
@@ -121,7 +122,7 @@ def function_data(text: str) -> DataSet | None:
     asked = _Asked(text, function, kind, task, options)
     return DataSet(
         text,
-        text,
+        PurePath(text).name if function.of_file else text,
         kind,
         lambda request: _load(asked, request),
         regression=task == "regression",
@@ -155,8 +156,8 @@ def _load(asked: _Asked, request: Request) -> Parts:
 
 
 def _datasets(returned: Any, asked: _Asked) -> list[tuple[PartName | None, Any]]:
-    """The Datasets and the parts that they are: of a mapping by its names, of a sequence by their order; a single one is
-    all of the examples."""
+    """The Datasets and the parts that they are: of a mapping by its names, of a sequence by their order; a single one
+    is all of the examples."""
     found: list[tuple[PartName | None, Any]]
     if isinstance(returned, Mapping):
         unknown = [name for name in returned if str(name).lower() not in PART_NAMES]

@@ -49,7 +49,7 @@ def find_folder(name: str) -> Path:
     if not place.name.lower().endswith(_ARCHIVES):
         raise ExperimentError(f"{place} is neither a folder nor an archive ({', '.join(_ARCHIVES)})")
     content = digest([("", place)], whole=lambda _: True)
-    into, name = cache_folder() / "unpacked", f"{place.name}-{content[:16]}"
+    into, name = cache_folder() / "unpacked", f"{place.name}-{content}"
     folder = into / name if (into / name).is_dir() else unpack([place], "", into, _UNPACKED_LIMIT, name)
     within = [entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX"))]
     return within[0] if len(within) == 1 and within[0].is_dir() else folder
@@ -94,4 +94,4 @@ def _digest_of(files: tuple[tuple[str, Path, int, int, bool], ...]) -> str:
                 digest.update(file.read(_WHOLE // 2))
                 file.seek(-_WHOLE // 2, 2)
                 digest.update(file.read())
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]

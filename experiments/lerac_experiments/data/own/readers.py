@@ -2,11 +2,13 @@
 
 import importlib
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from lerac_experiments.data.own.functions import function_data
 from lerac_experiments.data.own.spec import Spec
 from lerac_experiments.data.source import DataSet, Kind
+from lerac_experiments.errors import ExperimentError
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Reader:
         task = getattr(spec.options(module.Options), "task", "classification")
         return DataSet(
             spec.text,
-            spec.text,
+            spec.title,
             self.kind,
             lambda request: module.load(spec, request),
             regression=task == "regression",
@@ -49,13 +51,17 @@ READERS = {
 }
 
 
-FORMS = (*(reader.form for reader in READERS.values()), "FILE.py:FUNCTION", "package.module:FUNCTION")
+FUNCTIONS = "FILE.py:FUNCTION"
+FORMS = (*(reader.form for reader in READERS.values()), FUNCTIONS, "package.module:FUNCTION")
 
 
 def own_data(text: str) -> DataSet | None:
     """Data of one's own; None, if the text stands for none. Raises ExperimentError if an option is wrong."""
     reader = READERS.get(text.partition(":")[0]) if ":" in text else None
     if reader is None:
+        name, colon, _ = text.partition(":")
+        if colon and (meant := get_close_matches(name.lower(), READERS, 1)) and not name.endswith(".py"):
+            raise ExperimentError(f"data {text!r}: there is no reader {name!r}; {READERS[meant[0]].form}?")
         return function_data(text)
     spec = Spec.parse(text)
     return None if spec is None else reader.data_set(spec)

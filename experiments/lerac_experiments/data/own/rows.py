@@ -216,8 +216,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _as_field(name: str, value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value if value is None else value.strip()
+    if value is None or value != value:  # NaN, which Python writes where there is no value
+        return None
+    if isinstance(value, str):
+        return value.strip()
     if isinstance(value, bool | int | float):
         return json.dumps(value)
     raise ValueError(f"{name} is neither a text nor a number")

@@ -1,6 +1,5 @@
 """`sounds:DIR`: recordings in a folder for each class, or in such within train, validation and test; or in a list."""
 
-import io
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from lerac_experiments.data.audio import Recordings, SoundExamples
 from lerac_experiments.data.audio_augmentation import mix_up
-from lerac_experiments.data.media import ALL_SOUNDS, decode_sound
+from lerac_experiments.data.media import ALL_SOUNDS, decode_sound, sound_rate
 from lerac_experiments.data.own.faults import Faults
 from lerac_experiments.data.own.listed import FileOptions, LabelledFiles, find_labelled, is_list, numbered
 from lerac_experiments.data.own.places import digest
@@ -51,13 +50,8 @@ class AnyRecordings(Recordings):
 
     def padded(self, name: str) -> Tensor:
         """One, float32 [samples]. Raises ExperimentError naming a file that is damaged or empty."""
-        import soundfile  # It needs a library of the system, and only sound needs it.
-
         path, content = self.files.place / name, self.files.read(name)
-        try:
-            rate = soundfile.info(io.BytesIO(content)).samplerate
-        except soundfile.SoundFileError as error:
-            raise ExperimentError(f"cannot read {path}: {error}") from error
+        rate = sound_rate(content, path)
         samples, _ = decode_sound(content, path, ceil(self.samples / self.sample_rate * rate))
         if len(samples) == 0 or not samples.isfinite().all():
             raise ExperimentError(f"{path} has {'no samples' if len(samples) == 0 else 'samples that are no numbers'}")
@@ -171,7 +165,7 @@ def _read(spec: Spec, content: str) -> _Read:  # noqa: ARG001
 def _headers(found: LabelledFiles) -> tuple[list[int], list[float]]:
     """The rates, and the lengths in seconds, of the recordings whose headers can be read: damaged ones are told of when
     they are decoded."""
-    import soundfile
+    import soundfile  # It needs a library of the system, and only sound needs it.
 
     rates, lengths = [], []
     for name in found.names:

@@ -7,6 +7,7 @@ is a switch. An option that takes several values is given several times. Names h
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import PurePath
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from lerac_experiments.errors import ExperimentError
@@ -50,6 +51,12 @@ class Spec:
                 raise ExperimentError(f"data {text!r}: the option {option!r} is empty; it must be {SYNTAX}")
             given.append((name.strip(), value if equals else None))
         return cls(text, reader, place, tuple(given))
+
+    @property
+    def title(self) -> str:
+        """As in tables: without the folders that a place lies in."""
+        options = (name if value is None else f"{name}={PurePath(value).name}" for name, value in self.given)
+        return ",".join([f"{self.reader}:{PurePath(self.place).name or self.place}", *options])
 
     def options(self, kind: type[_T]) -> _T:
         """The options as a dataclass, whose fields have the types str, int, float (both positive), bool (a switch),

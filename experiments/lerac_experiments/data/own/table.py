@@ -86,6 +86,8 @@ class _Column:
                 f"the column {self.name!r} has no number among the rows to train with: drop={self.name}"
             )
         deviation, mean = torch.std_mean(of_train, correction=0)
+        if not deviation.isfinite():
+            raise ExperimentError(f"the column {self.name!r} has numbers that are too large, up to {of_train.max():g}")
         scaled = ((numbers - mean) / deviation.clamp_min(1e-12)).nan_to_num(0.0).float()
         return [scaled, missing.float()] if fill and missing.any() else [scaled]
 
@@ -109,6 +111,8 @@ def load(spec: Spec, request: Request) -> Parts:
     source = str(rows.source)
     good = good_labels(rows, options, faults)
     columns = [_column(rows, name, options) for name in _names(rows, options)]
+    empty = [column.name for column in columns if not any(column.values)]
+    columns = [column for column in columns if any(column.values)]
     for column in columns:
         good -= _bad_cells(column, rows, options, faults)
     note = faults.settle()
@@ -127,7 +131,8 @@ def load(spec: Spec, request: Request) -> Parts:
         TableExamples(inputs[numbers], targets[numbers], [_told(kept, at) for at in numbers.tolist()])
         for numbers in division.numbers
     )
-    unnamed = "left out: a column without a name" if "" in rows.columns else None
+    left_out = [*(["a column without a name"] if "" in rows.columns else []), *(f"{name!r}, empty" for name in empty)]
+    unused = f"columns left out: {', '.join(left_out)}" if left_out else None
     return Parts(
         options.task,
         len(classes) or 1,
@@ -135,7 +140,7 @@ def load(spec: Spec, request: Request) -> Parts:
         of_validation,
         of_test,
         source=source,
-        note=join_notes(division.note, _unseen(kept, division.train, division.test), unnamed, note),
+        note=join_notes(division.note, _unseen(kept, division.train, division.test), unused, note),
         class_names=tuple(classes),
         left_out=faults.named,
     )
