@@ -38,6 +38,8 @@ NUMBER = 3
 
 def number(): return 3
 def itself(): return Net
+KEPT = nn.Linear(1, 1)
+def kept(): return KEPT
 def empty(): return nn.Identity()
 def unknown(size): ...
 def fails(classes):
@@ -75,19 +77,28 @@ def test_a_class_is_a_function(source: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nope", r"has no nope: it has asked, Net, number, itself, empty, unknown, fails"),
+        ("nope", r"has no nope: it has asked, Net, number, itself, kept, empty, unknown, fails"),
         ("NUMBER", "NUMBER is no function but int 3"),
         ("number", "must return an nn.Module, and returned 3"),
         ("itself", "returned the class Net itself, and not an object of it"),
         ("empty", "the Identity has no parameters to be trained"),
         ("unknown", r"its parameter 'size' is none of input_shape, channels, .*: give it a default, or a value as"),
         ("Net,depth=3", "has no parameter 'depth': it has classes"),
-        ("fails", r"TypeError: .* \(.*model.py, line 24: return nn.Linear\(width \* classes, classes\)\)"),
+        ("fails", r"TypeError: .* \(.*model.py, line 26: return nn.Linear\(width \* classes, classes\)\)"),
     ],
 )
 def test_what_is_wrong_is_said(source: Path, name: str, message: str) -> None:
     with pytest.raises(ExperimentError, match=message):
         find_model(f"{source}:{name}").make(sample_parts("image"), None)
+
+
+def test_each_call_makes_a_model(source: Path) -> None:
+    """Otherwise a trial would go on with the weights of the one before it."""
+    spec, parts = find_model(f"{source}:kept"), sample_parts("image")
+    kept = spec.make(parts, None)
+    with pytest.raises(ExperimentError, match="kept returned the same Linear before: make a new one in each call"):
+        spec.make(parts, None)
+    del kept
 
 
 def test_a_source_that_cannot_be_imported_is_named(tmp_path: Path) -> None:

@@ -27,6 +27,12 @@ def flat(classes):
 def wide(classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, classes + 1))
 
+def drawn(classes):
+    import numpy
+    model = flat(classes)
+    model[1].weight.data.fill_(numpy.random.rand())
+    return model
+
 class Wrong(nn.Linear):
     def __init__(self):
         super().__init__(3, 10)
@@ -82,6 +88,16 @@ def test_an_edited_model_is_another_trial(folder: Path, capsys: pytest.CaptureFi
     assert run(Path("mine")) == 0, "changed back, it is run"
 
 
+def test_a_source_that_is_missing_is_asked_for_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan("--regimes", "conventional") == 0
+    (folder / "model.py").rename(folder / "elsewhere.py")
+    capsys.readouterr()
+    assert run(Path("mine")) == 1
+    assert "model.py:net: there is no file" in " ".join(capsys.readouterr().out.split())
+    (folder / "elsewhere.py").rename(folder / "model.py")
+    assert run(Path("mine")) == 0
+
+
 def test_versions_are_kept_apart_in_a_report() -> None:
     trial = replace(digits_trial(), model="model.py:net", model_source="a" * 16)
     edited = replace(trial, model_source="b" * 16)
@@ -105,9 +121,13 @@ def test_what_a_trial_has_not_is_not_in_its_content() -> None:
     ("model", "options", "message"),
     [
         ("model.py:wide", (), "the logits of the classes for each example, [4, 10], and gives (4, 11)"),
-        ("model.py:Wrong", (), "line 18: return super().forward(x))"),
+        ("model.py:Wrong", (), "line 24: return super().forward(x))"),
+        (
+            "model.py:drawn",
+            (),
+            "the initial weights 1.weight differ between two calls after the same torch",
+        ),
         ("model.py:flat", ("--regimes", "cbs"), "CBS has nothing to smooth: there are neither convolutions"),
-        ("model.py:net", ("--lr", "1e30", "--batch-size", "4", "--momentum", "nan"), "momentum must be finite"),
         ("timm:resnet19", (), "timm has no model 'resnet19'"),
         ("nope.py:net", (), "nope.py:net: there is no file"),
     ],
