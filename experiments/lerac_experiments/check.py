@@ -22,6 +22,7 @@ RANGES = {
     "weight_decay": NOT_NEGATIVE,
     "train_examples": Range(10),
     "test_examples": Range(1),
+    "share": Range(0, 1, above=True),
     "image_size": Range(1),
     "milestones": Range(0, 1, above=True, below=True),
     "step_factor": Range(0, 1, above=True),

@@ -15,6 +15,7 @@ from lerac_experiments.data.registry import DATA
 from lerac_experiments.models import MODELS
 from lerac_experiments.options import find, require_at_least, shown
 from lerac_experiments.presets import PRESETS, RUNS, trials_of
+from lerac_experiments.scaling import SCALES, scaled
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.terminal import say, table
 from lerac_experiments.training.regimes import REGIMES
@@ -65,6 +66,9 @@ class Plan:
     """Names of regimes: conventional and lerac, if none is given; of a preset, those of its regimes to keep."""
     seeds: int | None = None
     """How often each is trained: 5 times, if not given; of a preset, the most of its seeds to keep."""
+    scale: float | None = None
+    """Shorten everything by this factor, such as 0.02: examples and epochs, and k, u, warm-up and patience with the
+    epochs. At least 2 epochs, and 10 examples of each part, are left."""
     settings: GivenSettings = field(default_factory=dict)
     protocol: GivenProtocol = field(default_factory=dict)
 
@@ -74,6 +78,8 @@ class Plan:
         if self.preset is not None and (self.models or self.data):
             raise ValueError(f"preset={self.preset} has models and data of its own: give either it or them")
         require_at_least(self, seeds=1)
+        if self.scale is not None and self.scale not in SCALES:
+            raise ValueError(f"scale must be {SCALES.told(self.scale)}, got {self.scale:g}")
 
     def run(self) -> None:
         """Writes the manifest.
@@ -84,6 +90,8 @@ class Plan:
         trials = self._trials()
         if "mix_up" not in self.protocol:
             trials = mixed_alike(trials)
+        if self.scale is not None:
+            trials = [scaled(trial, self.scale) for trial in trials]
         for trial in trials:
             check(trial)
         manifest = Manifest(self.preset or self.folder.name, tuple(trials))

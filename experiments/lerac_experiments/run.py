@@ -274,6 +274,7 @@ def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
         fold=trial.seed % 5,
         train_examples=protocol.train_examples,
         test_examples=protocol.test_examples,
+        share=protocol.share,
         image_size=protocol.image_size,
         encoding=None if spec.encoding is None else replace(spec.encoding, folder=weights),
         by_speaker=protocol.by_speaker,

@@ -45,6 +45,7 @@ class Protocol:
     Attributes:
         train_examples: How many examples to draw for training and validation; None, all.
         test_examples: How many test examples to draw; None, all.
+        share: Which share of all examples to draw, to train and to test with alike; --scale of plan sets it.
         image_size: Height and width of images that come in various sizes; None, the usual one of the data set.
         schedule: How the rate falls: by 10 when the validation loss has reached a plateau, in steps at `milestones`, or
             as half a cosine. The regime warm-up+cosine has the cosine in any case.
@@ -72,6 +73,7 @@ class Protocol:
 
     train_examples: int | None = None
     test_examples: int | None = None
+    share: float = 1.0
     image_size: int | None = None
     schedule: Schedule = "plateau"
     milestones: tuple[float, ...] = (0.5, 0.75)

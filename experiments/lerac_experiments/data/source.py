@@ -19,6 +19,9 @@ VALIDATION_SHARE = 0.1
 """Of the training examples, set aside for validation (Croitoru et al., section 4.1). It never takes test examples."""
 
 
+FEWEST = 10
+"""Examples that a share leaves of a part, so that it can be divided."""
+
 _USUAL_FOLDER = "~/.cache/lerac_fast"
 
 
@@ -57,12 +60,25 @@ class Request:
     """How many to draw of those to train and validate with; None, all."""
     test_examples: int | None = None
     """How many to draw of the test part; None, all."""
+    share: float = 1.0
+    """Which share of the examples to draw, of training and test part alike: at least `FEWEST`, if there are so many."""
     image_size: int | None = None
     """Height and width of images that come in various sizes; None, the usual one of the data set."""
     encoding: TextEncoding | None = None
     """Of text."""
     by_speaker: bool = False
     """Whether those who speak in one part speak in no other, in data sets that have no official split."""
+
+    def to_train(self, count: int) -> int:
+        """How many are drawn of so many examples to train and validate with."""
+        return min(self._shared(count), count if self.train_examples is None else self.train_examples)
+
+    def to_test(self, count: int) -> int:
+        """How many are drawn of so many test examples."""
+        return min(self._shared(count), count if self.test_examples is None else self.test_examples)
+
+    def _shared(self, count: int) -> int:
+        return min(count, max(FEWEST, round(self.share * count)))
 
 
 @dataclass(frozen=True)
@@ -160,7 +176,7 @@ def draw(count: int, request: Request, groups: Sequence[Hashable] | None = None)
             those to train with, so that there may be some more.
     """
     generator = torch.Generator().manual_seed(request.split_seed)
-    drawn = torch.randperm(count, generator=generator)[: request.train_examples]
+    drawn = torch.randperm(count, generator=generator)[: request.to_train(count)]
     held_out = max(1, round(VALIDATION_SHARE * len(drawn)))
     of = ""
     if groups is not None:
@@ -187,7 +203,8 @@ def _grouped(drawn: torch.Tensor, groups: Sequence[Hashable], wanted: int) -> tu
 
 def draw_test(count: int, request: Request) -> torch.Tensor:
     """The numbers of the test examples, of `count`: int64."""
-    if request.test_examples is None or request.test_examples >= count:
+    wanted = request.to_test(count)
+    if wanted >= count:
         return torch.arange(count)
     generator = torch.Generator().manual_seed(request.split_seed)
-    return torch.randperm(count, generator=generator)[: request.test_examples].sort().values
+    return torch.randperm(count, generator=generator)[:wanted].sort().values
