@@ -32,6 +32,7 @@ RANGES = {
     "class_lr": NOT_NEGATIVE,
     "instance_lr": NOT_NEGATIVE,
     "sigma_bounds": POSITIVE,
+    "label_epsilon": Range(0, 1, above=True, below=True),
     "warm_up_epochs": NOT_NEGATIVE,
 }
 """Of the numbers among the settings and the protocol, by their names; of each number, where there are several."""
@@ -100,6 +101,10 @@ def _check_data(trial: Trial, data: DataSet, regime: Regime) -> None:
         raise ExperimentError(f"by_speaker is for {able}, and the data is {trial.data}")
     if protocol.label_noise and (data.regression or data.kind == "detection"):
         raise ExperimentError(f"label_noise is for classification, and {trial.data} is {task}")
+    if regime.kinds is not None and data.kind not in regime.kinds:
+        raise ExperimentError(f"{trial.regime} is for {' and '.join(regime.kinds)}s, and {trial.data} is {data.kind}")
+    if regime.classifies and (data.regression or data.kind == "detection"):
+        raise ExperimentError(f"{trial.regime} is for classification, and {trial.data} is {task}")
     if regime.temperatures and data.regression:
         raise ExperimentError(f"{trial.regime} divides logits by temperatures, and {trial.data} is {task}")
     if regime.temperatures and data.mixes and protocol.augment and protocol.mix_up:

@@ -59,6 +59,10 @@ class Protocol:
         class_lr: Of data parameters: the rate of the classes' temperatures.
         instance_lr: The rate of the examples' temperatures.
         sigma_bounds: What temperatures are kept within; 0.05 and 20 in the authors' code.
+        label_epsilon: Of the regime label-similarity: what the targets of other classes than the own are multiplied by
+            after each epoch.
+        class_similarity: Of the same: a csv file with the similarity of each class, in rows, to each; not given, that
+            of the classes' names.
         warm_up_epochs: Of the regime warm-up+cosine; None, as many as LeRaC would take.
         augment: Whether data that the paper augments (speech) is.
         mix_up: Whether batches are mixed where data is augmented so (speech). A plan in which a regime learns
@@ -85,6 +89,8 @@ class Protocol:
     class_lr: float = 0.1
     instance_lr: float = 0.2
     sigma_bounds: tuple[float, float] | None = None
+    label_epsilon: float = 0.99
+    class_similarity: str | None = None
     warm_up_epochs: float | None = None
     augment: bool = True
     mix_up: bool = True

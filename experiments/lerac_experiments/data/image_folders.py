@@ -107,6 +107,7 @@ def image_parts(
     *,
     published: tuple[int, int] | None,
     task: Task = "classification",
+    class_names: tuple[str, ...] | None = None,
 ) -> Parts:
     """A data set of images in files, split.
 
@@ -123,6 +124,8 @@ def image_parts(
         test=test.take(draw_test(len(test), request)),
         source=source,
         note=join_notes(about, sizes, left_out),
+        normalisation=(_MEAN, _DEVIATION),
+        class_names=class_names,
     )
 
 

@@ -99,6 +99,11 @@ class Parts:
     """Of text: the number of tokens that there are; 0 is padding."""
     mix: Callable[[Batch, torch.Generator], Batch] | None = None
     """Augmentation of training batches as a whole, such as mix-up."""
+    normalisation: tuple[torch.Tensor, torch.Tensor] | None = None
+    """Of images: the mean and the deviation that they were normalised by, to be broadcast to a batch, of shades from 0
+    to 1. None, it is not known."""
+    class_names: tuple[str, ...] | None = None
+    """In words, by their numbers; None, they have none, or it is not known."""
 
     @property
     def provenance(self) -> dict[str, str | None]:

@@ -124,6 +124,8 @@ OF_REGIMES = frozenset(
         "class_lr",
         "instance_lr",
         "sigma_bounds",
+        "label_epsilon",
+        "class_similarity",
         "warm_up_epochs",
     )
 )

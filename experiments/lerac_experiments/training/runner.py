@@ -184,6 +184,8 @@ class Runner:
     def _step(self, batch: Batch) -> Tensor:
         self.history.note_rates(self.steps_done, self.total_steps, self.optimizer)
         self.optimizer.zero_grad()
+        for ingredient in self.ingredients:
+            batch = ingredient.on_batch(batch)
         with self._precision():
             outputs = self.task.forward(self.wrapped, batch)
         if isinstance(outputs, Tensor):
