@@ -61,7 +61,7 @@ def _equalize(images: Tensor, level: float, sign: float) -> Tensor:  # noqa: ARG
 
 
 def _invert(images: Tensor, level: float, sign: float) -> Tensor:  # noqa: ARG001
-    return 255 - images
+    return images.bitwise_not()
 
 
 def _posterize(images: Tensor, level: float, sign: float) -> Tensor:  # noqa: ARG001
@@ -70,7 +70,8 @@ def _posterize(images: Tensor, level: float, sign: float) -> Tensor:  # noqa: AR
 
 
 def _solarize(images: Tensor, level: float, sign: float) -> Tensor:  # noqa: ARG001
-    return torch.where(images >= 256 - int(256 * level), 255 - images, images)
+    # As 16 bits: 256 is no number of 8.
+    return torch.where(images.short() >= 256 - int(256 * level), images.bitwise_not(), images)
 
 
 def _solarize_add(images: Tensor, level: float, sign: float) -> Tensor:  # noqa: ARG001

@@ -1,5 +1,6 @@
 """Label similarity: its targets against the paper's recursion, and where similarities come from."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_targets(epsilon: float, epochs: int) -> None:
 
 def test_they_sharpen_to_one_class() -> None:
     spreads = [spread_after(epochs, 0.99) for epochs in range(500)]
-    assert all(later < before for before, later in zip(spreads, spreads[1:], strict=False))
+    assert all(later < before for before, later in itertools.pairwise(spreads))
     assert spreads[0] == pytest.approx(0.99 / 1.99)
     assert spreads[-1] < 1e-4
 
