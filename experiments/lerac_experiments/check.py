@@ -84,6 +84,8 @@ def _check_pairs(trial: Trial) -> None:
             f"nesterov is for SGD with momentum, and {trial.model} is trained by {settings.optimizer} with "
             f"momentum {settings.momentum:g}"
         )
+    if protocol.initializer != "own" and find(MODELS, trial.model, "model").pretrained is not None:
+        raise ExperimentError(f"initializer={protocol.initializer} is for random weights, and {trial.model} has others")
     if protocol.noise_free and protocol.label_noise == 0.0:
         raise ExperimentError("noise_free is for trials with label_noise")
 

@@ -11,10 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from lerac_experiments.check import check
+from lerac_experiments.combinations import RUNS, trials_of
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.models import MODELS
 from lerac_experiments.options import find, require_at_least, shown
-from lerac_experiments.presets import PRESETS, RUNS, trials_of
+from lerac_experiments.presets import PRESETS
 from lerac_experiments.scaling import SCALES, scaled
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.terminal import say, table
@@ -57,7 +58,8 @@ class Plan:
     folder: Annotated[Path, tyro.conf.Positional]
     """Where the experiment is kept. If there is a manifest, trials may be added to it: more seeds, say."""
     preset: str | None = None
-    """The trials of a table: table2, table3, table4, table5 (LeRaC), dcl-table1, dcl-table2 (data parameters)."""
+    """The trials of a table or figure, such as table2 (LeRaC) or dcl-table1 (data parameters); `lerac-fast list`
+    prints all."""
     models: tuple[str, ...] = ()
     """Names of models; `lerac-fast list` prints them."""
     data: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Schedule = Literal["plateau", "steps", "cosine"]
+Initializer = Literal["own", "glorot", "he", "orthogonal", "normal"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Protocol:
             as is usual for ImageNet, those in memory shifted as is usual for CIFAR.
         by_speaker: Divide recordings of speech so that those who speak in one part speak in no other (crema-d). Not
             given, clips are divided, whoever speaks.
+        initializer: Of the weights of convolutions and dense layers: as the model has it, or all alike, by Glorot and
+            Bengio's or He et al.'s variance, orthogonal, or with a deviation of 0.02 whatever the layer.
         nesterov: Nesterov's momentum, of SGD.
         precision: bfloat16: forward passes under torch.autocast.
     """
@@ -96,6 +99,7 @@ class Protocol:
     mix_up: bool = True
     augment_images: bool = False
     by_speaker: bool = False
+    initializer: Initializer = "own"
     nesterov: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
 

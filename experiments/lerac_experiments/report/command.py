@@ -20,6 +20,7 @@ from lerac_experiments.report.tables import (
     P_VALUE,
     Table,
     comparison_table,
+    curricula_table,
     score_table,
     settings_table,
     time_table,
@@ -101,6 +102,7 @@ def _tables(cells: Sequence[Cell]) -> list[Table]:
             for metric in dict.fromkeys(cell.metric + cell.direction for cell in cells)
         ),
         comparison_table(_AGAINST, cells),
+        curricula_table("Against LeRaC (exponential)", cells, "lerac"),
         time_table(_TIMES, cells),
         wrong_labels_table("Wrong labels among the highest temperatures", cells),
         settings_table("Settings", cells),

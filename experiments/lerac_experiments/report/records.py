@@ -236,6 +236,17 @@ def baselines(cells: Sequence[Cell]) -> dict[tuple[str, ...], Cell]:
     return {comparison_key(cell): cell for cell in cells if cell.is_baseline}
 
 
+def among_curricula(cells: Sequence[Cell], regime: str) -> list[tuple[Cell, Cell]]:
+    """Each other curriculum with this one, on the same data, seeds and settings, those of regimes among them."""
+
+    def key(cell: Cell) -> tuple[str, ...]:
+        return *comparison_key(cell), canonical_json(_values(cell.trial, OF_REGIMES))
+
+    against = {key(cell): cell for cell in cells if cell.trial.regime == regime}
+    others = (cell for cell in cells if cell.trial.regime not in (CONVENTIONAL, regime))
+    return [(cell, against[key(cell)]) for cell in others if key(cell) in against]
+
+
 def comparison_key(cell: Cell) -> tuple[str, ...]:
     """Model, data, condition, and the settings that conventional training knows."""
     return _comparison_key(cell.trial)

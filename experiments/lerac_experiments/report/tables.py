@@ -8,7 +8,7 @@ import rich.table
 from rich.text import Text
 
 from lerac_experiments import terminal
-from lerac_experiments.report.records import Cell, baselines, comparison_key
+from lerac_experiments.report.records import Cell, among_curricula, baselines, comparison_key
 from lerac_experiments.report.statistics import Comparison, Overhead, compare, mean_and_deviation
 
 DIFFERENCE, P_VALUE = "against conventional", "p"
@@ -104,6 +104,16 @@ def comparison_table(title: str, cells: Sequence[Cell]) -> Table:
         *(DIFFERENCE, P_VALUE, SEEDS_P, MCNEMAR_P),
         *("epochs", "runs"),
     )
+    return Table(title, columns, tuple(rows), left=3)
+
+
+def curricula_table(title: str, cells: Sequence[Cell], regime: str) -> Table:
+    """Every other curriculum against this one, with the tests that the authors of LeRaC report of its curves."""
+    rows = []
+    for cell, other in among_curricula(cells, regime):
+        if (compared := compare(cell, other)) is not None:
+            rows.append((cell.model_title, cell.data_title, cell.regime_title, *_differences(cell, compared)))
+    columns = ("model", "data", "regime", "difference", P_VALUE, SEEDS_P, MCNEMAR_P)
     return Table(title, columns, tuple(rows), left=3)
 
 

@@ -66,7 +66,7 @@ def _invert(images: Tensor, level: float, sign: float) -> Tensor:  # noqa: ARG00
 
 def _posterize(images: Tensor, level: float, sign: float) -> Tensor:  # noqa: ARG001
     bits = BITS - int(BITS * level)
-    return images & (256 - 2 ** (8 - bits))
+    return images.bitwise_and(256 - 2 ** (8 - bits))
 
 
 def _solarize(images: Tensor, level: float, sign: float) -> Tensor:  # noqa: ARG001

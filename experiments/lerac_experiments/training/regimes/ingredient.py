@@ -25,6 +25,8 @@ class Setup:
     """Where CBS acts on this model."""
     steps_per_epoch: int
     ranks: Ranks
+    corrupt: Tensor | None = None
+    """Which training labels are wrong, bool [N]; None, nobody knows of any."""
 
     def first_inputs(self, count: int) -> Inputs:
         """Of so many training examples, for what is measured before the training."""
@@ -60,6 +62,9 @@ class Ingredient:
     def on_batch(self, batch: Batch) -> Batch:
         """What is trained on in place of a batch of the training part."""
         return batch
+
+    def on_outputs(self, outputs: Any, batch: Batch) -> None:
+        """The model's outputs for a batch that is trained on."""
 
     def on_step(self) -> None:
         """An optimizer step is done."""

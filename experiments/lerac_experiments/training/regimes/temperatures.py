@@ -32,6 +32,7 @@ class Temperatures(Ingredient):
             weight_decay=0.0 if detection else settings.weight_decay,
             clamp=protocol.sigma_bounds,
         ).to(device)
+        self._labels, self._corrupt = setup.parts.train.labels, setup.corrupt
         self._detection = detection
         if detection:
             detector: Any = setup.model
@@ -50,11 +51,31 @@ class Temperatures(Ingredient):
     def on_mode(self, training: bool) -> None:
         self.criterion.train(training)
 
+    def trace(self) -> dict[str, float]:
+        """Of right and of wrong labels, where it is known which these are: the mean and the deviation."""
+        if self._corrupt is None or self._labels is None:
+            return {}
+        sigma = self._sigma(self._labels)
+        traced: dict[str, float] = {}
+        for name, chosen in (("right", ~self._corrupt), ("wrong", self._corrupt)):
+            deviation, mean = torch.std_mean(sigma[chosen].double(), correction=0)
+            traced |= {f"sigma_{name}": float(mean), f"sigma_{name}_deviation": float(deviation)}
+        if self.criterion.instance_log_sigma is not None:
+            traced["wrong_found"] = share_found(sigma, self._corrupt)
+        return traced
+
     def wrong_found(self, examples: Examples, wrong: Tensor) -> float | None:
         """By the highest temperatures, as many as there are wrong labels."""
-        table = self.criterion.instance_log_sigma
-        if table is None or examples.labels is None:
+        if self.criterion.instance_log_sigma is None or examples.labels is None:
             return None
-        numbers = torch.arange(len(examples), device=table.device)
-        sigma = self.criterion.sigma(examples.labels.to(table.device), numbers).cpu()
-        return float(wrong[sigma.topk(int(wrong.sum())).indices].double().mean())
+        return share_found(self._sigma(examples.labels), wrong)
+
+    def _sigma(self, labels: Tensor) -> Tensor:
+        """The temperatures of all training examples, of these classes: float [N]."""
+        device = next(table for table in self.criterion.buffers()).device
+        return self.criterion.sigma(labels.to(device), torch.arange(len(labels), device=device)).cpu()
+
+
+def share_found(sigma: Tensor, wrong: Tensor) -> float:
+    """The share of wrong labels among the highest temperatures, as many as there are wrong labels."""
+    return float(wrong[sigma.topk(int(wrong.sum())).indices].double().mean())
