@@ -87,6 +87,26 @@ def _figure4() -> list[Trial]:
     ]
 
 
+def _webvision() -> list[Trial]:
+    """Saxena et al., Table 1: ResNet-18 on WebVision, trained as on ImageNet."""
+    protocol = Protocol(
+        schedule="steps", milestones=(0.3, 0.6, 0.9), stop_patience=None, augment_images=True, instance_lr=0.8
+    )
+    return trials_of(
+        *(("resnet18",), ("webvision",), ("conventional", "dp-instance", "dp-joint"), range(DCL_RUNS), protocol),
+        epochs=100,
+        batch_size=256,
+        weight_decay=1e-4,
+    )
+
+
+def _kitti() -> list[Trial]:
+    """Saxena et al., Figure 2: SSD on KITTI, with temperatures of boxes, at a rate of 0.1, without momentum and weight
+    decay. How long they train is not said: here as the model, the rate falling as in the paper of SSD."""
+    protocol = Protocol(schedule="steps", milestones=(2 / 3, 5 / 6), stop_patience=None, instance_lr=0.1)
+    return trials_of(("ssd",), ("kitti",), ("conventional", "dp-instance"), range(DCL_RUNS), protocol)
+
+
 LATER_PRESETS: dict[str, Callable[[], list[Trial]]] = {
     "review": _review,
     "lerac-ijcv": partial(
@@ -98,5 +118,7 @@ LATER_PRESETS: dict[str, Callable[[], list[Trial]]] = {
     ),
     "dcl-figure4": _figure4,
     "dcl-random": _random_labels,
+    "dcl-webvision": _webvision,
+    "dcl-kitti": _kitti,
 }
 """By their names on the command line."""

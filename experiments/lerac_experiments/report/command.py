@@ -21,6 +21,7 @@ from lerac_experiments.report.tables import (
     Table,
     comparison_table,
     curricula_table,
+    details_table,
     score_table,
     settings_table,
     time_table,
@@ -104,6 +105,7 @@ def _tables(cells: Sequence[Cell]) -> list[Table]:
         comparison_table(_AGAINST, cells),
         curricula_table("Against LeRaC (exponential)", cells, "lerac"),
         time_table(_TIMES, cells),
+        details_table("Average precision", cells),
         wrong_labels_table("Wrong labels among the highest temperatures", cells),
         settings_table("Settings", cells),
     ]

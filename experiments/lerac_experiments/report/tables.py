@@ -174,6 +174,21 @@ def wrong_labels_table(title: str, cells: Sequence[Cell]) -> Table:
     return Table(title, ("model", "data", "regime", "found"), tuple(rows), left=3)
 
 
+def details_table(title: str, cells: Sequence[Cell]) -> Table:
+    """What else was measured of the test part, in percent: a column for each name."""
+    of_cells = [(cell, [record.content["result"].get("details") for record in cell.records]) for cell in cells]
+    known = [(cell, details) for cell, details in of_cells if all(details)]
+    names = list(dict.fromkeys(name for _, details in known for name in details[0]))
+    rows = []
+    for cell, details in known:
+        texts = []
+        for name in names:
+            values = np.array([each[name] for each in details if name in each])
+            texts.append(_mean(100.0 * values) if len(values) else "")
+        rows.append((cell.model_title, cell.data_title, cell.regime_title, *texts))
+    return Table(title, ("model", "data", "regime", *names), tuple(rows), left=3)
+
+
 def settings_table(title: str, cells: Sequence[Cell]) -> Table:
     """How the models were trained: as in the paper's Table 1."""
     rows: dict[tuple[str, ...], None] = {}
@@ -217,9 +232,12 @@ def _scale(cell: Cell) -> tuple[float, str]:
 
 
 def _score(cell: Cell) -> str:
-    mean, deviation = mean_and_deviation(cell.scores)
-    scale, _ = _scale(cell)
-    return f"{scale * mean:.2f}" + ("" if deviation is None else f" ± {scale * deviation:.2f}")
+    return _mean(_scale(cell)[0] * cell.scores)
+
+
+def _mean(values: np.ndarray) -> str:
+    mean, deviation = mean_and_deviation(values)
+    return f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
 
 
 def _best(cells: Sequence[Cell]) -> Cell:
