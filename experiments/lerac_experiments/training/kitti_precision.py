@@ -83,12 +83,14 @@ def average_precisions(
 def _thresholds(scores: NDArray[np.float64], objects: int) -> list[float]:
     """The scores, falling, at which the recall comes nearest to each of the points."""
     thresholds: list[float] = []
+    wanted = 0.0  # summed up as the development kit does it: which of two is nearer may hang on the last digit
     for number, score in enumerate(scores, 1):
-        recall, wanted = number / objects, len(thresholds) / (POINTS - 1)
+        recall = number / objects
         last = number == len(scores)
         if not last and (number + 1) / objects - wanted < wanted - recall:
             continue  # the next is nearer
         thresholds.append(float(score))
+        wanted += 1.0 / (POINTS - 1)
     return thresholds[:POINTS]
 
 

@@ -104,16 +104,17 @@ class Detection(Measure):
 
     def evaluate(self, model: Callable[[Any], Any], batches: Iterable[Batch], count: int, ranks: Ranks) -> Outcome:  # noqa: ARG002
         own = [
-            (
-                {name: value.cpu() for name, value in detected.items()},
-                {name: value.cpu() for name, value in target.items()},
-            )
+            (_on_cpu(detected), _on_cpu(target))
             for batch in batches
             for detected, target in zip(model(batch.inputs), batch.targets, strict=True)
         ]
         found = [pair for part in ranks.gather(own) for pair in part]
         value = mean_average_precision(found, [HALF])
         return Outcome(1.0 - value, value, details=partial(precisions, found))
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
 TASKS: dict[Task, Measure] = {
