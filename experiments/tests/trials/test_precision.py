@@ -121,7 +121,7 @@ def scattered(seed: int) -> KittiImage:
 @pytest.mark.parametrize("difficulty", DIFFICULTIES, ids=lambda difficulty: difficulty.name)
 @pytest.mark.parametrize("least", [0.5, 0.7])
 def test_kittis_rules(difficulty: Difficulty, least: float) -> None:
-    images = [scattered(seed) for seed in range(25)]
+    images = [scattered(seed) for seed in range(150)]
     ours = average_precisions(images, CAR, least, difficulty)
     assert 0.05 < ours[0] < 0.99
     assert ours == pytest.approx(reference(images, CAR, least, difficulty))
