@@ -50,6 +50,11 @@ def check(trial: Trial) -> None:
     spec.check_takes(data)
     _check_ranges(trial)
     _check_pairs(trial)
+    if regime.temperatures and not spec.temperatures:
+        raise ExperimentError(
+            f"{trial.regime} divides the logits of classes that exclude each other, and {trial.model} judges each by "
+            "itself: choose ssd, say"
+        )
     _check_data(trial, data, regime)
     _check_phases(trial, regime)
 
@@ -98,6 +103,8 @@ def _check_data(trial: Trial, data: DataSet, regime: Regime) -> None:
         raise ExperimentError(f"{trial.data}: images of various sizes make no batch to measure {trial.regime} with")
     if protocol.augment_images and data.kind != "image":
         raise ExperimentError(f"augment_images is for images, and {trial.data} is {data.kind}")
+    if protocol.mosaic and data.kind != "detection":
+        raise ExperimentError(f"mosaic is for detection, and {trial.data} is {task}")
     if protocol.by_speaker and not data.by_speaker:
         able = ", ".join(name for name, each in DATA.items() if each.by_speaker)
         raise ExperimentError(f"by_speaker is for {able}, and the data is {trial.data}")

@@ -120,5 +120,9 @@ LATER_PRESETS: dict[str, Callable[[], list[Trial]]] = {
     "dcl-random": _random_labels,
     "dcl-webvision": _webvision,
     "dcl-kitti": _kitti,
+    "lerac-yolo": partial(
+        trials_of,
+        *(("yolo",), ("voc",), CURRICULA, range(RUNS), Protocol(schedule="cosine", stop_patience=None, mosaic=True)),
+    ),
 }
 """By their names on the command line."""

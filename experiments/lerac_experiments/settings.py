@@ -70,6 +70,7 @@ class Protocol:
             temperatures, which mixed examples have none of, has it off for all that it is compared with.
         augment_images: Crop and mirror training images at random, which Croitoru et al. do not. Images in files are cut
             as is usual for ImageNet, those in memory shifted as is usual for CIFAR.
+        mosaic: Train on squares of four images each, in detection.
         by_speaker: Divide recordings of speech so that those who speak in one part speak in no other (crema-d). Not
             given, clips are divided, whoever speaks.
         initializer: Of the weights of convolutions and dense layers: as the model has it, or all alike, by Glorot and
@@ -98,6 +99,7 @@ class Protocol:
     augment: bool = True
     mix_up: bool = True
     augment_images: bool = False
+    mosaic: bool = False
     by_speaker: bool = False
     initializer: Initializer = "own"
     nesterov: bool = False

@@ -46,6 +46,8 @@ class ModelSpec:
     """Of models for text."""
     pretrained: Callable[[], Path] | None = None
     """Finds the folder with the weights, for models that start from some; raises Unavailable."""
+    temperatures: bool = True
+    """Whether its classes exclude each other (softmax), so that their logits can have temperatures."""
 
     def make(self, parts: Parts, pretrained: Path | None) -> nn.Module:
         """Builds it for a data set, in the memory format that is fastest for its inputs. The numbers are the same."""

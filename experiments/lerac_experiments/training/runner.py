@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, ReduceLROnPlateau
 
 from lerac_experiments.data.examples import Batch, Examples
+from lerac_experiments.data.mosaic import Mosaic
 from lerac_experiments.data.noise import Chosen, with_wrong_labels
 from lerac_experiments.data.source import Parts
 from lerac_experiments.environment import environment
@@ -91,6 +92,8 @@ class Runner:
             parts, self.corrupt = with_wrong_labels(parts, trial.protocol.label_noise, trial.seed)
             if trial.protocol.noise_free:
                 parts, self.corrupt = replace(parts, train=Chosen(parts.train, ~self.corrupt)), None
+        if trial.protocol.mosaic:
+            parts = replace(parts, train=Mosaic(parts.train, trial.seed))
         self.parts, self.provenance = parts, parts.provenance
         self.task = TASKS[parts.task]
         parts.train.epoch = 0  # whatever the trial before this one has left
