@@ -47,13 +47,12 @@ class Mosaic(Examples):
         assert isinstance(batch.inputs, list)
         assert isinstance(batch.targets, list)
         side = 2 * max(batch.inputs[0].shape[-2:])
-        return compose(
-            batch.inputs, batch.targets, side, tuple(round(at * side) for at in generator.uniform(*CENTRE, 2))
-        )
+        column, row = (round(at * side) for at in generator.uniform(*CENTRE, 2))
+        return compose(batch.inputs, batch.targets, side, (column, row))
 
 
 def compose(
-    images: list[Tensor], targets: list[dict[str, Tensor]], side: int, centre: tuple[int, ...]
+    images: list[Tensor], targets: list[dict[str, Tensor]], side: int, centre: tuple[int, int]
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """A square of four images, which touch a point with a corner: above left, above right, below left, below right.
 

@@ -1,0 +1,88 @@
+"""Every preset runs from its plan to its report, at the smallest scale, on files in the formats of its data sets.
+
+What takes seconds runs with the other tests; all models at their full size, by `make test-presets`.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.tests.test_every_data_set import WRITE
+from experiments.tests.trials.helpers import record_of
+from lerac_experiments.cli import main
+from lerac_experiments.models import MODELS
+from lerac_experiments.presets import PRESETS
+from lerac_experiments.training.memory import SHAPES, memory
+from lerac_experiments.trials.manifest import Manifest
+from lerac_experiments.trials.trial import Trial
+
+SMALLEST = "1e-6"
+"""A scale that leaves two epochs of ten examples."""
+
+QUICK = {
+    ("lerac-ijcv", "resnet18", "utkface"): ("lerac",),
+    ("review", "resnet18", "cifar10"): ("efficient-train",),
+}
+"""What runs with the other tests: of a preset, a model and a data set, these regimes."""
+
+OWN_SIZES = ("digits", "cifar10", "cifar100", "cifar10-subset", "fashion-mnist", "tiny-imagenet")
+"""Of the data sets of images, those whose images are small as they come."""
+
+MOST_BYTES = 16e9
+"""Of memory, that a training may take here."""
+
+
+def _cases() -> list[tuple[str, str, str]]:
+    """Each model and data set once, with the first preset that has both."""
+    found: dict[tuple[str, str], str] = {}
+    for preset, trials in PRESETS.items():
+        for trial in trials():
+            found.setdefault((trial.model, trial.data), preset)
+    return [(preset, model, data) for (model, data), preset in found.items()]
+
+
+def _run(folder: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, str, str], regimes: tuple[str, ...]) -> None:
+    preset, _, data = case
+    files = folder / "data"
+    files.mkdir()
+    monkeypatch.setenv("LERAC_FAST_DATA", str(files))
+    WRITE[data](files)
+    args = ["plan", str(folder / "runs"), "--preset", preset, "--scale", SMALLEST, "--seeds", "1"]
+    sizes = [] if data in OWN_SIZES else ["--image-size", "32"]
+    assert main([*args, *sizes, "--regimes", *regimes]) == 0
+    chosen = {trial.regime: trial for trial in Manifest.read(folder / "runs") if (trial.model, trial.data) == case[1:]}
+    ids = [trial.id for trial in chosen.values()]
+    assert main(["run", str(folder / "runs"), "--device", "cpu", "--trials", *ids]) == 0
+    for trial in chosen.values():
+        record = record_of(folder / "runs", trial)
+        assert record["status"] == "done"
+        assert len(record["epochs"]) == 2
+
+
+@pytest.mark.parametrize(("case", "regimes"), QUICK.items(), ids=" ".join)
+def test_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, str, str], regimes: tuple[str, ...]
+) -> None:
+    _run(tmp_path, monkeypatch, case, regimes)
+
+
+@pytest.mark.presets
+@pytest.mark.parametrize("case", _cases(), ids=" ".join)
+def test_every_model_runs_at_its_full_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, str, str]
+) -> None:
+    """With one trial of each regime."""
+    preset, model, data = case
+    trials = [trial for trial in PRESETS[preset]() if (trial.model, trial.data) == (model, data)]
+    _skip_what_is_not_here(trials[0])
+    _run(tmp_path, monkeypatch, case, tuple(dict.fromkeys(trial.regime for trial in trials)))
+
+
+def _skip_what_is_not_here(trial: Trial) -> None:
+    spec = MODELS[trial.model]
+    if trial.model == "cvt13-pretrained":
+        pytest.skip("its weights are downloaded")
+    if "audio" in spec.kinds and trial.data in ("crema-d", "esc50"):
+        size = memory(spec, SHAPES[trial.data], trial.settings.batch_size)
+        if size.state + size.activations > MOST_BYTES:
+            pytest.skip(f"a batch takes {(size.state + size.activations) / 1e9:.0f} GB")
