@@ -102,6 +102,7 @@ def test_it_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert record is not None
         assert record["status"] == "done", record
         assert len(record["epochs"]) == 2
+        assert ("Car hard, 40 points" in record["result"].get("details", {})) == (name == "kitti")
         assert record["result"]["metric"] == {
             "detection": "mean average precision",
             "image": "mean absolute error" if name == "utkface" else "accuracy",

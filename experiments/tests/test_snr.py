@@ -121,4 +121,5 @@ def test_lenet_on_cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     layers = json.loads((tmp_path / "snr" / "snr.json").read_text())["layers"]
     assert [layer["depth"] for layer in layers] == [1, 2, 3, 4, 5]
     assert all(layer["snr"] >= 0 and layer["entropy"] > 0 for layer in layers), "these images are noise themselves"
+    assert json.loads((tmp_path / "snr" / "snr.json").read_text())["entropy_decay"]["rate"] > 0
     assert (tmp_path / "snr" / "snr.png").is_file()
