@@ -19,6 +19,10 @@ LOWEST = 1e-7
 """LeRaC's lowest rate, of the base rate."""
 
 
+COMPARATORS = ("efficient-train", "label-similarity")
+"""That the review asks for."""
+
+
 def _review() -> list[Trial]:
     """What the reviewers of LeRaC asked for: its curves against each other and against warm-up with a cosine, its
     comparators, and its initial weights and optimizers."""
@@ -46,10 +50,6 @@ def _review() -> list[Trial]:
             )
         ),
     ]
-
-
-COMPARATORS = ("efficient-train", "label-similarity")
-"""That the review asks for."""
 
 
 def _random_labels() -> list[Trial]:

@@ -24,6 +24,7 @@ from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models import MODELS
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.options import find, require_at_least
+from lerac_experiments.scaling import fewest_of
 from lerac_experiments.terminal import progress_bar
 from lerac_experiments.training.distributed import Ranks, started
 from lerac_experiments.training.runner import Diverged, Machine, Runner, Unanimous
@@ -275,6 +276,7 @@ def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
         train_examples=protocol.train_examples,
         test_examples=protocol.test_examples,
         share=protocol.share,
+        fewest=fewest_of(protocol),
         image_size=protocol.image_size,
         encoding=None if spec.encoding is None else replace(spec.encoding, folder=weights),
         by_speaker=protocol.by_speaker,

@@ -61,7 +61,9 @@ class Request:
     test_examples: int | None = None
     """How many to draw of the test part; None, all."""
     share: float = 1.0
-    """Which share of the examples to draw, of training and test part alike: at least `FEWEST`, if there are so many."""
+    """Which share of the examples to draw, of training and test part alike;"""
+    fewest: int = FEWEST
+    """but so many of each at least, if there are."""
     image_size: int | None = None
     """Height and width of images that come in various sizes; None, the usual one of the data set."""
     encoding: TextEncoding | None = None
@@ -78,7 +80,7 @@ class Request:
         return min(self._shared(count), count if self.test_examples is None else self.test_examples)
 
     def _shared(self, count: int) -> int:
-        return min(count, max(FEWEST, round(self.share * count)))
+        return min(count, max(self.fewest, round(self.share * count)))
 
 
 @dataclass(frozen=True)

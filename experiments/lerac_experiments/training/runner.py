@@ -112,7 +112,14 @@ class Runner:
         example = parts.train.__getitems__([0, min(1, len(parts.train) - 1)]).to(device).inputs
         self.optimizer = _optimizer(trial, spec.groups(self.model, example))
         setup = Setup(
-            *(trial, self.model, self.optimizer, parts, spec.smoothing, self.steps_per_epoch, self.ranks, self.corrupt)
+            trial,
+            self.model,
+            self.optimizer,
+            parts,
+            spec.smoothing,
+            self.steps_per_epoch,
+            self.ranks,
+            self.corrupt,
         )
         self.ingredients = [make(setup) for make in self.regime.ingredients]
         if trial.protocol.label_noise > 0.0:
