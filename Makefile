@@ -91,7 +91,7 @@ reproduce-small: $(BUILT) fashion-mnist
 	  $(VENV)/bin/lerac-fast snr $$model $$data --output $(RESULTS)/snr-$$model-$$data; done; done
 
 # Every preset, scaled down, with one seed. A preset none of whose data is here ends with that, and the next one follows;
-# TRIALS: further options of plan, such as TRIALS='--image-size 64'.
+# TRIALS: further options of plan. SepTr needs short recordings: PRESETS=table4 TRIALS='--seconds 0.5'.
 SCALE ?= 0.02
 SCALED := runs/scaled
 PRESETS ?= table2 table3 table4 table5 review lerac-ijcv lerac-yolo dcl-table1 dcl-table2 dcl-random dcl-webvision dcl-kitti

@@ -24,6 +24,7 @@ RANGES = {
     "test_examples": Range(1),
     "share": Range(0, 1, above=True),
     "image_size": Range(1),
+    "seconds": Range(0.1),
     "milestones": Range(0, 1, above=True, below=True),
     "step_factor": Range(0, 1, above=True),
     "plateau_patience": NOT_NEGATIVE,
@@ -103,6 +104,8 @@ def _check_data(trial: Trial, data: DataSet, regime: Regime) -> None:
         raise ExperimentError(f"{trial.data}: images of various sizes make no batch to measure {trial.regime} with")
     if protocol.augment_images and data.kind != "image":
         raise ExperimentError(f"augment_images is for images, and {trial.data} is {data.kind}")
+    if protocol.seconds is not None and data.kind != "audio":
+        raise ExperimentError(f"seconds is for recordings, and {trial.data} is {task}")
     if protocol.mosaic and data.kind != "detection":
         raise ExperimentError(f"mosaic is for detection, and {trial.data} is {task}")
     if protocol.by_speaker and not data.by_speaker:

@@ -278,6 +278,7 @@ def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
         share=protocol.share,
         fewest=fewest_of(protocol),
         image_size=protocol.image_size,
+        seconds=protocol.seconds,
         encoding=None if spec.encoding is None else replace(spec.encoding, folder=weights),
         by_speaker=protocol.by_speaker,
     )

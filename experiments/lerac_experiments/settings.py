@@ -48,6 +48,7 @@ class Protocol:
         test_examples: How many test examples to draw; None, all.
         share: Which share of all examples to draw, to train and to test with alike; --scale of plan sets it.
         image_size: Height and width of images that come in various sizes; None, the usual one of the data set.
+        seconds: How much of each recording is taken; None, the usual length of the data set.
         schedule: How the rate falls: by 10 when the validation loss has reached a plateau, in steps at `milestones`, or
             as half a cosine. The regime warm-up+cosine has the cosine in any case.
         milestones: Of steps, as shares of the epochs.
@@ -83,6 +84,7 @@ class Protocol:
     test_examples: int | None = None
     share: float = 1.0
     image_size: int | None = None
+    seconds: float | None = None
     schedule: Schedule = "plateau"
     milestones: tuple[float, ...] = (0.5, 0.75)
     step_factor: float = 0.1

@@ -49,7 +49,7 @@ def _load(request: Request) -> Parts:
             "too few to split"
         )
 
-    recordings = Recordings(files, names, SAMPLE_RATE, SAMPLES)
+    recordings = Recordings(files, names, SAMPLE_RATE, request.samples(SAMPLES, SAMPLE_RATE))
     division = _SPEAKERS_NOTE if request.by_speaker else _CLIPS_NOTE
     note = join_notes(division, count_note("clips", len(names), _PUBLISHED), left_out_note(listing))
     return sound_parts(recordings, labels, drawn, request, hop=HOP, classes=len(EMOTIONS), note=note)

@@ -66,6 +66,8 @@ class Request:
     """but so many of each at least, if there are."""
     image_size: int | None = None
     """Height and width of images that come in various sizes; None, the usual one of the data set."""
+    seconds: float | None = None
+    """How much of each recording to take, from its start; None, the usual length of the data set."""
     encoding: TextEncoding | None = None
     """Of text."""
     by_speaker: bool = False
@@ -78,6 +80,10 @@ class Request:
     def to_test(self, count: int) -> int:
         """How many are drawn of so many test examples."""
         return min(self._shared(count), count if self.test_examples is None else self.test_examples)
+
+    def samples(self, usual: int, rate: int) -> int:
+        """How many samples of a recording are taken, of so many a second."""
+        return usual if self.seconds is None else round(self.seconds * rate)
 
     def _shared(self, count: int) -> int:
         return min(count, max(self.fewest, round(self.share * count)))

@@ -192,6 +192,18 @@ def test_presets_can_be_shortened(tmp_path: Path, capsys: pytest.CaptureFixture[
             ("--models", "septr-small", "--data", "esc50", "--regimes", "lerac", "dp-class", "--mix-up"),
             "dp-class cannot train on mixed examples",
         ),
+        ((*TWO, "--seconds", "1"), "seconds is for recordings, and digits is image"),
+        ((*TWO, "--mosaic"), "mosaic is for detection, and digits is image"),
+        (
+            ("--models", "yolo-small", "--data", "bccd", "--regimes", "dp-instance"),
+            "dp-instance divides the logits of classes that exclude each other, and yolo-small judges each by itself",
+        ),
+        (
+            ("--models", "resnet-small", "--data", "utkface", "--regimes", "label-similarity"),
+            "label-similarity is for classification, and utkface is a regression",
+        ),
+        ((*TWO, "--label-epsilon", "1"), "label_epsilon must be above 0 and below 1, got 1"),
+        (("--models", "minilm", "--data", "rte", "--initializer", "he"), "initializer=he is for random weights"),
         ((*TWO, "--noise-free"), "noise_free is for trials with label_noise"),
         ((*TWO, "--train-examples", "5"), "train_examples must be at least 10, got 5"),
     ],
