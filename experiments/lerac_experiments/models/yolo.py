@@ -158,14 +158,18 @@ class Yolo(nn.Module):
         channels = [round(width * count) for count in (64, 128, 256, 512, 1024)]
         self.backbone = Backbone(channels, [max(1, round(depth * count)) for count in (3, 6, 9, 3)])
         self.neck = Neck(channels[2:], max(1, round(depth * 3)))
-        self.heads = nn.ModuleList(nn.Conv2d(count, len(ANCHORS[0]) * (5 + classes), 1) for count in channels[2:])
+        self.head = nn.ModuleList(nn.Conv2d(count, len(ANCHORS[0]) * (5 + classes), 1) for count in channels[2:])
         # [scales, anchors, 2], in pixels of the square.
         self.register_buffer("anchors", torch.tensor(ANCHORS) * (side / ANCHOR_SIDE), persistent=False)
-        self._start_from_few_objects()
+        self._initialise()
 
-    def _start_from_few_objects(self) -> None:
-        """Biases as if there were 8 objects in an image, and 0.6 classes in each (focal loss's start, Lin et al.)."""
-        for head, stride in zip(self.heads, STRIDES, strict=True):
+    def _initialise(self) -> None:
+        """Weights by He et al.; biases of the heads as if there were 8 objects in an image, and 0.6 classes in each: the
+        start of focal loss (Lin et al.)."""
+        for module in (*self.backbone.modules(), *self.neck.modules()):
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        for head, stride in zip(self.head, STRIDES, strict=True):
             assert isinstance(head, nn.Conv2d)
             assert head.bias is not None
             bias = head.bias.detach().view(len(ANCHORS[0]), -1)
@@ -189,7 +193,7 @@ class Yolo(nn.Module):
         """[B, 3, S, S] -> at each scale [B, anchors, rows, columns, 5 + classes]: the box, whether there is an object,
         and of which class, all before the sigmoid."""
         outputs = []
-        for head, features in zip(self.heads, self.neck(self.backbone(squares)), strict=True):
+        for head, features in zip(self.head, self.neck(self.backbone(squares)), strict=True):
             raw = head(features)
             count, _, rows, columns = raw.shape
             outputs.append(raw.view(count, len(ANCHORS[0]), -1, rows, columns).permute(0, 1, 3, 4, 2))

@@ -168,7 +168,7 @@ def test_layers_go_from_the_backbone_to_the_heads() -> None:
     groups = MODELS["yolo-small"].groups(model, [torch.rand(3, 64, 64)])
     names = [group["name"] for group in groups]
     assert names[0].startswith("backbone.stem")
-    assert [name for name in names if name.startswith("heads")] == ["heads.0", "heads.1", "heads.2"]
+    assert [name for name in names if name.startswith("head")] == ["head.0", "head.1", "head.2"]
     assert max(group["depth"] for group in groups) == next(
-        group["depth"] for group in groups if group["name"] == "heads.2"
+        group["depth"] for group in groups if group["name"] == "head.2"
     )
