@@ -164,8 +164,8 @@ class Yolo(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Weights by He et al.; biases of the heads as if there were 8 objects in an image, and 0.6 classes in each: the
-        start of focal loss (Lin et al.)."""
+        """Weights by He et al.; biases of the heads as if there were 8 objects in an image, and 0.6 classes in each, as
+        Lin et al. start with focal loss."""
         for module in (*self.backbone.modules(), *self.neck.modules()):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
