@@ -100,6 +100,7 @@ reproduce-scaled: $(BUILT)
 	  $(VENV)/bin/lerac-fast plan $(SCALED)/$$preset --preset $$preset --scale $(SCALE) --seeds 1 $(TRIALS) || exit; \
 	  $(VENV)/bin/lerac-fast run $(SCALED)/$$preset; $(VENV)/bin/lerac-fast report $(SCALED)/$$preset; \
 	done
+	-$(VENV)/bin/lerac-fast snr lenet cifar100 --output $(SCALED)/snr-lenet-cifar100
 
 # Real images for the demo: Debian's package where it is there or can be had; elsewhere they are downloaded. APT=no leaves the
 # system's packages alone.

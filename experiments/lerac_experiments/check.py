@@ -1,5 +1,7 @@
 """What can be found wrong with a trial before it is run."""
 
+from pathlib import Path
+
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.data.source import DataSet
 from lerac_experiments.errors import ExperimentError
@@ -92,6 +94,8 @@ def _check_pairs(trial: Trial) -> None:
         )
     if protocol.initializer != "own" and find(MODELS, trial.model, "model").pretrained is not None:
         raise ExperimentError(f"initializer={protocol.initializer} is for random weights, and {trial.model} has others")
+    if protocol.class_similarity is not None and not Path(protocol.class_similarity).is_file():
+        raise ExperimentError(f"class_similarity={protocol.class_similarity} is no file")
     if protocol.noise_free and protocol.label_noise == 0.0:
         raise ExperimentError("noise_free is for trials with label_noise")
 
