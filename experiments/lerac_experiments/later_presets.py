@@ -18,20 +18,25 @@ to each as it is to SGD's in the paper."""
 LOWEST = 1e-7
 """LeRaC's lowest rate, of the base rate."""
 
-
 COMPARATORS = ("efficient-train", "label-similarity")
 """That the review asks for."""
 
 
 def _review() -> list[Trial]:
     """What the reviewers of LeRaC asked for: its curves against each other and against warm-up with a cosine, its
-    comparators, and its initial weights and optimizers."""
+    comparators, all of ImageNet, and its initial weights and optimizers."""
     seeds = range(RUNS)
     data = ("cifar10", "cifar100")
     cosine = Protocol(schedule="cosine", stop_patience=None)
     return [
         *trials_of(("resnet18", "cvt13"), data, ("conventional", "warm-up+cosine", *CURVES), seeds),
         *trials_of(("resnet18", "cvt13"), data, ("conventional", "lerac", *COMPARATORS), seeds, cosine),
+        *trials_of(
+            *(("resnet18",), ("imagenet",), ("conventional", "cbs", "lerac", "efficient-train"), seeds),
+            replace(cosine, augment_images=True),
+            epochs=100,
+            batch_size=256,
+        ),
         *(
             trial
             for initializer in get_args(Initializer)[1:]  # the first is the models' own, which is above
