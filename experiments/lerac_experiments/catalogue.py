@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from lerac_experiments.data.own.readers import READERS
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.models import MODELS
 from lerac_experiments.presets import PRESETS
@@ -28,11 +29,14 @@ class Catalogue:
         data = table("data sets", "title", "kind", whole=1)
         for name, source in DATA.items():
             data.add_row(name, source.title, source.kind)
+        own = table("your own data", "read from", "kind", whole=1)
+        for reader in READERS.values():
+            own.add_row(reader.form, reader.about, reader.kind)
         regimes = table("regimes", "title", whole=1)
         for name, regime in REGIMES.items():
             regimes.add_row(name, regime.title)
         presets = table("presets", "trials", whole=1)
         for name, make in PRESETS.items():
             presets.add_row(name, str(len(make())))
-        for each in (models, data, regimes, presets):
+        for each in (models, data, own, regimes, presets):
             console.print(each)

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from lerac_experiments.data.registry import DATA
+from lerac_experiments.data.registry import DATA, find_data
 from lerac_experiments.data.source import DataSet
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.models import MODELS
+from lerac_experiments.models.registry import find_model
 from lerac_experiments.options import NOT_NEGATIVE, POSITIVE, Range, find, shown
 from lerac_experiments.settings import Protocol
+from lerac_experiments.training.phases import SMOOTHING
 from lerac_experiments.training.regimes import REGIMES, Regime
 from lerac_experiments.trials.trial import Trial
 
@@ -48,9 +49,11 @@ def check(trial: Trial) -> None:
         ExperimentError: a name is unknown, a value makes no sense, or what is asked for does not go together. The
             message names the option and its value.
     """
-    spec, data = find(MODELS, trial.model, "model"), find(DATA, trial.data, "data")
+    spec, data = find_model(trial.model), find_data(trial.data)
     regime = find(REGIMES, trial.regime, "regime")
     spec.check_takes(data)
+    if spec.smoothing == () and SMOOTHING in regime.phases:
+        raise ExperimentError(f"{trial.regime} smooths feature maps, and {trial.model} has none")
     _check_ranges(trial)
     _check_pairs(trial)
     if regime.temperatures and not spec.temperatures:
@@ -92,7 +95,7 @@ def _check_pairs(trial: Trial) -> None:
             f"nesterov is for SGD with momentum, and {trial.model} is trained by {settings.optimizer} with "
             f"momentum {settings.momentum:g}"
         )
-    if protocol.initializer != "own" and find(MODELS, trial.model, "model").pretrained is not None:
+    if protocol.initializer != "own" and find_model(trial.model).pretrained is not None:
         raise ExperimentError(f"initializer={protocol.initializer} is for random weights, and {trial.model} has others")
     if protocol.class_similarity is not None and not Path(protocol.class_similarity).is_file():
         raise ExperimentError(f"class_similarity={protocol.class_similarity} is no file")

@@ -15,15 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from lerac_experiments.data.examples import Batch, Inputs
-from lerac_experiments.data.registry import DATA
+from lerac_experiments.data.registry import find_data
 from lerac_experiments.data.source import VALIDATION_SHARE, DataSet, Parts, Request
 from lerac_experiments.environment import environment
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.figure_style import STYLES, save
 from lerac_experiments.files import write_json
-from lerac_experiments.models import MODELS
+from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.spec import ModelSpec
-from lerac_experiments.options import find, require_at_least
+from lerac_experiments.options import require_at_least
 from lerac_experiments.terminal import progress_bar, say, table
 from lerac_fast.lerac.snr import HIGHEST_SNR, LOWEST_SNR, Decay, LayerSignal, decay_rate, signal_to_noise
 
@@ -48,7 +48,7 @@ class Snr:
     """Measure the signal-to-noise ratio and the entropy of every layer of a randomly initialised network."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """The name of a model; `lerac-fast list` prints them."""
+    """The name of a model, which `lerac-fast list` prints, or any other that `lerac-fast plan` takes."""
     data: Annotated[str, tyro.conf.Positional]
     """The name of a data set."""
     examples: int = 256
@@ -68,18 +68,18 @@ class Snr:
             ExperimentError: an unknown name, data that the model does not take, that is missing or too small.
             OSError: the output folder cannot be written to.
         """
-        spec, data = find(MODELS, self.model, "model"), find(DATA, self.data, "data")
+        spec, data = find_model(self.model), find_data(self.data)
         _check(spec, data)
         self.output.mkdir(parents=True, exist_ok=True)
         # Some are set aside for validation.
         drawn = 1 + math.ceil(self.examples / (1.0 - VALIDATION_SHARE))
         parts = data.load(Request(train_examples=drawn, encoding=spec.encoding))
-        batch = _batch(parts, self.examples)
+        batch = first_batch(parts, self.examples)
         console = Console()
         with progress_bar(console) as progress:
             seeds = progress.track(range(self.seeds), description="Initialisations")
-            runs = [_measure(spec, parts, batch.inputs, seed) for seed in seeds]
-        layers = _over_runs(runs)
+            runs = [measure(spec, parts, batch.inputs, seed) for seed in seeds]
+        layers = over_runs(runs)
         decay = decay_rate([LayerSignal(layer.name, layer.depth, layer.snr, layer.entropy) for layer in layers])
         title = f"{spec.title} on {data.title}"
         remark = f"{self.seeds} initialisations, {len(batch.indices)} examples"
@@ -154,7 +154,7 @@ def _check(spec: ModelSpec, data: DataSet) -> None:
     spec.check_takes(data)
 
 
-def _batch(parts: Parts, examples: int) -> Batch:
+def first_batch(parts: Parts, examples: int) -> Batch:
     """The first examples of the training part, as many as that if it has them."""
     found = min(examples, len(parts.train))
     if found < FEWEST_EXAMPLES:
@@ -162,13 +162,15 @@ def _batch(parts: Parts, examples: int) -> Batch:
     return parts.train.__getitems__(list(range(found)))
 
 
-def _measure(spec: ModelSpec, parts: Parts, inputs: Inputs, seed: int) -> list[LayerSignal]:
+def measure(spec: ModelSpec, parts: Parts, inputs: Inputs, seed: int, weights: Path | None = None) -> list[LayerSignal]:
+    """The layers of one initialisation; with pre-trained weights, of random ones of their sizes."""
     torch.manual_seed(seed)
-    model = spec.make(parts, None)
+    model = spec.make(parts, weights)
     return signal_to_noise(model, inputs, spec.groups(model, inputs), seed=seed)
 
 
-def _over_runs(runs: Sequence[Sequence[LayerSignal]]) -> list[LayerMeasure]:
+def over_runs(runs: Sequence[Sequence[LayerSignal]]) -> list[LayerMeasure]:
+    """The layers over all initialisations."""
     layers = []
     for signals in zip(*runs, strict=True):
         measured = np.array([(signal.snr, signal.entropy) for signal in signals])

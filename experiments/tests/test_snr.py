@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from experiments.tests.data.test_cifar import write_cifar100
-from lerac_experiments import snr
+from lerac_experiments.data import registry
 from lerac_experiments.data.examples import TensorExamples
 from lerac_experiments.data.source import DataSet, Parts, Request
 from lerac_experiments.errors import ExperimentError
@@ -46,8 +46,8 @@ def _registries(monkeypatch: pytest.MonkeyPatch) -> None:
         DataSet("words", "Words", "text", load),
         DataSet("boxes", "Boxes", "detection", load),
     ]
-    monkeypatch.setattr(snr, "MODELS", {"tiny": model})
-    monkeypatch.setattr(snr, "DATA", {data.name: data for data in sets})
+    monkeypatch.setattr("lerac_experiments.models.registry.MODELS", {"tiny": model})
+    monkeypatch.setattr(registry, "DATA", {data.name: data for data in sets})
 
 
 def test_what_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,13 +33,13 @@ class _Variant:
     """The class there, which knows its files."""
     labels_key: bytes
     classes: int
-    names: tuple[str, ...] | None
-    """Of the classes; None, they stand in the file `meta`, if that is there."""
+    names: tuple[str, ...]
+    """Of the classes; none, they stand in the file `meta`, if that is there."""
 
 
 _NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR_10 = _Variant("CIFAR-10", "CIFAR10", b"labels", 10, _NAMES)
-_CIFAR_100 = _Variant("CIFAR-100", "CIFAR100", b"fine_labels", 100, None)
+_CIFAR_100 = _Variant("CIFAR-100", "CIFAR100", b"fine_labels", 100, ())
 
 
 def _load(variant: _Variant, request: Request) -> Parts:
@@ -58,9 +58,9 @@ def _load(variant: _Variant, request: Request) -> Parts:
     return in_memory(ImageData(str(files.place), train, test, note, class_names=names), request, variant.classes)
 
 
-def _names(files: Stored, variant: _Variant) -> tuple[str, ...] | None:
+def _names(files: Stored, variant: _Variant) -> tuple[str, ...]:
     if not files.has("meta"):
-        return None
+        return ()
     meta = read_pickle(files.read("meta"), files.place / "meta")
     names = meta.get(b"fine_label_names") if isinstance(meta, dict) else None
     if not isinstance(names, list) or len(names) != variant.classes or not all(isinstance(n, bytes) for n in names):

@@ -30,7 +30,7 @@ class ImageData:
     """What a reader of the results must know, such as that it stands in for another data set."""
     white: int = 255
     """The highest shade."""
-    class_names: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] = ()
 
 
 def in_memory(data: ImageData, request: Request, classes: int) -> Parts:

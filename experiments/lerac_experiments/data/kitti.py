@@ -89,7 +89,7 @@ def _load(request: Request) -> Parts:
         test=part(to_test, draw_test(len(to_test), request)),
         source=str(folder),
         note=note,
-        class_names=("background", *CLASSES),
+        class_names=CLASSES,
     )
 
 

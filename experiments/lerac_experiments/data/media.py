@@ -4,19 +4,23 @@ they are decoded."""
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from lerac_experiments.errors import ExperimentError
 
 HIDDEN = "hidden files or folders"
+
+Links = Literal["of files", "inside", "all"]
+"""Which are followed: those to files, wherever these are; those to files and folders in the folder itself; all."""
 
 _REASONS_SHOWN = 5
 _STREAMED = (0, 0xFFFFFFFF)  # what writes a file that it cannot go back in says its length is
@@ -43,6 +47,8 @@ class Medium:
 
 IMAGES = Medium("images", (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"))
 SOUNDS = Medium("recordings", (".wav", ".flac", ".ogg"))
+ALL_SOUNDS = Medium("recordings", (*SOUNDS.suffixes, ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64"))
+"""Also those that no published data set comes in."""
 
 
 @dataclass(frozen=True)
@@ -95,31 +101,48 @@ def left_out_note(*listings: Listing) -> str | None:
     return f"left out: {', '.join(shown)}" if shown else None
 
 
-def list_folder(folder: Path) -> Listing:
-    """The files in a folder and in the folders in it. Links to files are followed, wherever these are; links to
-    folders, which may go round in a circle, are left out.
+def list_folder(folder: Path, links: Links = "of files") -> Listing:
+    """The files in a folder and in the folders in it. Links that are not followed are left out, and so is a folder that
+    lies in itself by a link.
 
     Raises:
         ExperimentError: it cannot be read. The message names it.
     """
-    names, left_out, folders = [], {}, [""]
+    names, left_out = [], {}
     try:
+        root = folder.resolve()
+        folders = [("", root)]
         while folders:
-            within = folders.pop()
+            within, real = folders.pop()
             with os.scandir(folder / within) as entries:
                 for entry in entries:
                     name = within + entry.name
                     if is_hidden(entry.name):
                         left_out[name] = HIDDEN
-                    elif entry.is_dir(follow_symlinks=False):
-                        folders.append(f"{name}/")
-                    elif entry.is_file():
-                        names.append(name)
+                        continue
+                    target = Path(entry.path).resolve() if entry.is_symlink() else real / entry.name
+                    if (refused := _refused(entry, target, root, real, links)) is not None:
+                        left_out[name] = refused
+                    elif entry.is_dir():
+                        folders.append((f"{name}/", target))
                     else:
-                        left_out[name] = "links to folders" if entry.is_dir() else "broken links or no files"
-    except OSError as error:
+                        names.append(name)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
         raise ExperimentError(f"cannot read {folder}: {error}") from error
     return Listing(sorted(names), left_out)
+
+
+def _refused(entry: os.DirEntry[str], target: Path, root: Path, within: Path, links: Links) -> str | None:
+    """Why what is in a folder is not looked at; None, it is."""
+    if not (entry.is_dir() or entry.is_file()):
+        return "broken links or no files"
+    if not entry.is_symlink():
+        return None
+    if links == "of files":
+        return "links to folders" if entry.is_dir() else None
+    if entry.is_dir() and within.is_relative_to(target):
+        return "links to a folder that they lie in"
+    return None if links == "all" or target.is_relative_to(root) else "links out of the folder"
 
 
 def list_media(folder: Path, medium: Medium) -> Listing:
@@ -146,11 +169,18 @@ def read_each(read: Callable[[_T], Tensor], wanted: Iterable[_T]) -> list[Tensor
     return tensors
 
 
-def decode_image(content: bytes, path: Path) -> Image.Image:
-    """An image in RGB; of an animation the first. Raises ExperimentError naming the file if it is damaged."""
+def decode_image(content: bytes, path: Path, upright: bool = False) -> Image.Image:
+    """An image in RGB; of an animation the first. Raises ExperimentError naming the file if it is damaged.
+
+    Args:
+        upright: whether it is turned as its Exif tag says, which is how viewers show it.
+    """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return _in_rgb(image)
+            turned = upright and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+            return _in_rgb(ImageOps.exif_transpose(image) if turned else image)
+    except UnidentifiedImageError:  # which tells of an object in memory
+        raise ExperimentError(f"{path} is damaged, or no image: it is of no format that is known") from None
     except Exception as error:  # what a damaged image raises can be anything
         raise ExperimentError(f"{path} is damaged, or no image: {error}") from error
 
@@ -177,20 +207,34 @@ def decode_sound(content: bytes, path: Path, samples: int) -> tuple[Tensor, int]
     Raises:
         ExperimentError: it is damaged or cut off, also after these. The message names the file.
     """
+    _refuse_cut_off(content, path)
+    with _opened(content, path) as file:
+        # What the file says of its length is not believed: the array would be allocated.
+        waveform = file.read(samples, dtype="float32", always_2d=True)
+        if file.frames > samples:
+            file.seek(file.frames - 1)
+            if len(file.read(1)) == 0:
+                raise ValueError(f"it is cut off before its end at {file.frames} samples")
+        return torch.from_numpy(waveform), file.samplerate
+
+
+def sound_rate(content: bytes, path: Path) -> int:
+    """The rate of a recording in Hz, by its header. Raises ExperimentError naming the file if that is damaged."""
+    with _opened(content, path) as file:
+        return int(file.samplerate)
+
+
+@contextmanager
+def _opened(content: bytes, path: Path) -> Iterator[Any]:
+    """A recording, as soundfile has it. What that raises becomes an ExperimentError."""
     import soundfile  # It needs a library of the system, and only sound needs it.
 
-    _refuse_cut_off(content, path)
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
-            # What the file says of its length is not believed: the array would be allocated.
-            waveform = file.read(samples, dtype="float32", always_2d=True)
-            if file.frames > samples:
-                file.seek(file.frames - 1)
-                if len(file.read(1)) == 0:
-                    raise ValueError(f"it is cut off before its end at {file.frames} samples")
+            yield file
     except (soundfile.SoundFileError, ValueError, MemoryError) as error:
-        raise ExperimentError(f"cannot read {path}: {error}") from error
-    return torch.from_numpy(waveform), file.samplerate
+        reason = getattr(error, "error_string", error)  # without the name of an object in memory
+        raise ExperimentError(f"cannot read {path}: {reason}") from error
 
 
 def _refuse_cut_off(content: bytes, path: Path) -> None:

@@ -2,8 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ import torch
 from lerac_experiments.data.examples import Batch, Examples
 from lerac_experiments.errors import ExperimentError
 
-Kind = Literal["image", "text", "audio", "detection"]
+Kind = Literal["image", "text", "audio", "detection", "table"]
 Task = Literal["classification", "regression", "detection"]
 
 VALIDATION_SHARE = 0.1
@@ -110,8 +110,10 @@ class Parts:
     normalisation: tuple[torch.Tensor, torch.Tensor] | None = None
     """Of images: the mean and the deviation that they were normalised by, to be broadcast to a batch, of shades from 0
     to 1. None, it is not known."""
-    class_names: tuple[str, ...] | None = None
-    """In words, by their numbers; None, they have none, or it is not known."""
+    class_names: tuple[str, ...] = ()
+    """Those of the classes, without the background of detection; none, if they have none, or it is not known."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Of data of one's own: what is not among the examples, and why."""
 
     @property
     def provenance(self) -> dict[str, str | None]:
@@ -137,6 +139,8 @@ class DataSet:
     """Whether values are predicted: its `Parts.task`, known before it is loaded."""
     by_speaker: bool = False
     """Whether it can be divided so."""
+    fingerprint: Callable[[], str] | None = None
+    """Of data of one's own: hexadecimal digits that its content decides. Raises as `load`."""
 
     @property
     def mixes(self) -> bool:

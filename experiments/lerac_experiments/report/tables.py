@@ -10,6 +10,7 @@ from rich.text import Text
 from lerac_experiments import terminal
 from lerac_experiments.report.records import Cell, among_curricula, baselines, comparison_key
 from lerac_experiments.report.statistics import Comparison, Overhead, compare, mean_and_deviation
+from lerac_experiments.training.regimes import REGIMES
 
 DIFFERENCE, P_VALUE = "against conventional", "p"
 SEEDS_P, MCNEMAR_P = "p over seeds", "McNemar p (better, worse)"
@@ -87,7 +88,7 @@ def comparison_table(title: str, cells: Sequence[Cell]) -> Table:
     rows = []
     for cell, compared in _compared(cells):
         _, unit = _scale(cell)
-        epochs, _ = mean_and_deviation(_epochs(cell))
+        epochs, _ = mean_and_deviation(cell.epochs)
         rows.append(
             (
                 cell.model_title,
@@ -115,6 +116,30 @@ def curricula_table(title: str, cells: Sequence[Cell], regime: str) -> Table:
             rows.append((cell.model_title, cell.data_title, cell.regime_title, *_differences(cell, compared)))
     columns = ("model", "data", "regime", "difference", P_VALUE, SEEDS_P, MCNEMAR_P)
     return Table(title, columns, tuple(rows), left=3)
+
+
+def grid_table(title: str, cells: Sequence[Cell]) -> Table:
+    """Every combination of the settings that were chosen among, on the validation part."""
+    rows = []
+    for cell in cells:
+        chosen = [record.trial.id for record in cell.records]
+        for rival in cell.rivals:
+            scale, unit = _scale(rival)
+            mean, deviation = mean_and_deviation(scale * rival.validations)
+            score = f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}") + unit + rival.direction
+            is_chosen = [record.trial.id for record in rival.records] == chosen
+            rows.append(
+                (
+                    rival.model_title,
+                    rival.data_title,
+                    REGIMES[rival.trial.regime].title,
+                    rival.regime_variant,
+                    (BOLD if is_chosen else "") + score,
+                    str(len(rival.records)),
+                    "chosen" if is_chosen else "",
+                )
+            )
+    return Table(title, ("model", "data", "regime", "settings", "validation", "runs", ""), tuple(rows), left=4)
 
 
 def time_table(title: str, cells: Sequence[Cell]) -> Table:
@@ -220,10 +245,6 @@ def settings_table(title: str, cells: Sequence[Cell]) -> Table:
         "train / validation / test",
     )
     return Table(title, columns, tuple(rows), left=3)
-
-
-def _epochs(cell: Cell) -> np.ndarray:
-    return np.array([len(record.epochs) for record in cell.records], dtype=float)
 
 
 def _scale(cell: Cell) -> tuple[float, str]:

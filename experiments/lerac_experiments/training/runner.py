@@ -116,7 +116,7 @@ class Runner:
             self.model,
             self.optimizer,
             parts,
-            spec.smoothing,
+            spec.sites(self.model),
             self.steps_per_epoch,
             self.ranks,
             self.corrupt,
@@ -159,6 +159,16 @@ class Runner:
         if self.ranks.first and self.machine.keep_weights:
             folder.save_weights(self.best)
         return self._record(tested)
+
+    def rehearse(self, batch: Batch) -> None:
+        """Trains and evaluates on a few of the first examples, to see whether that can be done. After it, this object
+        is of no use."""
+        batch = batch.to(self.ranks.device)
+        self._set_mode(training=True)
+        _require_finite(float(self._step(batch)), "the first training loss")
+        self._set_mode(training=False)
+        with torch.inference_mode(), self._precision():
+            self.task.evaluate(self.model, [batch], len(batch.indices), self.ranks)
 
     def _over(self) -> bool:
         history, patience = self.history, self.trial.protocol.stop_patience

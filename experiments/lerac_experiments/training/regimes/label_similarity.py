@@ -70,7 +70,7 @@ def _similarity(setup: Setup) -> Tensor:
     file, names = setup.trial.protocol.class_similarity, setup.parts.class_names
     if file is not None:
         return read_similarity(Path(file), setup.parts.classes)
-    if names is None:
+    if not names:
         raise ExperimentError(
             f"{setup.trial.regime} goes by the similarity of classes, and those of {setup.trial.data} have no names "
             "here: give --class-similarity, a csv file with a row of numbers for each class"
