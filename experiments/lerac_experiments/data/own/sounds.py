@@ -99,7 +99,7 @@ def load(spec: Spec, request: Request) -> Parts:
         FaultyData: some recordings cannot be read.
         ExperimentError: there are no recordings, or too few, or of one class.
     """
-    read = _read(spec, fingerprint(spec))
+    read = _read(spec, request.seconds, fingerprint(spec))
     found, note = read.found, read.faults.settle()
     labels, classes = numbered(found.labels, found.source)
     division = divide(found.parts, labels, request, found.source, classes)
@@ -129,10 +129,11 @@ def _files(spec: Spec, faults: Faults) -> LabelledFiles:
 
 
 @lru_cache(maxsize=1)
-def _read(spec: Spec, content: str) -> _Read:  # noqa: ARG001
+def _read(spec: Spec, wanted: float | None, content: str) -> _Read:  # noqa: ARG001
     """The recordings that can be read, of all parts.
 
     Args:
+        wanted: how many seconds of each; None, as the options say.
         content: a fingerprint, so that what has changed is read again.
     """
     options = spec.options(Options)
@@ -140,7 +141,7 @@ def _read(spec: Spec, content: str) -> _Read:  # noqa: ARG001
     found = _files(spec, faults)
     rates, lengths = _headers(found)
     rate = options.rate or min(HIGHEST_USUAL_RATE, Counter(rates).most_common(1)[0][0] if rates else HIGHEST_USUAL_RATE)
-    seconds = options.seconds or min(LONGEST_USUAL_SECONDS, max(lengths, default=1.0))
+    seconds = wanted or options.seconds or min(LONGEST_USUAL_SECONDS, max(lengths, default=1.0))
     samples = max(1, round(seconds * rate))
     recordings = AnyRecordings(Stored(found.folder), found.names, rate, samples)
     keep = 4 * samples * len(found.names) <= KEPT_BYTES
