@@ -300,6 +300,16 @@ def test_a_model_of_transformers_is_fed_by_names() -> None:
     assert list(sites) == [r"model\.bert\.encoder\.layer\.0"]
 
 
+def test_titles_are_short_and_differ() -> None:
+    specs = ["model.py:make", *(f"/a/{'long/' * 9}net.py:make,width={width}" for width in (3, 4))]
+    specs += [f"transformers:bert,{'hidden_size=16,' * 3}num_hidden_layers={layers}" for layers in (1, 2)]
+    titles = [find_model(spec).title for spec in specs]
+    assert titles[0] == "model.py:make"
+    assert len(set(titles)) == len(titles)
+    for title, start in zip(titles[1:], ["net.py:make #"] * 2 + ["transformers:bert #"] * 2, strict=True):
+        assert title.startswith(start)
+
+
 def test_options() -> None:
     assert options_of("a/b,c.py:make,x=3,y=1e-3,z,name=gelu,sizes=(1,2),off=false") == (
         "a/b,c.py:make",
