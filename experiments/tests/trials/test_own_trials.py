@@ -2,18 +2,24 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from torch import nn
 
+from experiments.tests.models.samples import sample_parts
 from experiments.tests.report.samples import record
 from experiments.tests.trials.helpers import digits_trial, record_of, run
 from lerac_experiments.cli import main
 from lerac_experiments.data import registry
 from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable
+from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.report.command import write_report
 from lerac_experiments.report.reading import write_lines
 from lerac_experiments.report.records import cells_of
+from lerac_experiments.training.regimes.temperatures import Temperatures
 from lerac_experiments.trials.manifest import FILE, Manifest
 from lerac_experiments.trials.trial import Trial
 
@@ -110,6 +116,13 @@ def test_versions_are_kept_apart_in_a_report() -> None:
         "ResNet, small (data cccccccc)",
         "ResNet, small (data dddddddd)",
     ]
+
+
+def test_temperatures_are_for_detectors_that_have_a_loss_of_their_own() -> None:
+    trial = replace(digits_trial("dp-class"), model="torchvision:fasterrcnn_resnet50_fpn")
+    setup: Any = SimpleNamespace(trial=trial, model=nn.Linear(1, 1), parts=sample_parts("detection"), corrupt=None)
+    with pytest.raises(ExperimentError, match="dp-class takes the place of a detector's compute_loss"):
+        Temperatures(setup, classes=True, instances=False)
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -36,6 +36,11 @@ class Temperatures(Ingredient):
         self._detection = detection
         if detection:
             detector: Any = setup.model
+            if not hasattr(detector, "compute_loss"):
+                raise ExperimentError(
+                    f"{setup.trial.regime} takes the place of a detector's compute_loss, as torchvision's SSD has one, "
+                    f"and {setup.trial.model} has none"
+                )
             detector.compute_loss = TemperedAnchors(detector.compute_loss, self.criterion)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor | None:
