@@ -138,7 +138,7 @@ def _load(asked: _Asked, request: Request) -> Parts:
     """
     returned = asked.function.call({"split_seed": request.split_seed}, asked.options)
     items = [item for part, dataset in _datasets(returned, asked) for item in _items(dataset, part, asked)]
-    source = str(asked.function.path) if asked.function.place else asked.text
+    source = asked.function.spec
     targets, classes = _targets(items, asked)
     named = [item.part for item in items]
     division = divide(named, targets if classes and asked.task == "classification" else None, request, source, classes)

@@ -127,10 +127,12 @@ def load(spec: Spec, request: Request) -> Parts:
     train = division.train.tolist()
     features = [feature for column in kept for feature in column.features(train, options.missing == "fill")]
     inputs = torch.stack(features, dim=1)
+    contents = list(zip(*(column.values for column in kept), strict=True))
     of_train, of_validation, of_test = (
         TableExamples(inputs[numbers], targets[numbers], [_told(kept, at) for at in numbers.tolist()])
         for numbers in division.numbers
     )
+    unseen = _unseen(kept, division.train, division.test)
     left_out = [*(["a column without a name"] if "" in rows.columns else []), *(f"{name!r}, empty" for name in empty)]
     unused = f"columns left out: {', '.join(left_out)}" if left_out else None
     return Parts(
@@ -139,8 +141,8 @@ def load(spec: Spec, request: Request) -> Parts:
         of_train,
         of_validation,
         of_test,
-        source=source,
-        note=join_notes(division.note, _unseen(kept, division.train, division.test), unused, note),
+        source=spec.place,
+        note=join_notes(division.note, division.repeated(contents), unseen, unused, note),
         class_names=tuple(classes),
         left_out=faults.named,
     )

@@ -107,7 +107,7 @@ def test_all_forms_say_the_same(form: str, tmp_path: Path) -> None:
 def test_parts_by_folders_lists_and_names(tmp_path: Path) -> None:
     files: dict[str, bytes | str] = {"data.yaml": "names: [cat, dog]"}
     for part, count in (("train", 6), ("valid", 3), ("test", 4)):
-        files |= {f"{part}/images/{i}.png": image(size=(WIDTH, HEIGHT)) for i in range(count)}
+        files |= {f"{part}/images/{i}.png": image(20 * len(part) + i, (WIDTH, HEIGHT)) for i in range(count)}
         files |= {f"{part}/labels/{i}.txt": yolo(OBJECTS[1]) for i in range(count)}
     parts = load(f"boxes:{write(tmp_path / 'yolo', files)}")
     assert (counts(parts), parts.note) == ((6, 3, 4), None)

@@ -20,8 +20,10 @@ CLASSES = ("cat", "dog")
 
 
 def folder_of(folder: Path, each: int = 6, within: str = "") -> Path:
-    """So many images of each class."""
-    return write(folder, {f"{within}{name}/{i}.png": image(20 * i) for name in CLASSES for i in range(each)})
+    """So many images of each class, of different shades."""
+    shades = {name: 10 * at + len(within) for at, name in enumerate(CLASSES)}
+    files = {f"{within}{name}/{i}.png": image(20 * i + shades[name]) for name in CLASSES for i in range(each)}
+    return write(folder, {**files})
 
 
 def test_a_folder_for_each_class(tmp_path: Path) -> None:
@@ -185,6 +187,33 @@ def test_damaged_and_empty_places_are_refused(tmp_path: Path) -> None:
     refused(f"images:{tmp_path}/new", "of the class 'horse' there are examples to validate or to test with")
 
 
+def test_a_folder_above_the_one_that_is_meant_is_told(tmp_path: Path) -> None:
+    folder_of(tmp_path / "above/photos")
+    message = (
+        f"has one folder, photos, with cat, dog in it: if these are the classes, or the parts, give {tmp_path}/above/"
+    )
+    refused(f"images:{tmp_path}/above", message)
+
+
+def test_examples_that_are_tested_and_trained_with_are_counted(tmp_path: Path) -> None:
+    folder_of(tmp_path, 5, "train/")
+    write(tmp_path, {"test/cat/new.png": image(255), "test/dog/old.png": (tmp_path / "train/dog/1.png").read_bytes()})
+    # Validation is of the training part, so that the old one may not be trained with.
+    found = [load(f"images:{tmp_path}").note, load(f"images:{tmp_path}", Request(split_seed=1)).note]
+    assert "1 of 2 test examples are the same as some that are trained with" in found
+
+
+def test_what_is_mended_is_read_again(tmp_path: Path) -> None:
+    """In one process, as in a notebook."""
+    folder_of(tmp_path)
+    (tmp_path / "horse").mkdir()
+    refused(f"images:{tmp_path}", "classes without images (1)")
+    (tmp_path / "horse").rmdir()
+    assert load(f"images:{tmp_path}").class_names == CLASSES
+    (tmp_path / "cat/1.png").write_bytes(b"damaged")
+    refused(f"images:{tmp_path}", "damaged images (1)")
+
+
 def test_a_list_of_images(tmp_path: Path) -> None:
     folder_of(tmp_path, 5)
     rows = "".join(f"{name}/{i}.png,{name},{'test' if i == 0 else 'train'}\n" for name in CLASSES for i in range(5))
@@ -231,4 +260,6 @@ def test_relative_places_are_looked_for_here_and_among_the_data(
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path / "data"))
     parts = load("images:photos", REQUEST)
-    assert parts.provenance["source"] == "$LERAC_FAST_DATA/photos"
+    assert parts.source == "photos", "the same on every machine"
+    folder_of(tmp_path / "here/photos", 7)
+    assert sum(counts(load("images:photos", REQUEST))) == 14
