@@ -42,14 +42,17 @@ class OwnImages(ImageFiles):
     """Images turned as viewers show them: the largest square in the middle of each, scaled.
 
     Attributes:
-        kept: the squares, uint8 [N, 3, size, size]; None, they are read when they are asked for.
+        kept: the squares of all parts, uint8 [M, 3, size, size]; None, they are read when they are asked for.
+        rows: which of these are those of the examples, int64 [N].
     """
 
     kept: Tensor | None = None
+    rows: Tensor
 
     def take(self, indices: Tensor, augment_seed: int | None = None) -> "OwnImages":
         taken = super().take(indices, augment_seed)
-        taken.kept = None if self.kept is None else self.kept[indices]
+        if self.kept is not None:
+            taken.rows = self.rows[indices]
         return taken
 
     def decoded(self, path: Path) -> Image.Image:
@@ -65,7 +68,7 @@ class OwnImages(ImageFiles):
     def _image(self, index: int) -> Tensor:
         if self.kept is None or self._augment_seed is not None:
             return super()._image(index)
-        return self.kept[index].float().div_(255)
+        return self.kept[self.rows[index]].float().div_(255)
 
 
 def load(spec: Spec, request: Request) -> Parts:
@@ -131,18 +134,20 @@ _LATEST: Latest[_Read] = Latest()
 def _read(found: LabelledFiles, size: int) -> _Read:
     images = OwnImages(found.folder, found.names, torch.zeros(len(found.names)), Framing.whole(size))
     keep = 3 * size * size * len(found.names) <= KEPT_BYTES
-    good, kept, contents, damaged = [], [], [], []
+    kept = torch.empty((len(found.names), 3, size, size), dtype=torch.uint8) if keep else None
+    good, contents, damaged = [], [], []
     for number in range(len(found.names)):
         try:
             square = np.array(images.framed(images.decoded(images.path(number))))
         except ExperimentError as error:
             damaged.append(Fault("damaged images", str(error)))
             continue
+        if kept is not None:
+            kept[len(good)] = torch.from_numpy(square).permute(2, 0, 1)
         good.append(number)
         contents.append(hashlib.sha256(square.tobytes()).digest())
-        kept += [torch.from_numpy(square).permute(2, 0, 1)] if keep else []
     taken = images.take(torch.tensor(good, dtype=torch.int64))
-    taken.kept = torch.stack(kept) if kept else None
+    taken.kept, taken.rows = kept, torch.arange(len(good))
     return _Read(taken, good, contents, damaged)
 
 

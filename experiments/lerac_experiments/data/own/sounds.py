@@ -129,7 +129,7 @@ class _Read:
 
     Attributes:
         good: their numbers among all.
-        waveforms: float32 [N, samples]; None, where they take too much memory.
+        waveforms: float32 [at least N, samples]; None, where they take too much memory.
         contents: hashes of them.
         note: their length and rate.
     """
@@ -153,20 +153,22 @@ def _read(found: LabelledFiles, options: Options) -> _Read:
     files = Stored(found.folder)
     recordings = AnyRecordings(files, found.names, rate, samples)
     keep = 4 * samples * len(found.names) <= KEPT_BYTES
-    good, kept, contents, damaged = [], [], [], []
+    kept = torch.empty(len(found.names), samples) if keep else None
+    good, contents, damaged = [], [], []
     for number, name in enumerate(found.names):
         try:
             waveform = recordings.padded(name)
         except ExperimentError as error:
             damaged.append(Fault("damaged recordings", str(error)))
             continue
+        if kept is not None:
+            kept[len(good)] = waveform
         good.append(number)
         contents.append(hashlib.sha256(waveform.numpy().tobytes()).digest())
-        kept += [waveform] if keep else []
     cut = sum(length > seconds + 1 / rate for length in lengths)
     note = f"{seconds:.3g} s at {rate} Hz" + (f", to which {cut:,} longer recordings are cut off" if cut else "")
     readable = AnyRecordings(files, [found.names[number] for number in good], rate, samples)
-    return _Read(readable, good, torch.stack(kept) if kept else None, contents, note, damaged)
+    return _Read(readable, good, kept, contents, note, damaged)
 
 
 def _headers(found: LabelledFiles) -> tuple[list[int], list[float]]:

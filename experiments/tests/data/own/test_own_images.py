@@ -189,10 +189,8 @@ def test_damaged_and_empty_places_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_above_the_one_that_is_meant_is_told(tmp_path: Path) -> None:
     folder_of(tmp_path / "above/photos")
-    message = (
-        f"has one folder, photos, with cat, dog in it: if these are the classes, or the parts, give {tmp_path}/above/"
-    )
-    refused(f"images:{tmp_path}/above", message)
+    message = "has one folder, photos, with cat, dog in it: if these are the classes, or the parts, give "
+    refused(f"images:{tmp_path}/above", f"{message}{tmp_path}/above/photos")
 
 
 def test_examples_that_are_tested_and_trained_with_are_counted(tmp_path: Path) -> None:
