@@ -135,7 +135,8 @@ def _read(found: LabelledFiles, size: int) -> _Read:
     images = OwnImages(found.folder, found.names, torch.zeros(len(found.names)), Framing.whole(size))
     keep = 3 * size * size * len(found.names) <= KEPT_BYTES
     kept = torch.empty((len(found.names), 3, size, size), dtype=torch.uint8) if keep else None
-    good, contents, damaged = [], [], []
+    good: list[int] = []
+    contents, damaged = [], []
     for number in range(len(found.names)):
         try:
             square = np.array(images.framed(images.decoded(images.path(number))))

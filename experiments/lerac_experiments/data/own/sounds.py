@@ -154,7 +154,8 @@ def _read(found: LabelledFiles, options: Options) -> _Read:
     recordings = AnyRecordings(files, found.names, rate, samples)
     keep = 4 * samples * len(found.names) <= KEPT_BYTES
     kept = torch.empty(len(found.names), samples) if keep else None
-    good, contents, damaged = [], [], []
+    good: list[int] = []
+    contents, damaged = [], []
     for number, name in enumerate(found.names):
         try:
             waveform = recordings.padded(name)
