@@ -211,10 +211,12 @@ def decode_sound(content: bytes, path: Path, samples: int) -> tuple[Tensor, int]
     with _opened(content, path) as file:
         # What the file says of its length is not believed: the array would be allocated.
         waveform = file.read(samples, dtype="float32", always_2d=True)
+        complete = len(waveform) >= min(samples, file.frames)
         if file.frames > samples:
             file.seek(file.frames - 1)
-            if len(file.read(1)) == 0:
-                raise ValueError(f"it is cut off before its end at {file.frames} samples")
+            complete = complete and len(file.read(1)) > 0
+        if not complete:
+            raise ValueError(f"it is cut off before its end at {file.frames} samples")
         return torch.from_numpy(waveform), file.samplerate
 
 
@@ -245,6 +247,20 @@ def _refuse_cut_off(content: bytes, path: Path) -> None:
     last_page = content[content.rfind(b"OggS") :]
     if content[:4] == b"OggS" and not _is_last_page(last_page):
         raise ExperimentError(f"{path} is cut off: its last page is not marked as the last, or not complete")
+    if (announced := _mp3_length(content)) is not None and announced > len(content):
+        raise ExperimentError(f"{path} is cut off: it announces {announced} bytes, and has {len(content)}")
+
+
+def _mp3_length(content: bytes) -> int | None:
+    """The bytes that an MP3 file says it has, behind its tag, in the first frame; None, it does not say."""
+    start = 0
+    if content[:3] == b"ID3" and len(content) > 10:
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
+    first = content[start : start + 64]  # header, up to 32 bytes of side information, the mark, flags, two numbers
+    at = max(first.find(b"Xing"), first.find(b"Info"))
+    if first[:1] != b"\xff" or at < 0 or len(first) < at + 16 or first[at + 7] & 3 != 3:
+        return None
+    return start + int.from_bytes(first[at + 12 : at + 16], "big")
 
 
 def _is_last_page(page: bytes) -> bool:

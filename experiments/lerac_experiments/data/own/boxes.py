@@ -128,6 +128,7 @@ def _read(files: Stored, listing: Listing, options: Options) -> _Read:
     marks = _once_each(read_marks(form, files, listing.names, images, faults), faults)
     left_out = {}
     marks += _backgrounds(images, marks, files, options, faults)
+    marks = [each for each in marks if not each.damaged]
     if any(each.part is not None for each in marks):  # the lists of VOC need not name all
         left_out = {each.image: "images in no part" for each in marks if each.part is None}
         marks = [each for each in marks if each.part is not None]
@@ -201,7 +202,9 @@ def _usable(marks: Marks, files: Stored, faults: Faults) -> _Usable | None:
         left, top, right, bottom = each.edges
         edges = (left * scale[0], top * scale[1], right * scale[0], bottom * scale[1])
         box = cut_to(edges, size)
-        if box is None:
+        if not each.name.strip():
+            faults.add("boxes of unknown classes", f"{marks.place}: a box has no class")
+        elif box is None:
             shown = ", ".join(f"{edge:g}" for edge in edges)
             message = f"{marks.place}: the box {shown} of {each.name!r} is empty, or not in the image of {size} pixels"
             faults.add("boxes that are empty or outside", message)

@@ -149,7 +149,9 @@ def test_an_archive_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     folder = folder_of(tmp_path / "photos", 5)
     archive = tmp_path / f"photos.{form}"
     if form == "zip":
-        write_zip(archive, {f"photos/{file.relative_to(folder)}": file.read_bytes() for file in folder.rglob("*.png")})
+        write_zip(
+            archive, {f"all/photos/{file.relative_to(folder)}": file.read_bytes() for file in folder.rglob("*.png")}
+        )
     else:
         with tarfile.open(archive, "w:gz" if form == "tar.gz" else "w") as tar:
             tar.add(folder, "photos")
