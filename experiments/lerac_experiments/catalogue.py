@@ -7,6 +7,7 @@ from rich.console import Console
 from lerac_experiments.data.own.readers import FUNCTIONS, READERS
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.models import MODELS
+from lerac_experiments.models.registry import FORMS
 from lerac_experiments.presets import PRESETS
 from lerac_experiments.terminal import table
 from lerac_experiments.training.regimes import REGIMES
@@ -26,6 +27,9 @@ class Catalogue:
             models.add_row(
                 name, ", ".join(spec.kinds), s.optimizer, rates, str(s.batch_size), str(s.epochs), f"{s.lerac_epochs:g}"
             )
+        others = table("other models", "are", whole=1)
+        for form, what in FORMS.items():
+            others.add_row(form, what)
         data = table("data sets", "title", "kind", whole=1)
         for name, source in DATA.items():
             data.add_row(name, source.title, source.kind)
@@ -39,5 +43,5 @@ class Catalogue:
         presets = table("presets", "trials", whole=1)
         for name, make in PRESETS.items():
             presets.add_row(name, str(len(make())))
-        for each in (models, data, own, regimes, presets):
+        for each in (models, others, data, own, regimes, presets):
             console.print(each)

@@ -25,6 +25,7 @@ _KNOWN_IN = {
     WARM_UP: ("warm_up_epochs", "lerac_epochs"),
 }
 _OF_TEMPERATURES = ("class_lr", "instance_lr", "sigma_bounds")
+_OF_TARGETS = ("label_epsilon", "class_similarity")
 
 
 def parse_grid(words: Sequence[str]) -> Grid:
@@ -68,6 +69,8 @@ def _knows(regime: Regime, name: str, setting: str) -> bool:
     """Whether the setting makes a difference to the regime."""
     if setting not in OF_REGIMES:
         return True
+    if setting in _OF_TARGETS:
+        return regime.classifies
     places = [phase for phase, settings in _KNOWN_IN.items() if setting in settings]
     if places or setting in _OF_TEMPERATURES:
         return any(phase in regime.phases for phase in places) or (setting in _OF_TEMPERATURES and regime.temperatures)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lerac_experiments.data.source import Unavailable
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.source_code import digest, reachable
 
@@ -57,12 +58,13 @@ class OwnFunction:
         """Of the file, or of the module's.
 
         Raises:
-            ExperimentError: there is none.
+            Unavailable: there is no such file.
+            ExperimentError: there is no such module.
         """
         if self.of_file:
             path = Path(self.place).expanduser().resolve()
             if not path.is_file():
-                raise ExperimentError(f"{self.spec}: there is no file {path}")
+                raise Unavailable(f"{self.spec}: there is no file {path}")
             return path
         try:
             with importable(Path.cwd()):

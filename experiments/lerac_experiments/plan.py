@@ -11,11 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from lerac_experiments.check import check
+from lerac_experiments.combinations import RUNS, trials_of
 from lerac_experiments.data.registry import find_data
 from lerac_experiments.grid import expanded, parse_grid
 from lerac_experiments.options import find, require_at_least, shown
-from lerac_experiments.presets import PRESETS, RUNS, trials_of
+from lerac_experiments.presets import PRESETS
 from lerac_experiments.rehearsal import rehearse
+from lerac_experiments.scaling import SCALES, scaled
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.terminal import say, table
 from lerac_experiments.training.regimes import REGIMES
@@ -60,7 +62,8 @@ class Plan:
     folder: Annotated[Path, tyro.conf.Positional]
     """Where the experiment is kept. If there is a manifest, trials may be added to it: more seeds, say."""
     preset: str | None = None
-    """The trials of a table: table2, table3, table4, table5 (LeRaC), dcl-table1, dcl-table2 (data parameters)."""
+    """The trials of a table or figure, such as table2 (LeRaC) or dcl-table1 (data parameters); `lerac-fast list`
+    prints all."""
     models: tuple[str, ...] = ()
     """Names of models, which `lerac-fast list` prints; or FILE.py:FUNCTION or package.module:FUNCTION, which is called
     with what it has parameters for (input_shape, channels, classes, vocabulary, max_length, task) and returns an
@@ -72,6 +75,9 @@ class Plan:
     """Names of regimes: conventional and lerac, if none is given; of a preset, those of its regimes to keep."""
     seeds: int | None = None
     """How often each is trained: 5 times, if not given; of a preset, the most of its seeds to keep."""
+    scale: float | None = None
+    """Shorten everything by this factor, such as 0.02: examples and epochs, and k, u, warm-up and patience with the
+    epochs. At least 2 epochs, and 10 examples of each part, are left."""
     rehearse: bool = True
     """Take a training step with models and data that are not this package's, before anything is written."""
     grid: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING=VALUE,...")] = ()
@@ -86,6 +92,8 @@ class Plan:
         if self.preset is not None and (self.models or self.data):
             raise ValueError(f"preset={self.preset} has models and data of its own: give either it or them")
         require_at_least(self, seeds=1)
+        if self.scale is not None and self.scale not in SCALES:
+            raise ValueError(f"scale must be {SCALES.told(self.scale)}, got {self.scale:g}")
 
     def run(self) -> None:
         """Writes the manifest.
@@ -112,6 +120,8 @@ class Plan:
         trials = expanded(self._trials(), parse_grid(self.grid))
         if "mix_up" not in self.protocol:
             trials = mixed_alike(trials)
+        if self.scale is not None:
+            trials = [scaled(trial, self.scale) for trial in trials]
         for trial in trials:
             check(trial)
         return trials

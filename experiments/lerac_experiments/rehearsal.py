@@ -52,11 +52,25 @@ def _rehearse(trials: Sequence[Trial]) -> str:
     random = torch.get_rng_state()
     try:
         with _told(first):
-            _check_outputs(first, spec.make(parts, weights), parts)
+            models = []
+            for _ in range(2):
+                torch.manual_seed(0)
+                models.append(spec.make(parts, weights))
+            _check_weights(first, *models)
+            _check_outputs(first, models[0], parts)
         runners = [_take_a_step(trial) for trial in trials]
     finally:
         torch.set_rng_state(random)
     return _described(first, runners[0])
+
+
+def _check_weights(trial: Trial, model: nn.Module, again: nn.Module) -> None:
+    for (name, weights), others in zip(model.named_parameters(), again.parameters(), strict=True):
+        if not torch.equal(weights, others):
+            raise ExperimentError(
+                f"{trial.model}: the initial weights {name} differ between two calls after the same torch.manual_seed, "
+                "and regimes are to start from the same: draw them by torch alone"
+            )
 
 
 def _check_outputs(trial: Trial, model: nn.Module, parts: Parts) -> None:

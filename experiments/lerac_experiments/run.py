@@ -25,6 +25,7 @@ from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.options import require_at_least
+from lerac_experiments.scaling import fewest_of
 from lerac_experiments.terminal import progress_bar
 from lerac_experiments.training.distributed import Ranks, started
 from lerac_experiments.training.runner import Diverged, Machine, Runner, Unanimous
@@ -286,7 +287,10 @@ def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
         fold=trial.seed % 5,
         train_examples=protocol.train_examples,
         test_examples=protocol.test_examples,
+        share=protocol.share,
+        fewest=fewest_of(protocol),
         image_size=protocol.image_size,
+        seconds=protocol.seconds,
         encoding=None if spec.encoding is None else replace(spec.encoding, folder=weights),
         by_speaker=protocol.by_speaker,
     )

@@ -90,6 +90,7 @@ class Snr:
             **parts.provenance,
             "layers": [asdict(layer) for layer in layers],
             "decay": decay._asdict(),
+            "entropy_decay": _entropy_decay(layers)._asdict(),
             "decays": [decay_rate(signals)._asdict() for signals in runs],
             "environment": environment(),
         }
@@ -125,12 +126,26 @@ def picture(layers: Sequence[LayerMeasure], decay: Decay, title: str) -> Figure:
     entropy_axes.errorbar(
         depths, [layer.entropy for layer in layers], yerr=[layer.entropy_deviation for layer in layers], **points
     )
-    entropy_axes.set(ylabel="entropy of a unit, in bits")
+    of_entropy = _entropy_decay(layers)
+    entropy_axes.plot(
+        ends,
+        [of_entropy.start * math.exp(-of_entropy.rate * depth) for depth in ends],
+        color=fit_colour,
+        linestyle=dashes,
+        label=f"exp({-of_entropy.rate:.2f} depth), r² = {of_entropy.r_squared:.2f}",
+    )
+    entropy_axes.set(ylabel="entropy of a unit, in bits", yscale="log")
+    entropy_axes.legend(frameon=False)
     for axes in (snr_axes, entropy_axes):
         axes.set_xlabel("depth of the layer, from the input")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
     return figure
+
+
+def _entropy_decay(layers: Sequence[LayerMeasure]) -> Decay:
+    """The same fit, of the entropy: whether that falls exponentially, too."""
+    return decay_rate([LayerSignal(layer.name, layer.depth, layer.entropy, layer.entropy) for layer in layers])
 
 
 def _check(spec: ModelSpec, data: DataSet) -> None:
@@ -166,9 +181,12 @@ def over_runs(runs: Sequence[Sequence[LayerSignal]]) -> list[LayerMeasure]:
 
 
 def _table(layers: Sequence[LayerMeasure], decay: Decay, title: str) -> Table:
-    fit = f"SNR ≈ {decay.start:.3g} exp({-decay.rate:.3g} depth), r² = {decay.r_squared:.3f}"
+    fits = [
+        f"{name} ≈ {fit.start:.3g} exp({-fit.rate:.3g} depth), r² = {fit.r_squared:.3f}"
+        for name, fit in (("SNR", decay), ("entropy", _entropy_decay(layers)))
+    ]
     made = table("depth", "layer", "signal / noise", "entropy, bits", title=title)
-    made.caption, made.caption_justify = f"{fit}. Mean ± standard deviation.", "left"
+    made.caption, made.caption_justify = f"{'; '.join(fits)}. Mean ± standard deviation.", "left"
     for layer in layers:
         made.add_row(
             str(layer.depth),

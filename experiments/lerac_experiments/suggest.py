@@ -12,12 +12,12 @@ import tyro
 from rich.console import Console
 
 from lerac_experiments.check import check
+from lerac_experiments.combinations import trials_of
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.usual import LERAC_SHARE, NARROWINGS, SMOOTHING_SHARE
 from lerac_experiments.options import require_at_least, shown
 from lerac_experiments.plan import GivenProtocol, GivenSettings
-from lerac_experiments.presets import trials_of
 from lerac_experiments.run import prepared
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.snr import FEWEST_EXAMPLES, first_batch, measure, over_runs

@@ -33,6 +33,7 @@ _Files = TypeVar("_Files", bound="ImageFiles")
 
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 _DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+NORMALISATION = _MEAN, _DEVIATION
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def image_parts(
     *,
     published: tuple[int, int] | None,
     task: Task = "classification",
+    class_names: tuple[str, ...] = (),
 ) -> Parts:
     """A data set of images in files, split.
 
@@ -144,6 +146,8 @@ def image_parts(
         test=test.take(draw_test(len(test), request)),
         source=source,
         note=join_notes(about, sizes, left_out),
+        normalisation=NORMALISATION,
+        class_names=class_names,
     )
 
 

@@ -10,12 +10,14 @@ from lerac_experiments.data.fashion_mnist import FASHION_MNIST
 from lerac_experiments.data.food101 import FOOD_101
 from lerac_experiments.data.glue import QNLI, RTE
 from lerac_experiments.data.imagenet import IMAGENET, IMAGENET_200
+from lerac_experiments.data.kitti import KITTI
 from lerac_experiments.data.own.readers import FORMS, own_data
 from lerac_experiments.data.source import DataSet
 from lerac_experiments.data.spoken_digits import SPOKEN_DIGITS
 from lerac_experiments.data.tiny_imagenet import TINY_IMAGENET
 from lerac_experiments.data.trec import TREC
 from lerac_experiments.data.utkface import UTKFACE
+from lerac_experiments.data.webvision import WEBVISION
 from lerac_experiments.errors import ExperimentError
 
 _DATA_SETS = (
@@ -25,12 +27,14 @@ _DATA_SETS = (
     TINY_IMAGENET,
     IMAGENET,
     IMAGENET_200,
+    WEBVISION,
     FOOD_101,
     UTKFACE,
     FASHION_MNIST,
     DIGITS,
     VOC,
     BCCD,
+    KITTI,
     BOOLQ,
     QNLI,
     RTE,

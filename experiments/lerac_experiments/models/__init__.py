@@ -12,14 +12,16 @@ from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.models.ssd import SSD, SSD_SMALL
 from lerac_experiments.models.vgg import VGG_16
 from lerac_experiments.models.wide_resnet import WRN_16_2, WRN_28_10
+from lerac_experiments.models.yolo import YOLO, YOLO_SMALL
 from lerac_experiments.settings import Settings
 
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
         *(RESNET_18, WIDE_RESNET_50, CVT_13, CVT_13_PRETRAINED, BERT_LARGE, LSTM, SEPTR, DENSENET_121),
-        *(WRN_28_10, VGG_16, SSD, LENET),
+        *(WRN_28_10, VGG_16, SSD, YOLO, LENET),
         *(RESNET_SMALL, CVT_SMALL, MINILM, BERT_SMALL, LSTM_SMALL, SEPTR_SMALL, DENSENET_SMALL, WRN_16_2, SSD_SMALL),
+        YOLO_SMALL,
         MLP,
     )
 }

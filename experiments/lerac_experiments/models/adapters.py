@@ -3,6 +3,7 @@ logits or values."""
 
 import inspect
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -26,18 +27,25 @@ class OfNamedInputs(nn.Module):
         return self.model(**{name: tensor for name, tensor in inputs.items() if name in self._known})
 
 
+_RETURNED: WeakSet[nn.Module] = WeakSet()
+"""What would otherwise be trained further by the next trial."""
+
+
 def adapted(model: Any, parts: Parts, spec: str) -> nn.Module:
     """The model, ready for the data: of what it returns only the logits are kept (transformers' outputs, the first of a
     tuple), and of a regression [B, 1] becomes [B].
 
     Raises:
-        ExperimentError: it is no model.
+        ExperimentError: it is no model, or one that there was before.
     """
     if not isinstance(model, nn.Module):
         what = f"the class {model.__name__} itself, and not an object of it" if isinstance(model, type) else repr(model)
         raise ExperimentError(f"{spec} must return an nn.Module, and returned {what:.200}")
     if not any(True for _ in model.parameters()):
         raise ExperimentError(f"{spec}: the {type(model).__name__} has no parameters to be trained")
+    if model in _RETURNED:
+        raise ExperimentError(f"{spec} returned the same {type(model).__name__} before: make a new one in each call")
+    _RETURNED.add(model)
     if isinstance(parts.train.__getitems__([0]).inputs, dict) and is_of_transformers(model):
         model = OfNamedInputs(model)
     if parts.task != "detection":

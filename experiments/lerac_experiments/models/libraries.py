@@ -45,6 +45,8 @@ def build_torchvision(spec: str, name: str, options: Options, parts: Parts) -> n
         raise _unknown(spec, name, known, "detector" if boxes else "classifier")
     pretrained, options = _split(options)
     weights = "DEFAULT" if pretrained else None
+    if name.startswith("vit_"):  # which takes one size only
+        options = {"image_size": image_shape(parts)[1], **options}
     with _downloading(spec, {PRETRAINED: pretrained}), _building(spec):
         if boxes:
             model = models.get_model(name, weights=None, weights_backbone=weights, num_classes=parts.classes, **options)
@@ -67,7 +69,8 @@ def build_transformers(spec: str, name: str, options: Options, parts: Parts, fol
     _, options = _split(options)
     config = _configuration(spec, name, folder)
     changes = {"num_labels": parts.classes, **options}
-    if parts.vocabulary is not None:
+    text = isinstance(parts.train.__getitems__([0]).inputs, dict)
+    if text:
         kind = transformers.AutoModelForSequenceClassification
         vocabulary = {} if folder else {"vocab_size": parts.vocabulary}
         changes = {"pad_token_id": 0, **vocabulary, **changes}
@@ -81,7 +84,7 @@ def build_transformers(spec: str, name: str, options: Options, parts: Parts, fol
                 raise ExperimentError(f"{spec}: {type(config).__name__} has no {key!r}")
             continue  # of convolutional networks, say, which take images of any size
         setattr(config, key, value)
-    if parts.vocabulary is not None and config.vocab_size < parts.vocabulary:
+    if text and parts.vocabulary is not None and config.vocab_size < parts.vocabulary:
         raise ExperimentError(f"{spec}: it knows {config.vocab_size} tokens, and the texts have {parts.vocabulary}")
     with quiet_loading(), _building(spec):
         if folder is None:

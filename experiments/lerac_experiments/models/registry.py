@@ -36,8 +36,14 @@ from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.models.usual import usual_settings
 from lerac_experiments.own_code import OwnFunction, options_of
 
-FORMS = "FILE.py:FUNCTION, package.module:FUNCTION, timm:NAME, torchvision:NAME or transformers:NAME"
-"""Of models that are not this package's."""
+FORMS = {
+    "FILE.py:FUNCTION": "a function or class of one's own that gives an nn.Module; options: FILE.py:FUNCTION,width=32",
+    "package.module:FUNCTION": "likewise, of a module that can be imported",
+    "timm:NAME": "a model of timm; timm:NAME,pretrained with its weights",
+    "torchvision:NAME": "a classifier or detector of torchvision",
+    "transformers:NAME": "a classifier of transformers, by its type: transformers:bert,num_hidden_layers=2",
+}
+"""Of models that are not this package's, and what they are."""
 
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "timm": ("image", "audio"),
@@ -62,7 +68,7 @@ def find_model(spec: str) -> ModelSpec:
             return _of_library(spec, library, model, options)
         if function := OwnFunction.parse(name):
             return _own(spec, function, options)
-    raise ExperimentError(f"model {spec!r} is unknown: choose one of {', '.join(MODELS)}; or give {FORMS}")
+    raise ExperimentError(f"model {spec!r} is unknown: choose one of {', '.join(MODELS)}; or give {', '.join(FORMS)}")
 
 
 def source_files(spec: str) -> list[Path]:

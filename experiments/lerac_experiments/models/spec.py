@@ -47,6 +47,8 @@ class ModelSpec:
     """Of models for text."""
     pretrained: Callable[[], Path] | None = None
     """Finds the folder with the weights, for models that start from some; raises Unavailable."""
+    temperatures: bool = True
+    """Whether its classes exclude each other (softmax), so that their logits can have temperatures."""
     usual: Callable[[DataSet, Mapping[str, Any]], Settings] | None = None
     """Of models that no paper trains: how they are trained on a data set, with what is given in place of the usual."""
     find_smoothing: Callable[[nn.Module], Where | None] | None = None

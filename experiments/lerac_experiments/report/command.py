@@ -20,6 +20,8 @@ from lerac_experiments.report.tables import (
     P_VALUE,
     Table,
     comparison_table,
+    curricula_table,
+    details_table,
     grid_table,
     score_table,
     settings_table,
@@ -122,8 +124,10 @@ def _tables(cells: Sequence[Cell]) -> list[Table]:
             for metric in dict.fromkeys(cell.metric + cell.direction for cell in cells)
         ),
         comparison_table(_AGAINST, cells),
+        curricula_table("Against LeRaC (exponential)", cells, "lerac"),
         grid_table(_GRID, cells),
         time_table(_TIMES, cells),
+        details_table("Average precision", cells),
         wrong_labels_table("Wrong labels among the highest temperatures", cells),
         settings_table("Settings", cells),
     ]

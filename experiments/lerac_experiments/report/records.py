@@ -124,6 +124,8 @@ OF_REGIMES = frozenset(
         "class_lr",
         "instance_lr",
         "sigma_bounds",
+        "label_epsilon",
+        "class_similarity",
         "warm_up_epochs",
     )
 )
@@ -266,6 +268,17 @@ def _all_cells(records: Sequence[Record]) -> list[Cell]:
 def baselines(cells: Sequence[Cell]) -> dict[tuple[str, ...], Cell]:
     """Conventional training, by what must be equal in a comparison with it."""
     return {comparison_key(cell): cell for cell in cells if cell.is_baseline}
+
+
+def among_curricula(cells: Sequence[Cell], regime: str) -> list[tuple[Cell, Cell]]:
+    """Each other curriculum with this one, on the same data, seeds and settings, those of regimes among them."""
+
+    def key(cell: Cell) -> tuple[str, ...]:
+        return *comparison_key(cell), canonical_json(_values(cell.trial, OF_REGIMES))
+
+    against = {key(cell): cell for cell in cells if cell.trial.regime == regime}
+    others = (cell for cell in cells if cell.trial.regime not in (CONVENTIONAL, regime))
+    return [(cell, against[key(cell)]) for cell in others if key(cell) in against]
 
 
 def comparison_key(cell: Cell) -> tuple[str, ...]:

@@ -15,11 +15,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, ReduceLROnPlateau
 
 from lerac_experiments.data.examples import Batch, Examples
+from lerac_experiments.data.mosaic import Mosaic
 from lerac_experiments.data.noise import Chosen, with_wrong_labels
 from lerac_experiments.data.source import Parts
 from lerac_experiments.environment import environment
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.files import Damaged
+from lerac_experiments.models.initializers import initialise
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.options import find
 from lerac_experiments.training.distributed import Ranks
@@ -27,6 +29,7 @@ from lerac_experiments.training.history import History, describe
 from lerac_experiments.training.loading import consecutive, derived, load, shuffled
 from lerac_experiments.training.log import training_log
 from lerac_experiments.training.regimes import REGIMES, Setup
+from lerac_experiments.training.regimes.training_accuracy import TrainingAccuracy
 from lerac_experiments.training.tasks import TASKS, Outcome
 from lerac_experiments.trials.store import DONE, TrialFolder
 from lerac_experiments.trials.trial import Trial
@@ -89,6 +92,8 @@ class Runner:
             parts, self.corrupt = with_wrong_labels(parts, trial.protocol.label_noise, trial.seed)
             if trial.protocol.noise_free:
                 parts, self.corrupt = replace(parts, train=Chosen(parts.train, ~self.corrupt)), None
+        if trial.protocol.mosaic:
+            parts = replace(parts, train=Mosaic(parts.train, trial.seed))
         self.parts, self.provenance = parts, parts.provenance
         self.task = TASKS[parts.task]
         parts.train.epoch = 0  # whatever the trial before this one has left
@@ -101,13 +106,24 @@ class Runner:
         self.total_steps = settings.epochs * self.steps_per_epoch
         _seed("initial weights", trial.seed)
         device = self.ranks.device
-        self.model = spec.make(parts, pretrained).to(device)
+        self.model = spec.make(parts, pretrained)
+        initialise(self.model, trial.protocol.initializer)
+        self.model.to(device)
         example = parts.train.__getitems__([0, min(1, len(parts.train) - 1)]).to(device).inputs
         self.optimizer = _optimizer(trial, spec.groups(self.model, example))
         setup = Setup(
-            trial, self.model, self.optimizer, parts, spec.sites(self.model), self.steps_per_epoch, self.ranks
+            trial,
+            self.model,
+            self.optimizer,
+            parts,
+            spec.sites(self.model),
+            self.steps_per_epoch,
+            self.ranks,
+            self.corrupt,
         )
         self.ingredients = [make(setup) for make in self.regime.ingredients]
+        if trial.protocol.label_noise > 0.0:
+            self.ingredients.append(TrainingAccuracy(setup))
         self.decay = self._decay()
         self.wrapped = self.model
         self.history = History()
@@ -196,10 +212,14 @@ class Runner:
     def _step(self, batch: Batch) -> Tensor:
         self.history.note_rates(self.steps_done, self.total_steps, self.optimizer)
         self.optimizer.zero_grad()
+        for ingredient in self.ingredients:
+            batch = ingredient.on_batch(batch)
         with self._precision():
             outputs = self.task.forward(self.wrapped, batch)
         if isinstance(outputs, Tensor):
             outputs = outputs.float()
+        for ingredient in self.ingredients:
+            ingredient.on_outputs(outputs, batch)
         own = (ingredient.loss(outputs, batch) for ingredient in self.ingredients)
         chosen = next((loss for loss in own if loss is not None), None)
         loss = self.task.loss(outputs, batch) if chosen is None else chosen

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lerac_experiments.data.image_folders import Framing, ImageFiles
+from lerac_experiments.data.image_folders import NORMALISATION, Framing, ImageFiles
 from lerac_experiments.data.media import IMAGES, decode_image
 from lerac_experiments.data.own.faults import Fault, Faults
 from lerac_experiments.data.own.latest import Latest
@@ -99,6 +99,7 @@ def load(spec: Spec, request: Request) -> Parts:
         test=images.take(division.test),
         source=spec.place,
         note=join_notes(division.note, division.repeated(read.contents), note, found.left_out_note),
+        normalisation=NORMALISATION,
         class_names=tuple(classes),
         left_out={**found.left_out, **faults.named},
     )

@@ -89,8 +89,9 @@ def load(spec: Spec, request: Request) -> Parts:
     options = spec.options(Options)
     faults = Faults(spec.text, options.skip_damaged)
     found = _files(spec, faults)
-    key = found.folder, options.rate, options.seconds, digest(found.files, is_list)
-    read = _LATEST.of(key, lambda: _read(found, options))
+    seconds = request.seconds or options.seconds
+    key = found.folder, options.rate, seconds, digest(found.files, is_list)
+    read = _LATEST.of(key, lambda: _read(found, options.rate, seconds))
     faults.found += read.damaged
     if not read.good:
         raise ExperimentError(f"{found.source}: none of {len(found.names):,} recordings can be read{faults.first}")
@@ -145,10 +146,10 @@ class _Read:
 _LATEST: Latest[_Read] = Latest()
 
 
-def _read(found: LabelledFiles, options: Options) -> _Read:
+def _read(found: LabelledFiles, rate: int | None, seconds: float | None) -> _Read:
     rates, lengths = _headers(found)
-    rate = options.rate or min(HIGHEST_USUAL_RATE, Counter(rates).most_common(1)[0][0] if rates else HIGHEST_USUAL_RATE)
-    seconds = options.seconds or min(LONGEST_USUAL_SECONDS, max(lengths, default=1.0))
+    rate = rate or min(HIGHEST_USUAL_RATE, Counter(rates).most_common(1)[0][0] if rates else HIGHEST_USUAL_RATE)
+    seconds = seconds or min(LONGEST_USUAL_SECONDS, max(lengths, default=1.0))
     samples = max(1, round(seconds * rate))
     files = Stored(found.folder)
     recordings = AnyRecordings(files, found.names, rate, samples)

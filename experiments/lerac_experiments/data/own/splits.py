@@ -103,7 +103,7 @@ def divide(
     if len(validation):
         pool, validation = _drawn(pool, validation, request)
     else:
-        pool = pool[torch.randperm(len(pool), generator=_generator(request, "train"))[: request.train_examples]]
+        pool = pool[torch.randperm(len(pool), generator=_generator(request, "train"))[: request.to_train(len(pool))]]
         pool, validation = _set_aside(pool, labels, VALIDATION_SHARE, _generator(request, "validation"))
     if not (len(pool) and len(validation) and len(test)):
         raise ExperimentError(
@@ -121,12 +121,13 @@ def _generator(request: Request, purpose: str) -> torch.Generator:
 
 def _drawn(train: Tensor, validation: Tensor, request: Request) -> tuple[Tensor, Tensor]:
     """So many of both together as are asked for, in proportion."""
-    if request.train_examples is None or request.train_examples >= len(train) + len(validation):
+    count = len(train) + len(validation)
+    drawn = request.to_train(count)
+    if drawn == count:
         return train, validation
-    share = len(validation) / (len(train) + len(validation))
-    wanted = min(len(validation), max(1, round(share * request.train_examples)))
+    wanted = min(len(validation), max(1, round(len(validation) / count * drawn)))
     generator = _generator(request, "train")
-    train = train[torch.randperm(len(train), generator=generator)[: max(0, request.train_examples - wanted)]]
+    train = train[torch.randperm(len(train), generator=generator)[: max(0, drawn - wanted)]]
     return train, validation[torch.randperm(len(validation), generator=generator)[:wanted]]
 
 

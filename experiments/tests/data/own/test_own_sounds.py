@@ -11,6 +11,7 @@ from torch import Tensor
 from experiments.tests.data.own.helpers import counts, faulty, load, refused, write
 from experiments.tests.data.recordings import tone
 from lerac_experiments.data.own.sounds import AnyRecordings
+from lerac_experiments.data.source import Request
 from lerac_experiments.data.stored import Stored
 
 CLASSES = ("high", "low")
@@ -81,13 +82,14 @@ def test_damaged_recordings_are_named_and_counted(tmp_path: Path) -> None:
     folder_of(tmp_path)
     whole = sound(tone(300, 0.3, 8000))
     mp3 = sound(tone(300, 1.0, 16_000), 16_000, "MP3", "MPEG_LAYER_III")
+    flac = sound(tone(300, 0.3, 8000), 8000, "FLAC")
     not_numbers = torch.full((800,), torch.nan)
     write(
         tmp_path,
         {
             "low/cut.wav": whole[:1000],
             "low/cut.mp3": mp3[: len(mp3) // 2],
-            "low/cut.flac": sound(tone(300, 0.3, 8000), 8000, "FLAC")[:2000],
+            "low/cut.flac": flac[: len(flac) // 2],
             "low/empty.wav": b"",
             "low/no samples.wav": sound(torch.zeros(0)),
             "low/nan.wav": sound(not_numbers, subtype="FLOAT"),
@@ -115,3 +117,10 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     refused(f"sounds:{tmp_path},skip-damaged", "none of 2 recordings can be read")
     refused(f"sounds:{tmp_path},size=3", "'size' is no option of sounds")
     refused(f"sounds:{tmp_path}/c", "there is no")
+
+
+def test_less_of_each_recording_and_fewer_of_them(tmp_path: Path) -> None:
+    """As a plan asks for it, whatever the options say."""
+    parts = load(f"sounds:{folder_of(tmp_path, each=20)},seconds=0.3", Request(seconds=0.2, share=1e-6))
+    assert counts(parts) == (9, 1, 8)
+    assert "0.2 s at 8000 Hz" in (parts.note or "")
