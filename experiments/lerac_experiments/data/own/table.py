@@ -109,14 +109,9 @@ def load(spec: Spec, request: Request) -> Parts:
     faults = Faults(spec.text, options.skip_damaged)
     rows, parts = read_parted(spec.place, options, faults)
     source = str(rows.source)
-    good = good_labels(rows, options, faults)
-    columns = [_column(rows, name, options) for name in _names(rows, options)]
-    empty = [column.name for column in columns if not any(column.values)]
-    columns = [column for column in columns if any(column.values)]
-    for column in columns:
-        good -= _bad_cells(column, rows, options, faults)
+    columns, unused = _columns(rows, options)
+    chosen = _usable(rows, columns, options, faults)
     note = faults.settle()
-    chosen = sorted(good)
     if not chosen:
         raise ExperimentError(f"{source} holds no rows that can be used{faults.first}")
     labels = rows.column(options.label, "label")
@@ -133,8 +128,6 @@ def load(spec: Spec, request: Request) -> Parts:
         for numbers in division.numbers
     )
     unseen = _unseen(kept, division.train, division.test)
-    left_out = [*(["a column without a name"] if "" in rows.columns else []), *(f"{name!r}, empty" for name in empty)]
-    unused = f"columns left out: {', '.join(left_out)}" if left_out else None
     return Parts(
         options.task,
         len(classes) or 1,
@@ -148,17 +141,28 @@ def load(spec: Spec, request: Request) -> Parts:
     )
 
 
-def _names(rows: Rows, options: Options) -> list[str]:
-    """Those of the columns to predict by."""
-    for name in options.drop:
-        rows.column(name, "drop")
-    for name in options.categories:
-        rows.column(name, "categories")
+def _columns(rows: Rows, options: Options) -> tuple[list[_Column], str | None]:
+    """Those to predict by, and a note of those that are of no use."""
+    for option, names in (("drop", options.drop), ("categories", options.categories)):
+        for name in names:
+            rows.column(name, option)
     split = options.split if rows.has(options.split) else ""
     names = [name for name in rows.columns if name not in (options.label, split, "", *options.drop)]
-    if not names:
+    columns = [_column(rows, name, options) for name in names]
+    used = [column for column in columns if any(column.values)]
+    if not used:
         raise ExperimentError(f"{rows.source} has no column beside {options.label!r} to predict by")
-    return names
+    unused = ["one without a name"] if "" in rows.columns else []
+    unused += [f"{column.name!r}, which is empty" for column in columns if column not in used]
+    return used, f"columns left out: {', '.join(unused)}" if unused else None
+
+
+def _usable(rows: Rows, columns: Sequence[_Column], options: Options, faults: Faults) -> list[int]:
+    """The numbers of the rows that can be used."""
+    good = good_labels(rows, options, faults)
+    for column in columns:
+        good -= _bad_cells(column, rows, options, faults)
+    return sorted(good)
 
 
 def _column(rows: Rows, name: str, options: Options) -> _Column:

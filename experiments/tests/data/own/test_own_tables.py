@@ -45,7 +45,7 @@ def test_columns_are_chosen(tmp_path: Path) -> None:
     )
     parts = load(f"table:{tmp_path}/pandas.csv")
     assert inputs_of(parts.train).shape[1] == 4
-    assert "columns left out: a column without a name" in (parts.note or "")
+    assert "columns left out: one without a name" in (parts.note or "")
 
 
 def test_columns_of_no_use_are_left_out_or_refused(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_columns_of_no_use_are_left_out_or_refused(tmp_path: Path) -> None:
     )
     parts = load(f"table:{tmp_path}/a.csv")
     assert inputs_of(parts.train).shape[1] == 4
-    assert "columns left out: 'empty', empty" in (parts.note or "")
+    assert "columns left out: 'empty', which is empty" in (parts.note or "")
     write(tmp_path, {"b.csv": table().replace(",red", "e300,red")})
     refused(f"table:{tmp_path}/b.csv", "the column 'length' has numbers that are too large")
 
