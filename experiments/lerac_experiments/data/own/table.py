@@ -171,6 +171,11 @@ def _column(rows: Rows, name: str, options: Options) -> _Column:
     there = [value for value in values if value.lower() not in MISSING]
     numbers = sum(not math.isnan(number(value)) for value in there)
     numeric = name not in options.categories and bool(there) and 2 * numbers >= len(there)
+    if not numeric and name not in options.categories and _with_commas(there):
+        raise ExperimentError(
+            f"{rows.source}: the column {name!r} has numbers with commas, such as {there[0]!r}: write them with a "
+            f"decimal point and no other marks; or, if they are names, add `,categories={name}`"
+        )
     different = len(set(values))
     if not numeric and different > MOST_CATEGORIES and 2 * different > len(values):
         raise ExperimentError(
@@ -178,6 +183,12 @@ def _column(rows: Rows, name: str, options: Options) -> _Column:
             f"nothing of other rows: leave it out by `,drop={name}`"
         )
     return _Column(name, values, numeric)
+
+
+def _with_commas(values: Sequence[str]) -> bool:
+    """Whether at least half of them would be numbers without commas."""
+    numbers = sum("," in value and not math.isnan(number(value.replace(",", ""))) for value in values)
+    return bool(values) and 2 * numbers >= len(values)
 
 
 def _bad_cells(column: _Column, rows: Rows, options: Options, faults: Faults) -> set[int]:

@@ -112,6 +112,11 @@ def test_categories_that_are_not_trained_with_are_noted(tmp_path: Path) -> None:
         (table().replace("yes", "0.5").replace("no", "1.5"), "", "if they are values and no classes"),
         ("name,label\n" + "".join(f"n{i},{i % 2}\n" for i in range(200)), "", "leave it out by `,drop=name`"),
         (table().replace("yes", "no"), "", "all examples are of one class"),
+        (
+            table().replace(",", ";").replace(";red", ",5;red").replace(";green", ",1;green"),
+            ",delimiter=semicolon",
+            "numbers with commas, such as '0,5'",
+        ),
     ],
 )
 def test_what_cannot_be_predicted_is_refused(tmp_path: Path, content: str, options: str, message: str) -> None:
