@@ -143,8 +143,8 @@ def load(spec: Spec, request: Request) -> Parts:
 
 def _columns(rows: Rows, options: Options) -> tuple[list[_Column], str | None]:
     """Those to predict by, and a note of those that are of no use."""
-    for option, names in (("drop", options.drop), ("categories", options.categories)):
-        for name in names:
+    for option, named in (("drop", options.drop), ("categories", options.categories)):
+        for name in named:
             rows.column(name, option)
     split = options.split if rows.has(options.split) else ""
     names = [name for name in rows.columns if name not in (options.label, split, "", *options.drop)]
