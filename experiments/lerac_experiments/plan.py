@@ -186,10 +186,16 @@ def _remarks(manifest: Manifest) -> list[str]:
     return [*remarks, *outlasting]
 
 
+def _names(manifest: Manifest) -> tuple[list[str], list[str]]:
+    """Of the models, and of the data."""
+    return [trial.model for trial in manifest], [trial.data for trial in manifest]
+
+
 def _summary(manifest: Manifest) -> Table:
     title = f"{escape(manifest.name)}: {len(manifest)} trials"
-    whole = all(len(trial.data) <= _WHOLE for trial in manifest)
-    made = table("model", "data", "regimes", "seeds", "epochs at most", title=title, whole=1 + whole)
+    are_short = [all(len(name) <= _WHOLE for name in names) for names in _names(manifest)]
+    whole = sum(are_short) if are_short[0] else 0
+    made = table("model", "data", "regimes", "seeds", "epochs at most", title=title, whole=whole)
     rows: dict[tuple[str, str], list[Trial]] = {}
     for trial in manifest:
         rows.setdefault((trial.model, trial.data), []).append(trial)

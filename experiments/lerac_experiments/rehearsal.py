@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -44,11 +45,15 @@ def _rehearse(trials: Sequence[Trial]) -> str:
     """Of one model and data set, under different regimes."""
     first = trials[0]
     spec = find_model(first.model)
-    weights = None if spec.pretrained is None else spec.pretrained()
+    weights: Path | None = None
     try:
+        if spec.pretrained is not None:
+            weights = spec.pretrained()
         parts = parts_of(first, spec, weights)
-    except Unavailable as error:  # the trials may be run on another machine
-        return f"{first.model} was not tried: {error}"
+    except Unavailable as error:
+        if weights is None and spec.pretrained is not None and spec.usual is not None:
+            raise  # it may be that there is no such model at all
+        return f"{first.model} was not tried: {error}"  # the trials may be run on another machine
     random = torch.get_rng_state()
     try:
         with _told(first):

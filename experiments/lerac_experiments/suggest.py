@@ -270,7 +270,9 @@ def _k(settings: Settings, steps_per_epoch: int, falls: bool) -> Proposal:
     value = max(share * settings.epochs, least)
     why = f"{100 * value / settings.epochs:.0f}% of {settings.epochs} epochs; the paper's are 4% to 40%"
     if value > share * settings.epochs:
-        why += f". That is {value * steps_per_epoch:.0f} steps, in which rates can rise smoothly"
+        enough = value * steps_per_epoch >= LEAST_STEPS
+        why += f". That is {value * steps_per_epoch:.0f} steps, "
+        why += "in which rates can rise smoothly" if enough else "which is few: train for more epochs"
     return Proposal("lerac_epochs", float(f"{value:.2g}"), why)
 
 

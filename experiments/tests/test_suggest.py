@@ -69,7 +69,9 @@ def test_k_is_a_share_of_the_epochs_and_some_steps() -> None:
     short = proposed(decay=falls, steps=10)["lerac_epochs"]
     assert short.value == 5.0
     assert "That is 50 steps" in short.reason
-    assert proposed(decay=falls, steps=1)["lerac_epochs"].value == 8.0, "at most 40% of 20 epochs"
+    few = proposed(decay=falls, steps=1)["lerac_epochs"]
+    assert few.value == 8.0, "at most 40% of 20 epochs"
+    assert "8 steps, which is few: train for more epochs" in few.reason
 
 
 def test_what_is_given_is_left_alone() -> None:

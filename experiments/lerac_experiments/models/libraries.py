@@ -1,6 +1,7 @@
 """Models of libraries, by their names there: with random weights, or with pre-trained ones where they can be had."""
 
 import difflib
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -15,6 +16,9 @@ from lerac_experiments.models.shapes import image_shape
 from lerac_experiments.models.weights import CONFIGURATION, only_what_can_be_reached, pretrained_folder, quiet_loading
 
 Options = dict[str, Any]
+
+MOST_SAID = 400
+"""Characters of an error of a library's: transformers lists all its models."""
 
 PRETRAINED = "pretrained"
 """The option that asks for such weights."""
@@ -152,7 +156,8 @@ def _building(spec: str) -> Iterator[None]:
     except ExperimentError:
         raise
     except Exception as error:  # libraries raise whatever they like
-        raise ExperimentError(f"{spec} could not be built: {type(error).__name__}: {error}") from error
+        said = textwrap.shorten(f"{type(error).__name__}: {error}", MOST_SAID)
+        raise ExperimentError(f"{spec} could not be built: {said}") from error
 
 
 @contextmanager
