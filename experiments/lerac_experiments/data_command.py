@@ -81,10 +81,8 @@ class ShowData:
         if data.fingerprint is not None:
             _say(console, f"Fingerprint: {data.fingerprint()}")
         console.print(_counts(parts))
-        for title, part in (("train", parts.train),)[: self.examples]:
-            shown = _spread(len(part), self.examples)
-            for index in shown:
-                _say(console, f"{title} {index}: {_target(parts, part, index)} <- {part.told(index)}")
+        for index in _spread(len(parts.train), self.examples):
+            _say(console, f"train {index}: {_target(parts, parts.train, index)} <- {parts.train.told(index)}")
         reasons: dict[str, list[str]] = {}
         for name, reason in parts.left_out.items():
             reasons.setdefault(reason, []).append(name)
@@ -102,8 +100,8 @@ class ShowData:
 
 def _place(data: str) -> Path | None:
     """Where data of one's own lies; None for other data, and functions."""
-    spec = Spec.parse(data)
-    return find_place(spec.place) if spec is not None and spec.reader in READERS else None
+    spec = Spec.parse(data) if data.partition(":")[0] in READERS else None
+    return None if spec is None else find_place(spec.place)
 
 
 def _say(console: Console, line: str) -> None:
