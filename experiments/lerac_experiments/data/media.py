@@ -120,27 +120,39 @@ def list_folder(folder: Path, links: Links = "of files") -> Listing:
                     if is_hidden(entry.name):
                         left_out[name] = HIDDEN
                         continue
-                    target = Path(entry.path).resolve() if entry.is_symlink() else real / entry.name
-                    if (refused := _refused(entry, target, root, real, links)) is not None:
+                    target = _target(entry, real)
+                    if target is None:
+                        left_out[name] = "broken links or no files"
+                    elif (refused := _refused(entry, target, root, real, links)) is not None:
                         left_out[name] = refused
                     elif entry.is_dir():
                         folders.append((f"{name}/", target))
                     else:
                         names.append(name)
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+    except OSError as error:
         raise ExperimentError(f"cannot read {folder}: {error}") from error
     return Listing(sorted(names), left_out)
 
 
+def _target(entry: os.DirEntry[str], within: Path) -> Path | None:
+    """The file or folder that this is or leads to, without links on the way; None, if it is neither."""
+    if not entry.is_symlink():
+        return within / entry.name if entry.is_file() or entry.is_dir() else None
+    try:
+        target = Path(entry.path).resolve(strict=True)
+    except (OSError, RuntimeError):  # to nowhere, or in a circle
+        return None
+    return target if target.is_file() or target.is_dir() else None
+
+
 def _refused(entry: os.DirEntry[str], target: Path, root: Path, within: Path, links: Links) -> str | None:
-    """Why what is in a folder is not looked at; None, it is."""
-    if not (entry.is_dir() or entry.is_file()):
-        return "broken links or no files"
+    """Why a link is not followed; None, it is, or it is none."""
     if not entry.is_symlink():
         return None
+    is_folder = entry.is_dir()
     if links == "of files":
-        return "links to folders" if entry.is_dir() else None
-    if entry.is_dir() and within.is_relative_to(target):
+        return "links to folders" if is_folder else None
+    if is_folder and within.is_relative_to(target):
         return "links to a folder that they lie in"
     return None if links == "all" or target.is_relative_to(root) else "links out of the folder"
 

@@ -123,6 +123,7 @@ def test_what_is_no_example_is_counted(tmp_path: Path) -> None:
     (tmp_path / "set/cat/out.png").symlink_to(tmp_path / "other/x.png")
     (tmp_path / "set/dog/in.png").symlink_to(tmp_path / "set/cat/1.png")
     (tmp_path / "set/dog/broken.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "set/dog/itself.png").symlink_to("itself.png")
     (tmp_path / "set/linked").symlink_to(tmp_path / "other")
     (tmp_path / "set/dog/round").symlink_to(tmp_path / "set")
     parts = load(f"images:{tmp_path}/set")
@@ -134,6 +135,7 @@ def test_what_is_no_example_is_counted(tmp_path: Path) -> None:
         "cat/Thumbs.db": ".db",
         "cat/out.png": "links out of the folder",
         "dog/broken.png": "broken links or no files",
+        "dog/itself.png": "broken links or no files",
         "dog/round": "links to a folder that they lie in",
         "linked": "links out of the folder",
         "loose.png": "files in no folder of a class",
