@@ -119,9 +119,9 @@ def list_folder(folder: Path, links: Links = "of files") -> Listing:
                     name = within + entry.name
                     if is_hidden(entry.name):
                         left_out[name] = HIDDEN
-                        continue
-                    target = _target(entry, real)
-                    if target is None:
+                    elif entry.is_file(follow_symlinks=False):  # as nearly all are
+                        names.append(name)
+                    elif (target := _target(entry, real)) is None:
                         left_out[name] = "broken links or no files"
                     elif (refused := _refused(entry, target, root, real, links)) is not None:
                         left_out[name] = refused
