@@ -18,6 +18,7 @@ from torch import Tensor
 from lerac_experiments.errors import ExperimentError
 
 HIDDEN = "hidden files or folders"
+READ_ALREADY = "folders that are read already, by another link or name"
 
 Links = Literal["of files", "inside", "all"]
 """Which are followed: those to files, wherever these are; those to files and folders in the folder itself; all."""
@@ -102,18 +103,27 @@ def left_out_note(*listings: Listing) -> str | None:
 
 
 def list_folder(folder: Path, links: Links = "of files") -> Listing:
-    """The files in a folder and in the folders in it. Links that are not followed are left out, and so is a folder that
-    lies in itself by a link.
+    """The files in a folder and in the folders in it. Links that are not followed are left out.
 
     Raises:
         ExperimentError: it cannot be read. The message names it.
     """
-    names, left_out = [], {}
+    names: list[str] = []
+    left_out: dict[str, str] = {}
     try:
         root = folder.resolve()
-        folders = [("", root)]
-        while folders:
-            within, real = folders.pop()
+        # Links come last: so each folder is read once, by its own name if it lies here, and none goes in a circle.
+        folders: list[tuple[str, Path]] = [("", root)]
+        linked: list[tuple[str, Path]] = []
+        read: set[Path] = set()
+        while folders or linked:
+            if not folders:
+                linked.sort(reverse=True)
+            within, real = (folders or linked).pop()
+            if real in read:
+                left_out[within.rstrip("/")] = READ_ALREADY
+                continue
+            read.add(real)
             with os.scandir(folder / within) as entries:
                 for entry in entries:
                     name = within + entry.name
@@ -121,12 +131,14 @@ def list_folder(folder: Path, links: Links = "of files") -> Listing:
                         left_out[name] = HIDDEN
                     elif entry.is_file(follow_symlinks=False):  # as nearly all are
                         names.append(name)
-                    elif (target := _target(entry, real)) is None:
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append((f"{name}/", real / entry.name))
+                    elif (target := _target(entry)) is None:
                         left_out[name] = "broken links or no files"
-                    elif (refused := _refused(entry, target, root, real, links)) is not None:
+                    elif (refused := _refused(target, root, links)) is not None:
                         left_out[name] = refused
-                    elif entry.is_dir():
-                        folders.append((f"{name}/", target))
+                    elif target.is_dir():
+                        linked.append((f"{name}/", target))
                     else:
                         names.append(name)
     except OSError as error:
@@ -134,26 +146,19 @@ def list_folder(folder: Path, links: Links = "of files") -> Listing:
     return Listing(sorted(names), left_out)
 
 
-def _target(entry: os.DirEntry[str], within: Path) -> Path | None:
-    """The file or folder that this is or leads to, without links on the way; None, if it is neither."""
-    if not entry.is_symlink():
-        return within / entry.name if entry.is_file() or entry.is_dir() else None
+def _target(entry: os.DirEntry[str]) -> Path | None:
+    """The file or folder that a link leads to, without links on the way; None, there is none, or it is no link."""
     try:
-        target = Path(entry.path).resolve(strict=True)
+        target = Path(entry.path).resolve(strict=True) if entry.is_symlink() else None
     except (OSError, RuntimeError):  # to nowhere, or in a circle
         return None
-    return target if target.is_file() or target.is_dir() else None
+    return target if target is not None and (target.is_file() or target.is_dir()) else None
 
 
-def _refused(entry: os.DirEntry[str], target: Path, root: Path, within: Path, links: Links) -> str | None:
-    """Why a link is not followed; None, it is, or it is none."""
-    if not entry.is_symlink():
-        return None
-    is_folder = entry.is_dir()
+def _refused(target: Path, root: Path, links: Links) -> str | None:
+    """Why a link is not followed; None, it is."""
     if links == "of files":
-        return "links to folders" if is_folder else None
-    if is_folder and within.is_relative_to(target):
-        return "links to a folder that they lie in"
+        return "links to folders" if target.is_dir() else None
     return None if links == "all" or target.is_relative_to(root) else "links out of the folder"
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from experiments.tests.data.image_parts import load_all
 from experiments.tests.data.loading import write_zip
 from experiments.tests.data.own.helpers import REQUEST, counts, faulty, image, load, refused, write
+from lerac_experiments.data.media import READ_ALREADY
 from lerac_experiments.data.registry import find_data
 from lerac_experiments.data.source import Request
 
@@ -136,13 +137,32 @@ def test_what_is_no_example_is_counted(tmp_path: Path) -> None:
         "cat/out.png": "links out of the folder",
         "dog/broken.png": "broken links or no files",
         "dog/itself.png": "broken links or no files",
-        "dog/round": "links to a folder that they lie in",
+        "dog/round": READ_ALREADY,
         "linked": "links out of the folder",
         "loose.png": "files in no folder of a class",
     }
     assert "links out of the folder (2)" in (parts.note or "")
     followed = load(f"images:{tmp_path}/set,follow-links")
     assert followed.class_names == ("cat", "dog", "linked")
+
+
+def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
+    """Also those of two folders into each other, and into folders above."""
+    folder_of(tmp_path / "set")
+    folder_of(tmp_path / "other")
+    links = {
+        "set/cat/to dog": "set/dog",
+        "set/dog/to cat": "set/cat",
+        "set/horse": "other/cat",
+        "other/cat/up": "other",
+    }
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
+    assert sum(counts(load(f"images:{tmp_path}/set"))) == 12
+    parts = load(f"images:{tmp_path}/set,follow-links")
+    assert parts.class_names == ("cat", "dog", "horse")
+    assert sum(counts(parts)) == 12 + 12, "each once"
+    assert {name for name, reason in parts.left_out.items() if reason == READ_ALREADY} >= {"cat/to dog", "dog/to cat"}
 
 
 @pytest.mark.parametrize("form", ["zip", "tar", "tar.gz"])
