@@ -136,6 +136,8 @@ class OwnFunction:
     @contextmanager
     def _told(self) -> Iterator[None]:
         """What is raised becomes an ExperimentError that names the place."""
+        if self.of_file:
+            _make_way(self.files())
         try:
             with importable(self._folder if self.place else Path.cwd()):
                 yield
@@ -275,6 +277,18 @@ def _value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _make_way(files: list[Path]) -> None:
+    """Lets what lies beside a file be imported where a module of another folder has its name."""
+    folder = files[0].parent
+    for top in {path.relative_to(folder).parts[0].removesuffix(".py") for path in files[1:]}:
+        own = (folder / f"{top}.py", folder / top)
+        for name, module in list(sys.modules.items()):
+            file = getattr(module, "__file__", None)
+            elsewhere = file is not None and not any(Path(file).is_relative_to(place) for place in own)
+            if name.partition(".")[0] == top and elsewhere and top not in sys.stdlib_module_names:
+                del sys.modules[name]
 
 
 def _forget(paths: list[Path]) -> None:

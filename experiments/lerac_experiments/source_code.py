@@ -3,11 +3,13 @@
 import ast
 import hashlib
 import inspect
+import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -43,7 +45,7 @@ def digest(*parts: "Path | str | Callable[..., Any]") -> str:
         elif isinstance(part, Returning):
             content = part.content.encode()
         else:
-            content = "\0".join(_sources(part, set())).encode()
+            content = b"\0".join(_sources(part, {}))
         total.update(len(content).to_bytes(8, "big") + content)
     return total.hexdigest()[:DIGITS]
 
@@ -51,7 +53,7 @@ def digest(*parts: "Path | str | Callable[..., Any]") -> str:
 def reachable(path: Path, folder: Path) -> list[Path]:
     """A file, and those in a folder that it imports, directly or by others: what its `import` statements name, wherever
     they stand. Of an installed package, the file alone."""
-    if any(path.is_relative_to(sysconfig.get_path(kind)) for kind in ("purelib", "platlib", "stdlib")):
+    if _lies_installed(path):
         return [path]
     found, waiting = {path: None}, [path]
     while waiting:
@@ -60,6 +62,10 @@ def reachable(path: Path, folder: Path) -> list[Path]:
                 found[imported] = None
                 waiting.append(imported)
     return [path, *sorted(set(found) - {path})]
+
+
+def _lies_installed(path: Path) -> bool:
+    return any(path.is_relative_to(sysconfig.get_path(kind)) for kind in ("purelib", "platlib", "stdlib"))
 
 
 def _imports(path: Path, folder: Path) -> Iterator[Path]:
@@ -87,69 +93,104 @@ def _files(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
         yield from (path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file())
 
 
-def _sources(thing: Any, seen: set[int]) -> Iterator[str]:
-    """Of a function or class, and of the functions, classes and plain values of its module that it names."""
+def _sources(thing: Any, seen: dict[int, Any]) -> Iterator[bytes]:
+    """Of something that is referred to: the code of functions and classes and of what these refer to, the content of
+    plain values, arrays and collections, the files of modules; of what is installed, its name; of others, their class.
+    """
     if id(thing) in seen:
         return
-    seen.add(id(thing))
+    seen[id(thing)] = thing  # alive, so that no other takes its place
     if isinstance(thing, partial):
-        yield repr((thing.args, sorted(thing.keywords.items())))
-        thing = thing.func
-    thing = inspect.unwrap(thing)
-    try:
-        yield inspect.getsource(thing)
-    except (OSError, TypeError):  # of what was typed in, or of an object
-        yield from _code_of(thing)
-    for value in _named_values(thing):
-        if isinstance(value, int | float | str | bool | tuple | type(None)):
-            yield repr(value)
+        yield from _sources_of((thing.func, *thing.args, *sorted(thing.keywords.items())), seen)
+    elif isinstance(thing, ModuleType):
+        yield from _module_source(thing)
+    elif isinstance(thing, type | FunctionType | MethodType):
+        if _is_installed(sys.modules.get(thing.__module__)):
+            yield f"{thing.__module__}.{thing.__qualname__}".encode()
         else:
-            yield from _sources(value, seen)
+            yield from _code(thing)
+            yield from _sources_of(_references(thing), seen)
+    elif isinstance(thing, Mapping):
+        yield from _sources_of((each for item in thing.items() for each in item), seen)
+    elif isinstance(thing, list | tuple):
+        yield str(len(thing)).encode()
+        yield from _sources_of(thing, seen)
+    elif isinstance(thing, (*_PLAIN, set, frozenset, torch.Tensor, np.ndarray)):
+        yield from _contents(sorted(map(repr, thing)) if isinstance(thing, set | frozenset) else thing)
+    else:
+        yield from _sources(type(thing), seen)
 
 
-def _code_of(thing: Any) -> Iterator[str]:
-    codes = [function.__code__ for function in _functions(thing)]
-    if not codes:
-        yield repr(type(thing))
-    for code in codes:
-        yield from _described(code)
+_PLAIN = (int, float, complex, str, bytes, type(None))
 
 
-def _described(code: CodeType) -> Iterator[str]:
-    yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames}"
+def _sources_of(things: Iterable[Any], seen: dict[int, Any]) -> Iterator[bytes]:
+    for thing in things:
+        # Small numbers and texts are the same object wherever they occur.
+        yield from _contents(thing) if isinstance(thing, _PLAIN) else _sources(thing, seen)
+
+
+def _module_source(module: ModuleType) -> Iterator[bytes]:
+    """The files of a module that is not installed, and of what it imports from beside it; of others, their names."""
+    yield module.__name__.encode()
+    file = getattr(module, "__file__", None)
+    if file is not None and not _is_installed(module):
+        path = Path(file)
+        depth = module.__name__.count(".") + (path.name == "__init__.py")
+        for each in reachable(path, path.parents[depth]):
+            yield each.read_bytes()
+
+
+_LIBRARIES = ("torch", "torchvision", "timm", "transformers", "numpy", "lerac_fast", "lerac_experiments")
+"""Which are installed, wherever they lie."""
+
+
+def _is_installed(module: ModuleType | None) -> bool:
+    """Whether a module is a library's, and not of the one who calls."""
+    if module is None or module.__name__ == "__main__":
+        return False
+    file = getattr(module, "__file__", None)
+    return file is None or module.__name__.partition(".")[0] in _LIBRARIES or _lies_installed(Path(file))
+
+
+def _code(thing: Any) -> Iterator[bytes]:
+    """The source of a function or class, or what the compiler has made of it, where that was typed in."""
+    try:
+        yield inspect.getsource(thing).encode()
+    except (OSError, TypeError):
+        for function in _functions(thing):
+            yield from _compiled(function.__code__)
+
+
+def _compiled(code: CodeType) -> Iterator[bytes]:
+    yield f"{code.co_code.hex()} {code.co_names} {code.co_varnames}".encode()
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _described(constant)
+            yield from _compiled(constant)
         else:
-            yield repr(constant)
+            yield repr(constant).encode()
 
 
 def _functions(thing: Any) -> list[FunctionType]:
-    """A function; of a class, its methods."""
+    """A function, without what wraps it; of a class, its methods."""
     if isinstance(thing, type):
         return [value for value in vars(thing).values() if isinstance(value, FunctionType)]
-    return [thing] if isinstance(thing, FunctionType) else []
+    unwrapped = inspect.unwrap(thing)
+    return [getattr(unwrapped, "__func__", unwrapped)]
 
 
-def _named_values(thing: Any) -> Iterator[Any]:
-    """What it refers to: by the names of its module, if that was defined there or is a plain value; what it has
-    enclosed; and base classes."""
-    module = getattr(thing, "__module__", None)
+def _references(thing: Any) -> Iterator[Any]:
+    """What a function or class refers to: by names of its module, by what encloses it, and as base classes."""
     for function in _functions(thing):
-        for name in sorted(_names(function.__code__)):
-            value = function.__globals__.get(name)
-            plain = name in function.__globals__ and isinstance(value, int | float | str | bool | tuple | type(None))
-            if plain or (callable(value) and getattr(value, "__module__", None) == module):
-                yield value
+        names = sorted(_names(function.__code__) & function.__globals__.keys())
+        yield from (function.__globals__[name] for name in names)
+        yield from function.__defaults__ or ()
+        yield from (function.__kwdefaults__ or {}).values()
         for cell in function.__closure__ or ():
-            try:
-                value = cell.cell_contents
-            except ValueError:  # of a variable that is not set yet
-                continue
-            if not isinstance(value, type) or value.__module__ == module:
-                yield value
+            with suppress(ValueError):  # of a variable that is not set yet
+                yield cell.cell_contents
     if isinstance(thing, type):
-        yield from (base for base in thing.__bases__ if base.__module__ == module)
+        yield from thing.__bases__
 
 
 def _names(code: CodeType) -> set[str]:

@@ -35,6 +35,7 @@ from lerac_experiments.models.smoothing import smoothing_of
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.models.usual import usual_settings
 from lerac_experiments.own_code import OwnFunction, options_of
+from lerac_experiments.source_code import digest
 
 FORMS = {
     "FILE.py:FUNCTION": "a function or class of one's own that gives an nn.Module; options: FILE.py:FUNCTION,width=32",
@@ -44,6 +45,8 @@ FORMS = {
     "transformers:NAME": "a classifier of transformers, by its type: transformers:bert,num_hidden_layers=2",
 }
 """Of models that are not this package's, and what they are."""
+
+_LONGEST_TITLE = 40
 
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "timm": ("image", "audio"),
@@ -147,7 +150,7 @@ def _spec(
 ) -> ModelSpec:
     return ModelSpec(
         spec,
-        spec,
+        _title(spec),
         kinds,
         build,
         encoding=encoding,
@@ -156,6 +159,14 @@ def _spec(
         find_smoothing=smoothing_of,
         fingerprint=fingerprint,
     )
+
+
+def _title(spec: str) -> str:
+    """The text itself; a long one without folders and options, but with some digits that these decide."""
+    if len(spec) <= _LONGEST_TITLE:
+        return spec
+    place, _, name = options_of(spec)[0].rpartition(":")
+    return f"{Path(place).name}:{Path(name).name} #{digest(spec)[:4]}"
 
 
 def _encoding(spec: str, options: Options) -> tuple[TextEncoding, Options]:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.files import replacing
+from lerac_experiments.models.registry import find_model
 from lerac_experiments.report.figures import write_figures
 from lerac_experiments.report.notes import NOTES
 from lerac_experiments.report.reading import Reading, write_lines
@@ -159,6 +160,7 @@ def _markdown(
     for file, caption in figures.items():
         lines += [f"![{caption}]({file})", "", f"{caption}.", ""]
     lines += _section("Did not end", _unended(cells))
+    lines += _section("Models", _shortened(done))
     lines += _section("Data", dict.fromkeys(_data_note(record) for record in done))
     not_done = _not_done(reading.records)
     lines += ["## Not done", ""] if not_done else []
@@ -213,6 +215,12 @@ def _not_done(records: Sequence[Record]) -> dict[str, list[str]]:
             reason = f"{record.content['status']}: {record.content['error']}"
             reasons.setdefault(reason, []).append(record.trial.name)
     return reasons
+
+
+def _shortened(records: Sequence[Record]) -> list[str]:
+    """The models whose titles do not say all."""
+    titles = {record.trial.model: find_model(record.trial.model).title for record in records}
+    return [f"{title}: `{model}`" for model, title in titles.items() if "#" in title]
 
 
 def _data_note(record: Record) -> str:

@@ -1,5 +1,6 @@
 """Models of one's own: how they are found, called and told apart, and what is said of those that cannot be used."""
 
+import importlib
 import sys
 from functools import partial
 from pathlib import Path
@@ -142,6 +143,21 @@ def test_an_edited_source_is_imported_anew_with_what_it_imports(tmp_path: Path) 
     assert second != first
 
 
+def test_files_of_one_name_in_several_folders(tmp_path: Path) -> None:
+    """Each is imported with what lies beside it."""
+    specs = []
+    for width in (4, 5):
+        folder = tmp_path / str(width)
+        folder.mkdir()
+        (folder / "layers_beside.py").write_text(f"WIDTH = {width}\n")
+        path = folder / "model.py"
+        path.write_text("import torch\nimport layers_beside as s\ndef make(): return torch.nn.Linear(2, s.WIDTH)\n")
+        specs.append(find_model(f"{path}:make"))
+    for _ in range(2):
+        models: list[Any] = [spec.make(sample_parts("image"), None) for spec in specs]
+        assert [model.out_features for model in models] == [4, 5]
+
+
 def test_packages_count_with_what_they_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "own_package"
     (package / "nets").mkdir(parents=True)
@@ -168,6 +184,8 @@ def test_packages_count_with_what_they_import(tmp_path: Path, monkeypatch: pytes
 
 
 SCALE = 2
+SIZES = {"width": 3}
+TABLE = torch.zeros(2)
 
 
 def helper(value: int) -> int:
@@ -194,6 +212,27 @@ def test_the_source_of_a_given_function_is_all_that_it_names(monkeypatch: pytest
     typed: dict[str, Any] = {}
     exec("def a(): return 1\ndef b(): return 2", typed)
     assert digest(typed["a"]) != digest(typed["b"])
+
+
+def test_what_a_given_function_refers_to_is_part_of_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refers() -> Any:
+        return SIZES["width"], TABLE, nn.Linear
+
+    names = refers.__globals__
+    digests = [digest(refers)]
+    for name, value in (("SIZES", {"width": 4}), ("TABLE", torch.ones(2)), ("SIZES", {"width": [4, 5]})):
+        monkeypatch.setitem(names, name, value)
+        digests.append(digest(refers))
+    assert len(set(digests)) == len(digests)
+    # A module beside a notebook, which is edited.
+    path = tmp_path / "own_beside.py"
+    path.write_text("def width(): return 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(names, "TABLE", importlib.import_module("own_beside"))
+    before = digest(refers)
+    assert digest(refers) == before
+    path.write_text("def width(): return 4\n")
+    assert digest(refers) != before
 
 
 def test_given_datasets_are_known_by_their_content() -> None:
@@ -259,6 +298,16 @@ def test_a_model_of_transformers_is_fed_by_names() -> None:
     model, sites = _build(make, parts_of(text()))
     assert model(text()).shape == (2, CLASSES)
     assert list(sites) == [r"model\.bert\.encoder\.layer\.0"]
+
+
+def test_titles_are_short_and_differ() -> None:
+    specs = ["model.py:make", *(f"/a/{'long/' * 9}net.py:make,width={width}" for width in (3, 4))]
+    specs += [f"transformers:bert,{'hidden_size=16,' * 3}num_hidden_layers={layers}" for layers in (1, 2)]
+    titles = [find_model(spec).title for spec in specs]
+    assert titles[0] == "model.py:make"
+    assert len(set(titles)) == len(titles)
+    for title, start in zip(titles[1:], ["net.py:make #"] * 2 + ["transformers:bert #"] * 2, strict=True):
+        assert title.startswith(start)
 
 
 def test_options() -> None:

@@ -11,6 +11,8 @@ from lerac_experiments.cli import main
 from lerac_experiments.data import registry
 from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable
 from lerac_experiments.models.registry import find_model
+from lerac_experiments.report.command import write_report
+from lerac_experiments.report.reading import write_lines
 from lerac_experiments.report.records import cells_of
 from lerac_experiments.trials.manifest import FILE, Manifest
 from lerac_experiments.trials.trial import Trial
@@ -108,6 +110,14 @@ def test_versions_are_kept_apart_in_a_report() -> None:
         "ResNet, small (data cccccccc)",
         "ResNet, small (data dddddddd)",
     ]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_report_says_what_short_titles_stand_for(tmp_path: Path) -> None:
+    long = "transformers:bert,num_hidden_layers=2,hidden_size=16"
+    write_lines(tmp_path / "records.jsonl", [record(replace(digits_trial(), model=long), [1, 0])])
+    text = (write_report(tmp_path / "records.jsonl").output / "report.md").read_text()
+    assert f"- {find_model(long).title}: `{long}`" in text
 
 
 def test_what_a_trial_has_not_is_not_in_its_content() -> None:
