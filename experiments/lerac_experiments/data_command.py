@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from lerac_experiments.data.examples import Examples
 from lerac_experiments.data.own.faults import SKIP, FaultyData, counted
+from lerac_experiments.data.own.places import find_place
+from lerac_experiments.data.own.readers import READERS
+from lerac_experiments.data.own.spec import Spec
 from lerac_experiments.data.registry import find_data
 from lerac_experiments.data.source import DataSet, Parts, Request, TextEncoding
 from lerac_experiments.errors import ExperimentError
@@ -70,16 +74,15 @@ class ShowData:
             )
 
     def _show(self, console: Console, data: DataSet, parts: Parts) -> None:
-        _say(console, f"{parts.task} of {data.kind} data, read from {parts.source}")
+        place = _place(self.data)
+        _say(console, f"{parts.task} of {data.kind} data, read from {place or parts.source}")
         if parts.note:
             _say(console, f"Note: {parts.note}")
         if data.fingerprint is not None:
             _say(console, f"Fingerprint: {data.fingerprint()}")
         console.print(_counts(parts))
-        for title, part in (("train", parts.train),)[: self.examples]:
-            shown = _spread(len(part), self.examples)
-            for index in shown:
-                _say(console, f"{title} {index}: {_target(parts, part, index)} <- {part.told(index)}")
+        for index in _spread(len(parts.train), self.examples):
+            _say(console, f"train {index}: {_target(parts, parts.train, index)} <- {parts.train.told(index)}")
         reasons: dict[str, list[str]] = {}
         for name, reason in parts.left_out.items():
             reasons.setdefault(reason, []).append(name)
@@ -93,6 +96,12 @@ class ShowData:
             _say(console, f"  {name}")
         if len(shown) < len(names):
             _say(console, f"  ... and {len(names) - len(shown):,} more, which --all names")
+
+
+def _place(data: str) -> Path | None:
+    """Where data of one's own lies; None for other data, and functions."""
+    spec = Spec.parse(data) if data.partition(":")[0] in READERS else None
+    return None if spec is None else find_place(spec.place)
 
 
 def _say(console: Console, line: str) -> None:

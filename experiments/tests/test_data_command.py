@@ -44,6 +44,15 @@ def test_what_is_damaged_is_named_and_refused(tmp_path: Path, capsys: pytest.Cap
     assert "bad11.png is damaged" in shown(capsys, f"images:{tmp_path}", "--all", status=1)
 
 
+def test_a_function(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = "import torch\ndef make(sides=(8, 8)): return [(torch.ones(3, *sides), i % 2) for i in range(20)]\n"
+    write(tmp_path, {"mine.py": source})
+    printed = shown(capsys, f"{tmp_path}/mine.py:make,sides=(9,7)", "--examples", "0")
+    assert f"read from {tmp_path}/mine.py:make\n" in printed
+    assert "│ examples │ 14 " in printed
+    assert "train 0" not in printed
+
+
 def test_built_in_data(capsys: pytest.CaptureFixture[str]) -> None:
     printed = shown(capsys, "digits", "--examples", "2")
     assert "classification of image data" in printed

@@ -18,6 +18,7 @@ from torch import Tensor
 from lerac_experiments.errors import ExperimentError
 
 HIDDEN = "hidden files or folders"
+READ_ALREADY = "folders that are read already, by another link or name"
 
 Links = Literal["of files", "inside", "all"]
 """Which are followed: those to files, wherever these are; those to files and folders in the folder itself; all."""
@@ -102,46 +103,62 @@ def left_out_note(*listings: Listing) -> str | None:
 
 
 def list_folder(folder: Path, links: Links = "of files") -> Listing:
-    """The files in a folder and in the folders in it. Links that are not followed are left out, and so is a folder that
-    lies in itself by a link.
+    """The files in a folder and in the folders in it. Links that are not followed are left out.
 
     Raises:
         ExperimentError: it cannot be read. The message names it.
     """
-    names, left_out = [], {}
+    names: list[str] = []
+    left_out: dict[str, str] = {}
     try:
         root = folder.resolve()
-        folders = [("", root)]
-        while folders:
-            within, real = folders.pop()
+        # Links come last: so each folder is read once, by its own name if it lies here, and none goes in a circle.
+        folders: list[tuple[str, Path]] = [("", root)]
+        linked: list[tuple[str, Path]] = []
+        read: set[Path] = set()
+        while folders or linked:
+            if not folders:
+                linked.sort(reverse=True)
+            within, real = (folders or linked).pop()
+            if real in read:
+                left_out[within.rstrip("/")] = READ_ALREADY
+                continue
+            read.add(real)
             with os.scandir(folder / within) as entries:
                 for entry in entries:
                     name = within + entry.name
                     if is_hidden(entry.name):
                         left_out[name] = HIDDEN
-                        continue
-                    target = Path(entry.path).resolve() if entry.is_symlink() else real / entry.name
-                    if (refused := _refused(entry, target, root, real, links)) is not None:
+                    elif entry.is_file(follow_symlinks=False):  # as nearly all are
+                        names.append(name)
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append((f"{name}/", real / entry.name))
+                    elif (target := _target(entry)) is None:
+                        left_out[name] = "broken links or no files"
+                    elif (refused := _refused(target, root, links)) is not None:
                         left_out[name] = refused
-                    elif entry.is_dir():
-                        folders.append((f"{name}/", target))
+                    elif target.is_dir():
+                        linked.append((f"{name}/", target))
                     else:
                         names.append(name)
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+    except OSError as error:
         raise ExperimentError(f"cannot read {folder}: {error}") from error
     return Listing(sorted(names), left_out)
 
 
-def _refused(entry: os.DirEntry[str], target: Path, root: Path, within: Path, links: Links) -> str | None:
-    """Why what is in a folder is not looked at; None, it is."""
-    if not (entry.is_dir() or entry.is_file()):
-        return "broken links or no files"
-    if not entry.is_symlink():
+def _target(entry: os.DirEntry[str]) -> Path | None:
+    """The file or folder that a link leads to, without links on the way; None, there is none, or it is no link."""
+    try:
+        target = Path(entry.path).resolve(strict=True) if entry.is_symlink() else None
+    except (OSError, RuntimeError):  # to nowhere, or in a circle
         return None
+    return target if target is not None and (target.is_file() or target.is_dir()) else None
+
+
+def _refused(target: Path, root: Path, links: Links) -> str | None:
+    """Why a link is not followed; None, it is."""
     if links == "of files":
-        return "links to folders" if entry.is_dir() else None
-    if entry.is_dir() and within.is_relative_to(target):
-        return "links to a folder that they lie in"
+        return "links to folders" if target.is_dir() else None
     return None if links == "all" or target.is_relative_to(root) else "links out of the folder"
 
 
@@ -211,10 +228,12 @@ def decode_sound(content: bytes, path: Path, samples: int) -> tuple[Tensor, int]
     with _opened(content, path) as file:
         # What the file says of its length is not believed: the array would be allocated.
         waveform = file.read(samples, dtype="float32", always_2d=True)
+        complete = len(waveform) >= min(samples, file.frames)
         if file.frames > samples:
             file.seek(file.frames - 1)
-            if len(file.read(1)) == 0:
-                raise ValueError(f"it is cut off before its end at {file.frames} samples")
+            complete = complete and len(file.read(1)) > 0
+        if not complete:
+            raise ValueError(f"it is cut off before its end at {file.frames} samples")
         return torch.from_numpy(waveform), file.samplerate
 
 
@@ -245,6 +264,20 @@ def _refuse_cut_off(content: bytes, path: Path) -> None:
     last_page = content[content.rfind(b"OggS") :]
     if content[:4] == b"OggS" and not _is_last_page(last_page):
         raise ExperimentError(f"{path} is cut off: its last page is not marked as the last, or not complete")
+    if (announced := _mp3_length(content)) is not None and announced > len(content):
+        raise ExperimentError(f"{path} is cut off: it announces {announced} bytes, and has {len(content)}")
+
+
+def _mp3_length(content: bytes) -> int | None:
+    """The bytes that an MP3 file says it has, behind its tag, in the first frame; None, it does not say."""
+    start = 0
+    if content[:3] == b"ID3" and len(content) > 10:
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
+    first = content[start : start + 64]  # header, up to 32 bytes of side information, the mark, flags, two numbers
+    at = max(first.find(b"Xing"), first.find(b"Info"))
+    if first[:1] != b"\xff" or at < 0 or len(first) < at + 16 or first[at + 7] & 3 != 3:
+        return None
+    return start + int.from_bytes(first[at + 12 : at + 16], "big")
 
 
 def _is_last_page(page: bytes) -> bool:

@@ -1,7 +1,7 @@
 """Texts, or pairs of them, encoded as a model reads them, in batches no longer than their longest."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -91,7 +91,8 @@ def text_parts(
     parts.append(test.take(draw_test(len(test), request)))
     targets = [torch.tensor([classes[label] for label in part.labels]) for part in parts]
     sizes = None if published is None else size_note(published, len(training), len(test))
-    return encoded_parts(parts, targets, len(classes), request, source, join_notes(note, sizes))
+    made = encoded_parts(parts, targets, len(classes), request, source, join_notes(note, sizes))
+    return replace(made, class_names=tuple(classes))
 
 
 def encoded_parts(

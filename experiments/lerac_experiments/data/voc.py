@@ -114,6 +114,7 @@ def load_voc(
         test=part(to_test, draw_test(len(to_test), request)),
         source=source,
         note=note,
+        class_names=tuple(classes),
     )
 
 

@@ -36,6 +36,7 @@ class Marks:
         place: where, for messages.
         size: of the image, in pixels; None, it does not say.
         relative: whether edges are shares of the sides.
+        damaged: whether it cannot be read, so that nothing is known of the image.
     """
 
     place: str
@@ -44,6 +45,7 @@ class Marks:
     objects: list[Marked]
     part: PartName | None
     relative: bool = False
+    damaged: bool = False
 
 
 class Images:
@@ -117,12 +119,13 @@ def _read_voc(files: Stored, names: list[str], images: Images, faults: Faults) -
                 "annotations without an image", f"{files.place / name}: there is no image of this name, or several"
             )
             continue
+        part = parts.get(PurePosixPath(name).stem) if parts else part_in(image)
         try:
             size, objects = read_objects(files.read(name))
         except ValueError as error:
             faults.add("damaged annotations", f"{files.place / name} is damaged: {error}")
+            yield Marks(str(files.place / name), image, None, [], part, damaged=True)
             continue
-        part = parts.get(PurePosixPath(name).stem) if parts else part_in(image)
         yield Marks(str(files.place / name), image, size if all(size) else None, objects, part)
 
 
@@ -207,9 +210,7 @@ def _coco_objects(
             faults.add("damaged annotations", f"{where}: {type(error).__name__}: {error}")
             continue
         if category not in categories:
-            faults.add(
-                "boxes of unknown classes", f"{where}: category_id {category} is none of {', '.join(categories)}"
-            )
+            faults.add("boxes of unknown classes", f"{where}: category_id {category} is no category")
             continue
         objects[image].append(Marked(categories[category], (left, top, left + width, top + height), difficult))
     return objects
@@ -251,8 +252,14 @@ def _read_yolo(files: Stored, names: list[str], images: Images, faults: Faults) 
                 message = f"{files.place / name}: there is no image of this name, or several"
                 faults.add("annotations without an image", message)
             continue
+        try:
+            lines = files.text(name).splitlines()
+        except ExperimentError as error:
+            faults.add("damaged annotations", str(error))
+            yield Marks(str(files.place / name), image, None, [], part_in(image), damaged=True)
+            continue
         objects = []
-        for number, line in enumerate(files.text(name).splitlines(), 1):
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
@@ -267,7 +274,8 @@ def _read_yolo(files: Stored, names: list[str], images: Images, faults: Faults) 
 def _yolo_object(fields: list[str], classes: list[str] | None) -> Marked:
     """A class, and the middle, width and height of a box in shares of the image's sides."""
     if len(fields) != 5:
-        raise ValueError(f"{len(fields)} fields instead of class, x, y, width and height")
+        polygon = ": polygons are not read" if len(fields) > 6 and len(fields) % 2 else ""
+        raise ValueError(f"{len(fields)} fields instead of class, x, y, width and height{polygon}")
     number = int(fields[0])
     if number < 0 or (classes is not None and number >= len(classes)):
         raise LookupError(f"class {number} is none of the {len(classes or ())} that are named")

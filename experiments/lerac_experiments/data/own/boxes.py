@@ -1,13 +1,14 @@
 """`boxes:DIR`: images with boxes around objects, annotated in the form of PASCAL VOC, COCO or YOLO."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import PurePosixPath
 
 from lerac_experiments.data.media import Listing, decode_image, left_out_note
 from lerac_experiments.data.own.box_formats import Format, Images, Marks, format_of, part_in, read_marks
-from lerac_experiments.data.own.faults import Faults
+from lerac_experiments.data.own.faults import Fault, Faults
+from lerac_experiments.data.own.latest import Latest
 from lerac_experiments.data.own.places import digest, find_folder, list_place
 from lerac_experiments.data.own.spec import PartName, Spec
 from lerac_experiments.data.own.splits import divide
@@ -39,21 +40,28 @@ class Options:
 
 @dataclass(frozen=True)
 class _Read:
-    """What has been read, of all parts."""
+    """What has been read, of all parts.
 
-    files: Stored
+    Attributes:
+        contents: hashes of the images.
+        left_out: images that are not among them, and why.
+    """
+
     annotations: list[Annotation]
+    contents: list[bytes]
     parts: list[PartName | None]
     classes: list[str]
     note: str | None
     left_out: dict[str, str]
-    faults: Faults
+    faults: list[Fault]
+
+
+_LATEST: Latest[_Read] = Latest()
 
 
 def fingerprint(spec: Spec) -> str:
     """Of images and annotations. Raises ExperimentError if one cannot be read."""
-    files, listing = _listed(spec)
-    return digest(((name, files.place / name) for name in listing.names), whole=_is_annotation)
+    return _digest(*_listed(spec))
 
 
 def load(spec: Spec, request: Request) -> Parts:
@@ -64,14 +72,18 @@ def load(spec: Spec, request: Request) -> Parts:
         FaultyData: some images or boxes cannot be used.
         ExperimentError: there are no images, no annotations, or too few.
     """
-    read = _read(spec, fingerprint(spec))
-    note = read.faults.settle()
-    source = str(read.files.place)
+    options = spec.options(Options)
+    files, listing = _listed(spec)
+    key = files.place, options.format, options.backgrounds, _digest(files, listing)
+    read = _LATEST.of(key, lambda: _read(files, listing, options))
+    faults = Faults(spec.text, options.skip_damaged, read.faults)
+    note, source = faults.settle(), str(files.place)
     if not read.classes:
-        raise ExperimentError(f"{source} holds no box that can be used{read.faults.first}")
+        raise ExperimentError(f"{source} holds no box that can be used{faults.first}")
     division = divide(read.parts, None, request, source)
+    left_out = {**listing.left_out, **read.left_out}
     train, validation, test = (
-        BoxedImages(read.files, [read.annotations[at] for at in numbers.tolist()]) for numbers in division.numbers
+        BoxedImages(files, [read.annotations[at] for at in numbers.tolist()]) for numbers in division.numbers
     )
     return Parts(
         "detection",
@@ -79,10 +91,12 @@ def load(spec: Spec, request: Request) -> Parts:
         train,
         validation,
         test,
-        source=source,
-        note=join_notes(division.note, read.note, note, left_out_note(Listing([], read.left_out))),
+        source=spec.place,
+        note=join_notes(
+            division.note, division.repeated(read.contents), read.note, note, left_out_note(Listing([], left_out))
+        ),
         class_names=tuple(read.classes),
-        left_out={**read.left_out, **read.faults.named},
+        left_out={**left_out, **faults.named},
     )
 
 
@@ -100,25 +114,23 @@ def _listed(spec: Spec) -> tuple[Stored, Listing]:
     return Stored(folder), Listing(sorted(wanted), {**listing.left_out, **others})
 
 
-@lru_cache(maxsize=1)
-def _read(spec: Spec, content: str) -> _Read:  # noqa: ARG001
-    """The images and boxes that can be used.
+def _digest(files: Stored, listing: Listing) -> str:
+    return digest(((name, files.place / name) for name in listing.names), _is_annotation)
 
-    Args:
-        content: a fingerprint, so that what has changed is read again.
-    """
-    options = spec.options(Options)
-    faults = Faults(spec.text, options.skip_damaged)
-    files, listing = _listed(spec)
+
+def _read(files: Stored, listing: Listing, options: Options) -> _Read:
+    """The images and boxes that can be used."""
+    faults = Faults("", skip=True)
     images = Images(listing.names)
     if not images.names:
         raise ExperimentError(f"there are no images in {files.place}")
     form = options.format or format_of(listing.names, files)
     marks = _once_each(read_marks(form, files, listing.names, images, faults), faults)
-    left_out = dict(listing.left_out)
+    left_out = {}
     marks += _backgrounds(images, marks, files, options, faults)
+    marks = [each for each in marks if not each.damaged]
     if any(each.part is not None for each in marks):  # the lists of VOC need not name all
-        left_out |= {each.image: "images in no part" for each in marks if each.part is None}
+        left_out = {each.image: "images in no part" for each in marks if each.part is None}
         marks = [each for each in marks if each.part is not None]
     found = [each for marked in marks if (each := _usable(marked, files, faults)) is not None]
     classes = sorted({name for each in found for _, name, _ in each.objects})
@@ -129,7 +141,8 @@ def _read(spec: Spec, content: str) -> _Read:  # noqa: ARG001
     ]
     cut = sum(each.cut for each in found)
     note = f"{cut:,} boxes jut out of their images, and are cut off there" if cut else None
-    return _Read(files, annotations, [each.part for each in found], classes, note, left_out, faults)
+    contents, parts = [each.content for each in found], [each.part for each in found]
+    return _Read(annotations, contents, parts, classes, note, left_out, faults.found)
 
 
 def _once_each(marks: Iterable[Marks], faults: Faults) -> list[Marks]:
@@ -162,6 +175,8 @@ class _Usable:
 
     image: str
     size: tuple[int, int]
+    content: bytes
+    """A hash of its pixels."""
     objects: list[tuple[list[float], str, bool]]
     part: PartName | None
     cut: int
@@ -171,10 +186,11 @@ class _Usable:
 def _usable(marks: Marks, files: Stored, faults: Faults) -> _Usable | None:
     path = files.place / marks.image
     try:
-        size = decode_image(files.read(marks.image), path).size
+        image = decode_image(files.read(marks.image), path)
     except ExperimentError as error:
         faults.add("damaged images", str(error))
         return None
+    size = image.size
     if marks.size not in (None, size):
         turned = ", which is how it is shown when it is turned as its Exif tag says" if marks.size == size[::-1] else ""
         message = f"{path} is of {size} pixels, and {marks.place} says {marks.size}{turned}"
@@ -186,11 +202,14 @@ def _usable(marks: Marks, files: Stored, faults: Faults) -> _Usable | None:
         left, top, right, bottom = each.edges
         edges = (left * scale[0], top * scale[1], right * scale[0], bottom * scale[1])
         box = cut_to(edges, size)
-        if box is None:
+        if not each.name.strip():
+            faults.add("boxes of unknown classes", f"{marks.place}: a box has no class")
+        elif box is None:
             shown = ", ".join(f"{edge:g}" for edge in edges)
             message = f"{marks.place}: the box {shown} of {each.name!r} is empty, or not in the image of {size} pixels"
             faults.add("boxes that are empty or outside", message)
         else:
             objects.append((box, each.name, each.difficult))
             cut += any(abs(edge - kept) > _ROUNDING for edge, kept in zip(edges, box, strict=True))
-    return _Usable(marks.image, size, objects, marks.part, cut)
+    content = hashlib.sha256(image.tobytes()).digest()
+    return _Usable(marks.image, size, content, objects, marks.part, cut)

@@ -122,7 +122,7 @@ def function_data(text: str) -> DataSet | None:
     asked = _Asked(text, function, kind, task, options)
     return DataSet(
         text,
-        PurePath(text).name if function.of_file else text,
+        text.replace(function.place, PurePath(function.place).name, 1),
         kind,
         lambda request: _load(asked, request),
         regression=task == "regression",
@@ -136,9 +136,11 @@ def _load(asked: _Asked, request: Request) -> Parts:
     Raises:
         ExperimentError: it returns something else, an example raises or is of another form, or there are too few.
     """
-    returned = asked.function.call({"split_seed": request.split_seed}, asked.options)
-    items = [item for part, dataset in _datasets(returned, asked) for item in _items(dataset, part, asked)]
-    source = str(asked.function.path) if asked.function.place else asked.text
+    with torch.random.fork_rng(devices=()):  # what the function draws is the same each time
+        torch.default_generator.manual_seed(request.split_seed)
+        returned = asked.function.call({"split_seed": request.split_seed}, asked.options)
+        items = [item for part, dataset in _datasets(returned, asked) for item in _items(dataset, part, asked)]
+    source = asked.function.spec
     targets, classes = _targets(items, asked)
     named = [item.part for item in items]
     division = divide(named, targets if classes and asked.task == "classification" else None, request, source, classes)

@@ -1,8 +1,8 @@
 """`images:DIR`: images in a folder for each class, or in such within train, validation and test; or in a list."""
 
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lerac_experiments.data.image_folders import NORMALISATION, Framing, ImageFiles
 from lerac_experiments.data.media import IMAGES, decode_image
-from lerac_experiments.data.own.faults import Faults
+from lerac_experiments.data.own.faults import Fault, Faults
+from lerac_experiments.data.own.latest import Latest
 from lerac_experiments.data.own.listed import FileOptions, LabelledFiles, find_labelled, is_list, numbered
 from lerac_experiments.data.own.places import digest
 from lerac_experiments.data.own.spec import Spec
@@ -41,14 +42,17 @@ class OwnImages(ImageFiles):
     """Images turned as viewers show them: the largest square in the middle of each, scaled.
 
     Attributes:
-        kept: the squares, uint8 [N, 3, size, size]; None, they are read when they are asked for.
+        kept: the squares of all parts, uint8 [M, 3, size, size]; None, they are read when they are asked for.
+        rows: which of these are those of the examples, int64 [N].
     """
 
     kept: Tensor | None = None
+    rows: Tensor
 
     def take(self, indices: Tensor, augment_seed: int | None = None) -> "OwnImages":
         taken = super().take(indices, augment_seed)
-        taken.kept = None if self.kept is None else self.kept[indices]
+        if self.kept is not None:
+            taken.rows = self.rows[indices]
         return taken
 
     def decoded(self, path: Path) -> Image.Image:
@@ -64,7 +68,7 @@ class OwnImages(ImageFiles):
     def _image(self, index: int) -> Tensor:
         if self.kept is None or self._augment_seed is not None:
             return super()._image(index)
-        return self.kept[index].float().div_(255)
+        return self.kept[self.rows[index]].float().div_(255)
 
 
 def load(spec: Spec, request: Request) -> Parts:
@@ -76,8 +80,14 @@ def load(spec: Spec, request: Request) -> Parts:
         ExperimentError: there are no images, or too few, or of one class.
     """
     options = spec.options(Options)
-    images, found, faults = _read(spec, request.image_size or options.size, fingerprint(spec))
-    note = faults.settle()
+    faults = Faults(spec.text, options.skip_damaged)
+    found = _files(spec, faults)
+    size = request.image_size or options.size or _usual_size(found)
+    read = _LATEST.of((found.folder, size, digest(found.files, is_list)), lambda: _read(found, size))
+    faults.found += read.damaged
+    if not len(read.good):
+        raise ExperimentError(f"{found.source}: none of {len(found.names):,} images can be read{faults.first}")
+    note, found, images = faults.settle(), found.take(read.good), read.images
     labels, classes = numbered(found.labels, found.source)
     images.targets = labels
     division = divide(found.parts, labels, request, found.source, classes)
@@ -87,8 +97,8 @@ def load(spec: Spec, request: Request) -> Parts:
         train=images.take(division.train, request.image_seed),
         validation=images.take(division.validation),
         test=images.take(division.test),
-        source=found.source,
-        note=join_notes(division.note, note, found.left_out_note),
+        source=spec.place,
+        note=join_notes(division.note, division.repeated(read.contents), note, found.left_out_note),
         normalisation=NORMALISATION,
         class_names=tuple(classes),
         left_out={**found.left_out, **faults.named},
@@ -97,40 +107,50 @@ def load(spec: Spec, request: Request) -> Parts:
 
 def fingerprint(spec: Spec) -> str:
     """Of the files. Raises as `load`, but for images that cannot be read."""
-    return digest(_files(spec, Faults(spec.text, skip=True)).files, whole=is_list)
+    return digest(_files(spec, Faults(spec.text, skip=True)).files, is_list)
 
 
 def _files(spec: Spec, faults: Faults) -> LabelledFiles:
     return find_labelled(spec.place, IMAGES, spec.options(Options), faults)
 
 
-@lru_cache(maxsize=1)
-def _read(spec: Spec, size: int | None, content: str) -> tuple[OwnImages, LabelledFiles, Faults]:  # noqa: ARG001
-    """The images that can be read, of all parts.
+@dataclass(frozen=True)
+class _Read:
+    """The images that can be read, of all parts, without their classes; and what became of the others.
 
-    Args:
-        content: a fingerprint, so that what has changed is read again.
+    Attributes:
+        good: their numbers among all.
+        contents: hashes of their squares.
     """
-    faults = Faults(spec.text, spec.options(Options).skip_damaged)
-    found = _files(spec, faults)
-    size = size or _usual_size(found)
+
+    images: OwnImages
+    good: list[int]
+    contents: list[bytes]
+    damaged: list[Fault]
+
+
+_LATEST: Latest[_Read] = Latest()
+
+
+def _read(found: LabelledFiles, size: int) -> _Read:
     images = OwnImages(found.folder, found.names, torch.zeros(len(found.names)), Framing.whole(size))
     keep = 3 * size * size * len(found.names) <= KEPT_BYTES
-    good, kept = [], []
+    kept = torch.empty((len(found.names), 3, size, size), dtype=torch.uint8) if keep else None
+    good: list[int] = []
+    contents, damaged = [], []
     for number in range(len(found.names)):
         try:
-            square = images.framed(images.decoded(images.path(number)))
+            square = np.array(images.framed(images.decoded(images.path(number))))
         except ExperimentError as error:
-            faults.add("damaged images", str(error))
+            damaged.append(Fault("damaged images", str(error)))
             continue
+        if kept is not None:
+            kept[len(good)] = torch.from_numpy(square).permute(2, 0, 1)
         good.append(number)
-        if keep:
-            kept.append(torch.from_numpy(np.array(square)).permute(2, 0, 1))
-    if not good:
-        raise ExperimentError(f"{found.source}: none of {len(found.names):,} images can be read{faults.first}")
-    taken = images.take(torch.tensor(good))
-    taken.kept = torch.stack(kept) if keep else None
-    return taken, found.take(good), faults
+        contents.append(hashlib.sha256(square.tobytes()).digest())
+    taken = images.take(torch.tensor(good, dtype=torch.int64))
+    taken.kept, taken.rows = kept, torch.arange(len(good))
+    return _Read(taken, good, contents, damaged)
 
 
 def _usual_size(found: LabelledFiles) -> int:

@@ -124,8 +124,21 @@ def _in_folders(folder: Path, medium: Medium, options: FileOptions, faults: Faul
             f"there are no {medium.plural} in {folder} in a folder for each class, or for each class in folders train, "
             f"validation and test{f'; {note}' if note else ''}"
         )
+    if not in_parts:
+        _refuse_one_above(found)
     _note_empty_classes(found, tops if in_parts else {""}, medium, faults)
     return found
+
+
+def _refuse_one_above(found: LabelledFiles) -> None:
+    """Refuses a folder that holds the one with the folders of classes."""
+    folders = [PurePosixPath(name).parts[:-1] for name in found.names]
+    tops, below = (sorted({path[at] for path in folders if len(path) > at}) for at in (0, 1))
+    if len(tops) == 1 and len(below) > 1:
+        raise ExperimentError(
+            f"{found.folder} has one folder, {tops[0]}, with {', '.join(below[:5])} in it: if these are the classes, "
+            f"or the parts, give {found.folder / tops[0]}"
+        )
 
 
 def _note_empty_classes(found: LabelledFiles, within: set[str], medium: Medium, faults: Faults) -> None:

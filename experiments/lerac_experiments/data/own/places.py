@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from lerac_experiments.data.archives import unpack
-from lerac_experiments.data.media import Listing, list_folder
+from lerac_experiments.data.media import Listing, is_hidden, list_folder
 from lerac_experiments.data.source import Unavailable, cache_folder, data_folder
 from lerac_experiments.errors import ExperimentError
 
@@ -51,8 +51,13 @@ def find_folder(name: str) -> Path:
     content = digest([("", place)], whole=lambda _: True)
     into, name = cache_folder() / "unpacked", f"{place.name}-{content}"
     folder = into / name if (into / name).is_dir() else unpack([place], "", into, _UNPACKED_LIMIT, name)
-    within = [entry for entry in folder.iterdir() if not entry.name.startswith((".", "__MACOSX"))]
-    return within[0] if len(within) == 1 and within[0].is_dir() else folder
+    return _first_of_many(folder)
+
+
+def _first_of_many(folder: Path) -> Path:
+    """A folder, or the one in it that is all it holds, and so on: archives are often of the folder itself."""
+    within = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
+    return _first_of_many(within[0]) if len(within) == 1 and within[0].is_dir() else folder
 
 
 def list_place(folder: Path, follow_links: bool) -> Listing:

@@ -1,9 +1,10 @@
 """`sounds:DIR`: recordings in a folder for each class, or in such within train, validation and test; or in a list."""
 
+import hashlib
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from math import ceil, gcd
 
 import numpy as np
@@ -14,7 +15,8 @@ from torch import Tensor
 from lerac_experiments.data.audio import Recordings, SoundExamples
 from lerac_experiments.data.audio_augmentation import mix_up
 from lerac_experiments.data.media import ALL_SOUNDS, decode_sound, sound_rate
-from lerac_experiments.data.own.faults import Faults
+from lerac_experiments.data.own.faults import Fault, Faults
+from lerac_experiments.data.own.latest import Latest
 from lerac_experiments.data.own.listed import FileOptions, LabelledFiles, find_labelled, is_list, numbered
 from lerac_experiments.data.own.places import digest
 from lerac_experiments.data.own.spec import Spec
@@ -71,24 +73,9 @@ class OwnSounds(SoundExamples):
         return f"{self.names[index]}, {super().told(index)}"
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What has been read: the files that can be, and their waveforms [N, samples], or what reads them."""
-
-    found: LabelledFiles
-    recordings: AnyRecordings
-    waveforms: Tensor | None
-    note: str
-    faults: Faults
-
-    @property
-    def waveforms_or_files(self) -> Tensor | AnyRecordings:
-        return self.recordings if self.waveforms is None else self.waveforms
-
-
 def fingerprint(spec: Spec) -> str:
     """Of the files. Raises as `load`, but for recordings that cannot be read."""
-    return digest(_files(spec, Faults(spec.text, skip=True)).files, whole=is_list)
+    return digest(_files(spec, Faults(spec.text, skip=True)).files, is_list)
 
 
 def load(spec: Spec, request: Request) -> Parts:
@@ -99,14 +86,23 @@ def load(spec: Spec, request: Request) -> Parts:
         FaultyData: some recordings cannot be read.
         ExperimentError: there are no recordings, or too few, or of one class.
     """
-    read = _read(spec, request.seconds, fingerprint(spec))
-    found, note = read.found, read.faults.settle()
+    options = spec.options(Options)
+    faults = Faults(spec.text, options.skip_damaged)
+    found = _files(spec, faults)
+    seconds = request.seconds or options.seconds
+    key = found.folder, options.rate, seconds, digest(found.files, is_list)
+    read = _LATEST.of(key, lambda: _read(found, options.rate, seconds))
+    faults.found += read.damaged
+    if not read.good:
+        raise ExperimentError(f"{found.source}: none of {len(found.names):,} recordings can be read{faults.first}")
+    note, found = faults.settle(), found.take(read.good)
     labels, classes = numbered(found.labels, found.source)
     division = divide(found.parts, labels, request, found.source, classes)
-    spectrogram = MelSpectrogram(read.recordings.sample_rate, spec.options(Options).hop)
+    spectrogram = MelSpectrogram(read.recordings.sample_rate, options.hop)
+    waveforms = read.recordings if read.waveforms is None else read.waveforms
 
     def examples(chosen: Tensor, augment_seed: int | None = None) -> OwnSounds:
-        made = OwnSounds(read.waveforms_or_files, chosen, labels[chosen], spectrogram, augment_seed)
+        made = OwnSounds(waveforms, chosen, labels[chosen], spectrogram, augment_seed)
         made.names = [found.names[number] for number in chosen.tolist()]
         return made
 
@@ -116,11 +112,11 @@ def load(spec: Spec, request: Request) -> Parts:
         examples(division.train, request.augment_seed),
         examples(division.validation),
         examples(division.test),
-        source=found.source,
-        note=join_notes(division.note, read.note, note, found.left_out_note),
+        source=spec.place,
+        note=join_notes(division.note, division.repeated(read.contents), read.note, note, found.left_out_note),
         mix=partial(mix_up, classes=len(classes)),
         class_names=tuple(classes),
-        left_out={**found.left_out, **read.faults.named},
+        left_out={**found.left_out, **faults.named},
     )
 
 
@@ -128,39 +124,53 @@ def _files(spec: Spec, faults: Faults) -> LabelledFiles:
     return find_labelled(spec.place, ALL_SOUNDS, spec.options(Options), faults)
 
 
-@lru_cache(maxsize=1)
-def _read(spec: Spec, wanted: float | None, content: str) -> _Read:  # noqa: ARG001
-    """The recordings that can be read, of all parts.
+@dataclass(frozen=True)
+class _Read:
+    """The recordings that can be read, of all parts; and what became of the others.
 
-    Args:
-        wanted: how many seconds of each; None, as the options say.
-        content: a fingerprint, so that what has changed is read again.
+    Attributes:
+        good: their numbers among all.
+        waveforms: float32 [at least N, samples]; None, where they take too much memory.
+        contents: hashes of them.
+        note: their length and rate.
     """
-    options = spec.options(Options)
-    faults = Faults(spec.text, options.skip_damaged)
-    found = _files(spec, faults)
+
+    recordings: AnyRecordings
+    good: list[int]
+    waveforms: Tensor | None
+    contents: list[bytes]
+    note: str
+    damaged: list[Fault]
+
+
+_LATEST: Latest[_Read] = Latest()
+
+
+def _read(found: LabelledFiles, rate: int | None, seconds: float | None) -> _Read:
     rates, lengths = _headers(found)
-    rate = options.rate or min(HIGHEST_USUAL_RATE, Counter(rates).most_common(1)[0][0] if rates else HIGHEST_USUAL_RATE)
-    seconds = wanted or options.seconds or min(LONGEST_USUAL_SECONDS, max(lengths, default=1.0))
+    rate = rate or min(HIGHEST_USUAL_RATE, Counter(rates).most_common(1)[0][0] if rates else HIGHEST_USUAL_RATE)
+    seconds = seconds or min(LONGEST_USUAL_SECONDS, max(lengths, default=1.0))
     samples = max(1, round(seconds * rate))
-    recordings = AnyRecordings(Stored(found.folder), found.names, rate, samples)
+    files = Stored(found.folder)
+    recordings = AnyRecordings(files, found.names, rate, samples)
     keep = 4 * samples * len(found.names) <= KEPT_BYTES
-    good, kept = [], []
+    kept = torch.empty(len(found.names), samples) if keep else None
+    good: list[int] = []
+    contents, damaged = [], []
     for number, name in enumerate(found.names):
         try:
             waveform = recordings.padded(name)
         except ExperimentError as error:
-            faults.add("damaged recordings", str(error))
+            damaged.append(Fault("damaged recordings", str(error)))
             continue
+        if kept is not None:
+            kept[len(good)] = waveform
         good.append(number)
-        kept += [waveform] if keep else []
-    if not good:
-        raise ExperimentError(f"{found.source}: none of {len(found.names):,} recordings can be read{faults.first}")
-    found = found.take(good)
+        contents.append(hashlib.sha256(waveform.numpy().tobytes()).digest())
     cut = sum(length > seconds + 1 / rate for length in lengths)
     note = f"{seconds:.3g} s at {rate} Hz" + (f", to which {cut:,} longer recordings are cut off" if cut else "")
-    recordings = AnyRecordings(recordings.files, found.names, rate, samples)
-    return _Read(found, recordings, torch.stack(kept) if keep else None, note, faults)
+    readable = AnyRecordings(files, [found.names[number] for number in good], rate, samples)
+    return _Read(readable, good, kept, contents, note, damaged)
 
 
 def _headers(found: LabelledFiles) -> tuple[list[int], list[float]]:

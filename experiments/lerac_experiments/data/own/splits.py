@@ -1,6 +1,6 @@
 """How one's own data is divided into parts to train, to validate and to test with."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +39,18 @@ class Division:
     def numbers(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of those to train, to validate and to test with."""
         return self.train, self.validation, self.test
+
+    def repeated(self, contents: Sequence[Hashable]) -> str | None:
+        """A note if examples to test with are among those to train with.
+
+        Args:
+            contents: what each example is, so that those which are equal are the same.
+        """
+        trained = {contents[at] for at in self.train.tolist()}
+        count = sum(contents[at] in trained for at in self.test.tolist())
+        if not count:
+            return None
+        return f"{count:,} of {len(self.test):,} test examples are the same as some that are trained with"
 
 
 def divide(

@@ -109,14 +109,9 @@ def load(spec: Spec, request: Request) -> Parts:
     faults = Faults(spec.text, options.skip_damaged)
     rows, parts = read_parted(spec.place, options, faults)
     source = str(rows.source)
-    good = good_labels(rows, options, faults)
-    columns = [_column(rows, name, options) for name in _names(rows, options)]
-    empty = [column.name for column in columns if not any(column.values)]
-    columns = [column for column in columns if any(column.values)]
-    for column in columns:
-        good -= _bad_cells(column, rows, options, faults)
+    columns, unused = _columns(rows, options)
+    chosen = _usable(rows, columns, options, faults)
     note = faults.settle()
-    chosen = sorted(good)
     if not chosen:
         raise ExperimentError(f"{source} holds no rows that can be used{faults.first}")
     labels = rows.column(options.label, "label")
@@ -127,36 +122,47 @@ def load(spec: Spec, request: Request) -> Parts:
     train = division.train.tolist()
     features = [feature for column in kept for feature in column.features(train, options.missing == "fill")]
     inputs = torch.stack(features, dim=1)
+    contents = list(zip(*(column.values for column in kept), strict=True))
     of_train, of_validation, of_test = (
         TableExamples(inputs[numbers], targets[numbers], [_told(kept, at) for at in numbers.tolist()])
         for numbers in division.numbers
     )
-    left_out = [*(["a column without a name"] if "" in rows.columns else []), *(f"{name!r}, empty" for name in empty)]
-    unused = f"columns left out: {', '.join(left_out)}" if left_out else None
+    unseen = _unseen(kept, division.train, division.test)
     return Parts(
         options.task,
         len(classes) or 1,
         of_train,
         of_validation,
         of_test,
-        source=source,
-        note=join_notes(division.note, _unseen(kept, division.train, division.test), unused, note),
+        source=spec.place,
+        note=join_notes(division.note, division.repeated(contents), unseen, unused, note),
         class_names=tuple(classes),
         left_out=faults.named,
     )
 
 
-def _names(rows: Rows, options: Options) -> list[str]:
-    """Those of the columns to predict by."""
-    for name in options.drop:
-        rows.column(name, "drop")
-    for name in options.categories:
-        rows.column(name, "categories")
+def _columns(rows: Rows, options: Options) -> tuple[list[_Column], str | None]:
+    """Those to predict by, and a note of those that are of no use."""
+    for option, named in (("drop", options.drop), ("categories", options.categories)):
+        for name in named:
+            rows.column(name, option)
     split = options.split if rows.has(options.split) else ""
     names = [name for name in rows.columns if name not in (options.label, split, "", *options.drop)]
-    if not names:
+    columns = [_column(rows, name, options) for name in names]
+    used = [column for column in columns if any(column.values)]
+    if not used:
         raise ExperimentError(f"{rows.source} has no column beside {options.label!r} to predict by")
-    return names
+    unused = ["one without a name"] if "" in rows.columns else []
+    unused += [f"{column.name!r}, which is empty" for column in columns if column not in used]
+    return used, f"columns left out: {', '.join(unused)}" if unused else None
+
+
+def _usable(rows: Rows, columns: Sequence[_Column], options: Options, faults: Faults) -> list[int]:
+    """The numbers of the rows that can be used."""
+    good = good_labels(rows, options, faults)
+    for column in columns:
+        good -= _bad_cells(column, rows, options, faults)
+    return sorted(good)
 
 
 def _column(rows: Rows, name: str, options: Options) -> _Column:
@@ -165,6 +171,11 @@ def _column(rows: Rows, name: str, options: Options) -> _Column:
     there = [value for value in values if value.lower() not in MISSING]
     numbers = sum(not math.isnan(number(value)) for value in there)
     numeric = name not in options.categories and bool(there) and 2 * numbers >= len(there)
+    if not numeric and name not in options.categories and _with_commas(there):
+        raise ExperimentError(
+            f"{rows.source}: the column {name!r} has numbers with commas, such as {there[0]!r}: write them with a "
+            f"decimal point and no other marks; or, if they are names, add `,categories={name}`"
+        )
     different = len(set(values))
     if not numeric and different > MOST_CATEGORIES and 2 * different > len(values):
         raise ExperimentError(
@@ -172,6 +183,12 @@ def _column(rows: Rows, name: str, options: Options) -> _Column:
             f"nothing of other rows: leave it out by `,drop={name}`"
         )
     return _Column(name, values, numeric)
+
+
+def _with_commas(values: Sequence[str]) -> bool:
+    """Whether at least half of them would be numbers without commas."""
+    numbers = sum("," in value and not math.isnan(number(value.replace(",", ""))) for value in values)
+    return bool(values) and 2 * numbers >= len(values)
 
 
 def _bad_cells(column: _Column, rows: Rows, options: Options, faults: Faults) -> set[int]:

@@ -49,9 +49,10 @@ def load(spec: Spec, request: Request) -> Parts:
     targets, classes = targets_of(texts.labels, options.task, source)
     division = divide(parts, targets if classes else None, request, source, classes)
     chosen = [texts.take(numbers) for numbers in division.numbers]
-    notes = join_notes(division.note, _repeated(chosen[0], chosen[2]), note)
+    contents = list(zip(texts.first, texts.second or texts.first, strict=True))
+    notes = join_notes(division.note, division.repeated(contents), note)
     of_each = [targets[numbers] for numbers in division.numbers]
-    made = encoded_parts(chosen, of_each, len(classes) or 1, request, source, notes)
+    made = encoded_parts(chosen, of_each, len(classes) or 1, request, spec.place, notes)
     return replace(made, class_names=tuple(classes), left_out=faults.named)
 
 
@@ -76,10 +77,3 @@ def _texts(
 
     texts = Texts(taken(first), None if second is None else taken(second), taken(labels))
     return texts, [parts[at] for at in kept]
-
-
-def _repeated(train: Texts, test: Texts) -> str | None:
-    """A note if texts to test with are among those to train with."""
-    known = set(zip(train.first, train.second or train.first, strict=True))
-    count = sum(pair in known for pair in zip(test.first, test.second or test.first, strict=True))
-    return f"{count:,} of {len(test):,} test examples have texts that are trained with, too" if count else None

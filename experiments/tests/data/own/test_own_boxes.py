@@ -107,7 +107,7 @@ def test_all_forms_say_the_same(form: str, tmp_path: Path) -> None:
 def test_parts_by_folders_lists_and_names(tmp_path: Path) -> None:
     files: dict[str, bytes | str] = {"data.yaml": "names: [cat, dog]"}
     for part, count in (("train", 6), ("valid", 3), ("test", 4)):
-        files |= {f"{part}/images/{i}.png": image(size=(WIDTH, HEIGHT)) for i in range(count)}
+        files |= {f"{part}/images/{i}.png": image(20 * len(part) + i, (WIDTH, HEIGHT)) for i in range(count)}
         files |= {f"{part}/labels/{i}.txt": yolo(OBJECTS[1]) for i in range(count)}
     parts = load(f"boxes:{write(tmp_path / 'yolo', files)}")
     assert (counts(parts), parts.note) == ((6, 3, 4), None)
@@ -134,7 +134,8 @@ def test_parts_by_folders_lists_and_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("form", "files", "kinds", "left"),
     [
-        ("voc", {"Annotations/01.xml": "<annotation>"}, ["damaged annotations", "images without annotations"], 11),
+        ("voc", {"Annotations/01.xml": "<annotation>"}, ["damaged annotations"], 11),
+        ("voc", {"Annotations/01.xml": voc([("", (5, 5, 9, 9))])}, ["boxes of unknown classes"], 12),
         ("voc", {"Annotations/01.xml": voc([("dog", (5, 5, 5, 9))])}, ["boxes that are empty or outside"], 12),
         ("voc", {"Annotations/01.xml": voc([("dog", (70, 5, 80, 9))])}, ["boxes that are empty or outside"], 12),
         ("voc", {"Annotations/01.xml": voc([("dog", (5, 5, "nan", 9))])}, ["boxes that are empty or outside"], 12),
@@ -149,6 +150,8 @@ def test_parts_by_folders_lists_and_names(tmp_path: Path) -> None:
         ("yolo", {"labels/01.txt": "0 30 20 10 10"}, ["damaged annotations"], 12),
         ("yolo", {"labels/01.txt": "0 nan 0.5 0.1 0.1"}, ["damaged annotations"], 12),
         ("yolo", {"labels/01.txt": "0 0.5 0.5 0 0.1"}, ["boxes that are empty or outside"], 12),
+        ("yolo", {"labels/01.txt": "0 .1 .1 .2 .1 .2 .2"}, ["damaged annotations"], 12),
+        ("yolo", {"labels/01.txt": b"\xff\xfe0"}, ["damaged annotations"], 11),
         ("yolo", {"labels/99.txt": ""}, ["annotations without an image"], 12),
         ("coco", {"annotations.json": json.dumps(coco(11))}, ["images without annotations"], 11),
         ("coco", {"annotations.json": json.dumps(coco(13))}, ["annotations without an image"], 12),
@@ -178,9 +181,10 @@ def test_images_without_an_annotation_may_be_backgrounds(tmp_path: Path) -> None
         write_yolo(tmp_path),
         {"images/99.png": image(size=(WIDTH, HEIGHT)), "README.txt": "of the export", "notes.md": ""},
     )
+    write(tmp_path, {"labels/01.txt": b"\xff"})
     (tmp_path / "data.yaml").unlink()
-    parts = load(f"boxes:{tmp_path},backgrounds")
-    assert (sum(counts(parts)), parts.class_names) == (13, ("0", "1"))
+    parts = faulty(f"boxes:{tmp_path},backgrounds", "damaged annotations")
+    assert (sum(counts(parts)), parts.class_names) == (12, ("0", "1")), "what is damaged is no background"
 
 
 @pytest.mark.parametrize(

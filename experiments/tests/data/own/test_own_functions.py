@@ -134,6 +134,14 @@ def test_what_is_no_data_is_refused(place: str, function: str, message: str) -> 
     refused(f"{place}:{function}", message)
 
 
+def test_what_a_function_draws_is_the_same_each_time(place: str) -> None:
+    one, other = (load(f"{place}:images").train.__getitems__([0, 1]).inputs for _ in range(2))
+    assert isinstance(one, Tensor)
+    assert isinstance(other, Tensor)
+    assert torch.equal(one, other)
+    assert find_data(f"{place}:images,count=40").title == "mine.py:images,count=40"
+
+
 def test_the_fingerprint_is_of_the_source(place: str) -> None:
     def of() -> str:
         fingerprint = find_data(f"{place}:images").fingerprint

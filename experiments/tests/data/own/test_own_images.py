@@ -13,6 +13,7 @@ from PIL import Image
 from experiments.tests.data.image_parts import load_all
 from experiments.tests.data.loading import write_zip
 from experiments.tests.data.own.helpers import REQUEST, counts, faulty, image, load, refused, write
+from lerac_experiments.data.media import READ_ALREADY
 from lerac_experiments.data.registry import find_data
 from lerac_experiments.data.source import Request
 
@@ -20,8 +21,10 @@ CLASSES = ("cat", "dog")
 
 
 def folder_of(folder: Path, each: int = 6, within: str = "") -> Path:
-    """So many images of each class."""
-    return write(folder, {f"{within}{name}/{i}.png": image(20 * i) for name in CLASSES for i in range(each)})
+    """So many images of each class, of different shades."""
+    shades = {name: 10 * at + len(within) for at, name in enumerate(CLASSES)}
+    files = {f"{within}{name}/{i}.png": image(20 * i + shades[name]) for name in CLASSES for i in range(each)}
+    return write(folder, {**files})
 
 
 def test_a_folder_for_each_class(tmp_path: Path) -> None:
@@ -121,6 +124,7 @@ def test_what_is_no_example_is_counted(tmp_path: Path) -> None:
     (tmp_path / "set/cat/out.png").symlink_to(tmp_path / "other/x.png")
     (tmp_path / "set/dog/in.png").symlink_to(tmp_path / "set/cat/1.png")
     (tmp_path / "set/dog/broken.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "set/dog/itself.png").symlink_to("itself.png")
     (tmp_path / "set/linked").symlink_to(tmp_path / "other")
     (tmp_path / "set/dog/round").symlink_to(tmp_path / "set")
     parts = load(f"images:{tmp_path}/set")
@@ -132,7 +136,8 @@ def test_what_is_no_example_is_counted(tmp_path: Path) -> None:
         "cat/Thumbs.db": ".db",
         "cat/out.png": "links out of the folder",
         "dog/broken.png": "broken links or no files",
-        "dog/round": "links to a folder that they lie in",
+        "dog/itself.png": "broken links or no files",
+        "dog/round": READ_ALREADY,
         "linked": "links out of the folder",
         "loose.png": "files in no folder of a class",
     }
@@ -141,13 +146,34 @@ def test_what_is_no_example_is_counted(tmp_path: Path) -> None:
     assert followed.class_names == ("cat", "dog", "linked")
 
 
+def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
+    """Also those of two folders into each other, and into folders above."""
+    folder_of(tmp_path / "set")
+    folder_of(tmp_path / "other")
+    links = {
+        "set/cat/to dog": "set/dog",
+        "set/dog/to cat": "set/cat",
+        "set/horse": "other/cat",
+        "other/cat/up": "other",
+    }
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
+    assert sum(counts(load(f"images:{tmp_path}/set"))) == 12
+    parts = load(f"images:{tmp_path}/set,follow-links")
+    assert parts.class_names == ("cat", "dog", "horse")
+    assert sum(counts(parts)) == 12 + 12, "each once"
+    assert {name for name, reason in parts.left_out.items() if reason == READ_ALREADY} >= {"cat/to dog", "dog/to cat"}
+
+
 @pytest.mark.parametrize("form", ["zip", "tar", "tar.gz"])
 def test_an_archive_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path / "cache"))
     folder = folder_of(tmp_path / "photos", 5)
     archive = tmp_path / f"photos.{form}"
     if form == "zip":
-        write_zip(archive, {f"photos/{file.relative_to(folder)}": file.read_bytes() for file in folder.rglob("*.png")})
+        write_zip(
+            archive, {f"all/photos/{file.relative_to(folder)}": file.read_bytes() for file in folder.rglob("*.png")}
+        )
     else:
         with tarfile.open(archive, "w:gz" if form == "tar.gz" else "w") as tar:
             tar.add(folder, "photos")
@@ -183,6 +209,31 @@ def test_damaged_and_empty_places_are_refused(tmp_path: Path) -> None:
     folder_of(tmp_path / "new", 5, "train/")
     write(tmp_path, {"new/test/horse/1.png": image(), "new/test/cat/1.png": image()})
     refused(f"images:{tmp_path}/new", "of the class 'horse' there are examples to validate or to test with")
+
+
+def test_a_folder_above_the_one_that_is_meant_is_told(tmp_path: Path) -> None:
+    folder_of(tmp_path / "above/photos")
+    message = "has one folder, photos, with cat, dog in it: if these are the classes, or the parts, give "
+    refused(f"images:{tmp_path}/above", f"{message}{tmp_path}/above/photos")
+
+
+def test_examples_that_are_tested_and_trained_with_are_counted(tmp_path: Path) -> None:
+    folder_of(tmp_path, 5, "train/")
+    write(tmp_path, {"test/cat/new.png": image(255), "test/dog/old.png": (tmp_path / "train/dog/1.png").read_bytes()})
+    # Validation is of the training part, so that the old one may not be trained with.
+    found = [load(f"images:{tmp_path}").note, load(f"images:{tmp_path}", Request(split_seed=1)).note]
+    assert "1 of 2 test examples are the same as some that are trained with" in found
+
+
+def test_what_is_mended_is_read_again(tmp_path: Path) -> None:
+    """In one process, as in a notebook."""
+    folder_of(tmp_path)
+    (tmp_path / "horse").mkdir()
+    refused(f"images:{tmp_path}", "classes without images (1)")
+    (tmp_path / "horse").rmdir()
+    assert load(f"images:{tmp_path}").class_names == CLASSES
+    (tmp_path / "cat/1.png").write_bytes(b"damaged")
+    refused(f"images:{tmp_path}", "damaged images (1)")
 
 
 def test_a_list_of_images(tmp_path: Path) -> None:
@@ -231,4 +282,6 @@ def test_relative_places_are_looked_for_here_and_among_the_data(
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path / "data"))
     parts = load("images:photos", REQUEST)
-    assert parts.provenance["source"] == "$LERAC_FAST_DATA/photos"
+    assert parts.source == "photos", "the same on every machine"
+    folder_of(tmp_path / "here/photos", 7)
+    assert sum(counts(load("images:photos", REQUEST))) == 14

@@ -81,11 +81,15 @@ def test_what_is_kept_in_memory_is_what_is_in_the_files(tmp_path: Path, monkeypa
 def test_damaged_recordings_are_named_and_counted(tmp_path: Path) -> None:
     folder_of(tmp_path)
     whole = sound(tone(300, 0.3, 8000))
+    mp3 = sound(tone(300, 1.0, 16_000), 16_000, "MP3", "MPEG_LAYER_III")
+    flac = sound(tone(300, 0.3, 8000), 8000, "FLAC")
     not_numbers = torch.full((800,), torch.nan)
     write(
         tmp_path,
         {
             "low/cut.wav": whole[:1000],
+            "low/cut.mp3": mp3[: len(mp3) // 2],
+            "low/cut.flac": flac[: len(flac) // 2],
             "low/empty.wav": b"",
             "low/no samples.wav": sound(torch.zeros(0)),
             "low/nan.wav": sound(not_numbers, subtype="FLOAT"),
@@ -96,7 +100,7 @@ def test_damaged_recordings_are_named_and_counted(tmp_path: Path) -> None:
     parts = faulty(f"sounds:{tmp_path}", "damaged recordings")
     assert sum(counts(parts)) == 10
     assert parts.left_out["low/song.m4a"] == ".m4a"
-    assert "damaged recordings (5)" in (parts.note or "")
+    assert "damaged recordings (7)" in (parts.note or "")
 
 
 def test_a_list_of_recordings(tmp_path: Path) -> None:

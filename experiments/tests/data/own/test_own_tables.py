@@ -45,7 +45,7 @@ def test_columns_are_chosen(tmp_path: Path) -> None:
     )
     parts = load(f"table:{tmp_path}/pandas.csv")
     assert inputs_of(parts.train).shape[1] == 4
-    assert "columns left out: a column without a name" in (parts.note or "")
+    assert "columns left out: one without a name" in (parts.note or "")
 
 
 def test_columns_of_no_use_are_left_out_or_refused(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_columns_of_no_use_are_left_out_or_refused(tmp_path: Path) -> None:
     )
     parts = load(f"table:{tmp_path}/a.csv")
     assert inputs_of(parts.train).shape[1] == 4
-    assert "columns left out: 'empty', empty" in (parts.note or "")
+    assert "columns left out: 'empty', which is empty" in (parts.note or "")
     write(tmp_path, {"b.csv": table().replace(",red", "e300,red")})
     refused(f"table:{tmp_path}/b.csv", "the column 'length' has numbers that are too large")
 
@@ -112,6 +112,11 @@ def test_categories_that_are_not_trained_with_are_noted(tmp_path: Path) -> None:
         (table().replace("yes", "0.5").replace("no", "1.5"), "", "if they are values and no classes"),
         ("name,label\n" + "".join(f"n{i},{i % 2}\n" for i in range(200)), "", "leave it out by `,drop=name`"),
         (table().replace("yes", "no"), "", "all examples are of one class"),
+        (
+            table().replace(",", ";").replace(";red", ",5;red").replace(";green", ",1;green"),
+            ",delimiter=semicolon",
+            "numbers with commas, such as '0,5'",
+        ),
     ],
 )
 def test_what_cannot_be_predicted_is_refused(tmp_path: Path, content: str, options: str, message: str) -> None:

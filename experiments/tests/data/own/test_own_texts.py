@@ -67,7 +67,7 @@ def test_pairs_parts_and_lines_of_json(tmp_path: Path) -> None:
     assert "[SEP] so" in parts.train.told(0)
     parts = load(f"texts:{tmp_path}/a.jsonl,text=premise,test={tmp_path}/test.jsonl")
     assert counts(parts) == (18, 2, 2)
-    assert "of 2 test examples have texts that are trained with, too" in (parts.note or "")
+    assert "of 2 test examples are the same as some that are trained with" in (parts.note or "")
 
 
 def test_quoted_fields_may_hold_anything(tmp_path: Path) -> None:

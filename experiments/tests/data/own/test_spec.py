@@ -1,12 +1,15 @@
 """What data of one's own is called: the grammar that all readers have in common."""
 
-from dataclasses import dataclass
+import importlib
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lerac_experiments.data.own.readers import READERS
 from lerac_experiments.data.own.spec import Spec
 from lerac_experiments.data.registry import DATA, find_data
 from lerac_experiments.errors import ExperimentError
@@ -94,3 +97,13 @@ def test_nothing_is_looked_at_before_it_is_loaded() -> None:
     assert find_data("table:x.csv,task=regression").regression
     assert find_data("nowhere.py:make,kind=text").kind == "text"
     assert all(find_data(name) is data for name, data in DATA.items())
+
+
+def test_every_option_is_documented() -> None:
+    guide = (Path(__file__).parents[3] / "README.md").read_text()
+    for name, reader in READERS.items():
+        assert f"`{reader.form}`" in guide
+        options = importlib.import_module(f"lerac_experiments.data.own.{reader.module}").Options
+        for option in fields(options):
+            written = option.name.replace("_", "-")
+            assert f"`{written}" in guide, f"{written} of {name}"
