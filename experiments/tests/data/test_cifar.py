@@ -131,7 +131,7 @@ def test_cifar100_names_its_classes(folder: Path) -> None:
     assert CIFAR100.load(Request()).class_names == ()
 
 
-def test_cifar100((folder: Path) -> None:
+def test_cifar100(folder: Path) -> None:
     write_cifar100(folder)
     parts = CIFAR100.load(Request())
     assert (parts.classes, len(parts.train), len(parts.validation), len(parts.test)) == (100, 180, 20, 100)
