@@ -20,7 +20,7 @@ help:
 	@echo "make reproduce-small  the papers' regimes on images, text and speech, 145 trainings, and their report (about 70 minutes)"
 	@echo "make reproduce-scaled  every preset at SCALE (0.02) of its examples and epochs, on the data that is here"
 	@echo "make test      run the tests"
-	@echo "make test-presets  train every model of the presets at its full size, on a few examples (about 30 minutes)"
+	@echo "make test-presets  train every model of the presets at its full size, on a few examples (an hour or more)"
 	@echo "make wheel     a wheel for the installed torch, in dist/;  make test-wheel  tests it where there is no compiler"
 	@echo "make bench     time everything against its peers (on an idle machine; BENCH=optimizer_step: one file of it)"
 	@echo "make history   add what make bench has timed to docs/results/benchmarks.csv"
