@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, ReduceLROnPlateau
 
 from lerac_experiments.data.examples import Batch, Examples
@@ -28,12 +27,12 @@ from lerac_experiments.training.distributed import Ranks
 from lerac_experiments.training.history import History, describe
 from lerac_experiments.training.loading import consecutive, derived, load, shuffled
 from lerac_experiments.training.log import training_log
+from lerac_experiments.training.optimizers import optimizer_for
 from lerac_experiments.training.regimes import REGIMES, Setup
 from lerac_experiments.training.regimes.training_accuracy import TrainingAccuracy
 from lerac_experiments.training.tasks import TASKS, Outcome
 from lerac_experiments.trials.store import DONE, TrialFolder
 from lerac_experiments.trials.trial import Trial
-from lerac_fast import optim
 
 EVALUATION_BATCH = 256
 """The most examples that are evaluated at once. No more than are trained at once, so that what can be trained can be
@@ -110,7 +109,7 @@ class Runner:
         initialise(self.model, trial.protocol.initializer)
         self.model.to(device)
         example = parts.train.__getitems__([0, min(1, len(parts.train) - 1)]).to(device).inputs
-        self.optimizer = _optimizer(trial, spec.groups(self.model, example))
+        self.optimizer = optimizer_for(trial, spec.groups(self.model, example))
         setup = Setup(
             trial,
             self.model,
@@ -387,15 +386,6 @@ class Runner:
             "device": self.ranks.device.type,
             "environment": environment(),
         }
-
-
-def _optimizer(trial: Trial, groups: list[dict[str, Any]]) -> Optimizer:
-    settings = trial.settings
-    options: dict[str, Any] = {}
-    if settings.optimizer == "SGD":
-        options = {"momentum": settings.momentum, "nesterov": trial.protocol.nesterov}
-    kind: type[Optimizer] = getattr(optim, settings.optimizer)
-    return kind(groups, lr=settings.lr, weight_decay=settings.weight_decay, **options)  # type: ignore[call-arg]
 
 
 def _require_finite(loss: float, name: str) -> None:
