@@ -12,13 +12,15 @@ BENCH ?= optimizer_step gaussian_smooth data_parameters training_step distribute
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-here wheel test-wheel demo noise reproduce-small test test-gpu roofline-gpu bench bench-gpu history check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types docs docs-serve sanitize clean fashion-mnist
+.PHONY: help build build-here wheel test-wheel demo noise reproduce-small reproduce-scaled test test-presets test-gpu roofline-gpu bench bench-gpu history check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types docs docs-serve sanitize clean fashion-mnist
 
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
 	@echo "make noise     train on labels of which 40% are wrong, with and without data parameters (about 3 minutes)"
 	@echo "make reproduce-small  the papers' regimes on images, text and speech, 145 trainings, and their report (about 70 minutes)"
+	@echo "make reproduce-scaled  every preset at SCALE (0.02) of its examples and epochs, on the data that is here"
 	@echo "make test      run the tests"
+	@echo "make test-presets  train every model of the presets at its full size, on a few examples (an hour or more)"
 	@echo "make wheel     a wheel for the installed torch, in dist/;  make test-wheel  tests it where there is no compiler"
 	@echo "make bench     time everything against its peers (on an idle machine; BENCH=optimizer_step: one file of it)"
 	@echo "make history   add what make bench has timed to docs/results/benchmarks.csv"
@@ -88,6 +90,18 @@ reproduce-small: $(BUILT) fashion-mnist
 	for data in cifar10-subset fashion-mnist; do for model in lenet resnet-small; do \
 	  $(VENV)/bin/lerac-fast snr $$model $$data --output $(RESULTS)/snr-$$model-$$data; done; done
 
+# Every preset, scaled down, with one seed. A preset none of whose data is here ends with that, and the next one follows;
+# TRIALS: further options of plan. SepTr needs short recordings: PRESETS=table4 TRIALS='--seconds 0.5'.
+SCALE ?= 0.02
+SCALED := runs/scaled
+PRESETS ?= table2 table3 table4 table5 review lerac-ijcv lerac-yolo dcl-table1 dcl-table2 dcl-random dcl-webvision dcl-kitti
+reproduce-scaled: $(BUILT)
+	for preset in $(PRESETS); do \
+	  $(VENV)/bin/lerac-fast plan $(SCALED)/$$preset --preset $$preset --scale $(SCALE) --seeds 1 $(TRIALS) || exit; \
+	  $(VENV)/bin/lerac-fast run $(SCALED)/$$preset; $(VENV)/bin/lerac-fast report $(SCALED)/$$preset; \
+	done
+	-$(VENV)/bin/lerac-fast snr lenet cifar100 --output $(SCALED)/snr-lenet-cifar100
+
 # Real images for the demo: Debian's package where it is there or can be had; elsewhere they are downloaded. APT=no leaves the
 # system's packages alone.
 APT ?= yes
@@ -101,6 +115,10 @@ fashion-mnist:
 # A process per core, each with one thread; a file's tests stay together, as some share what they have built.
 test: $(BUILT)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --max-worker-restart=0 $(ARGS)
+
+# What needs no data and much time.
+test-presets: $(BUILT)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto experiments/tests/test_presets.py -m presets $(ARGS)
 
 # Of one wheel at a time; with kernels for GPUs where there is nvcc.
 wheel: $(BUILT)

@@ -1,13 +1,25 @@
 """Experiments on learning curricula: planned, run by any number of processes, resumed, and reported."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.trials.manifest import Manifest
 from lerac_experiments.trials.trial import Trial
 
-__all__ = ["Manifest", "Protocol", "Settings", "Trial", "run_trial"]
+if TYPE_CHECKING:
+    from lerac_experiments.comparison import compare as compare
+
+__all__ = ["Manifest", "Protocol", "Settings", "Trial", "compare", "run_trial"]
+
+
+def __getattr__(name: str) -> Any:
+    """`compare` is imported when it is asked for: it loads the models and pandas, which those who plan need not."""
+    if name == "compare":
+        from lerac_experiments.comparison import compare
+
+        return compare
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def run_trial(folder: Path, trial_id: str, **options: Any) -> str:

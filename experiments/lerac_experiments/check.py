@@ -1,11 +1,14 @@
 """What can be found wrong with a trial before it is run."""
 
-from lerac_experiments.data.registry import DATA
+from pathlib import Path
+
+from lerac_experiments.data.registry import DATA, find_data
 from lerac_experiments.data.source import DataSet
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.models import MODELS
+from lerac_experiments.models.registry import find_model
 from lerac_experiments.options import NOT_NEGATIVE, POSITIVE, Range, find, shown
 from lerac_experiments.settings import Protocol
+from lerac_experiments.training.phases import SMOOTHING
 from lerac_experiments.training.regimes import REGIMES, Regime
 from lerac_experiments.trials.trial import Trial
 
@@ -22,7 +25,9 @@ RANGES = {
     "weight_decay": NOT_NEGATIVE,
     "train_examples": Range(10),
     "test_examples": Range(1),
+    "share": Range(0, 1, above=True),
     "image_size": Range(1),
+    "seconds": Range(0.1),
     "milestones": Range(0, 1, above=True, below=True),
     "step_factor": Range(0, 1, above=True),
     "plateau_patience": NOT_NEGATIVE,
@@ -31,6 +36,7 @@ RANGES = {
     "class_lr": NOT_NEGATIVE,
     "instance_lr": NOT_NEGATIVE,
     "sigma_bounds": POSITIVE,
+    "label_epsilon": Range(0, 1, above=True, below=True),
     "warm_up_epochs": NOT_NEGATIVE,
 }
 """Of the numbers among the settings and the protocol, by their names; of each number, where there are several."""
@@ -43,11 +49,18 @@ def check(trial: Trial) -> None:
         ExperimentError: a name is unknown, a value makes no sense, or what is asked for does not go together. The
             message names the option and its value.
     """
-    spec, data = find(MODELS, trial.model, "model"), find(DATA, trial.data, "data")
+    spec, data = find_model(trial.model), find_data(trial.data)
     regime = find(REGIMES, trial.regime, "regime")
     spec.check_takes(data)
+    if spec.smoothing == () and SMOOTHING in regime.phases:
+        raise ExperimentError(f"{trial.regime} smooths feature maps, and {trial.model} has none")
     _check_ranges(trial)
     _check_pairs(trial)
+    if regime.temperatures and not spec.temperatures:
+        raise ExperimentError(
+            f"{trial.regime} divides the logits of classes that exclude each other, and {trial.model} judges each by "
+            "itself: choose ssd, say"
+        )
     _check_data(trial, data, regime)
     _check_phases(trial, regime)
 
@@ -82,6 +95,10 @@ def _check_pairs(trial: Trial) -> None:
             f"nesterov is for SGD with momentum, and {trial.model} is trained by {settings.optimizer} with "
             f"momentum {settings.momentum:g}"
         )
+    if protocol.initializer != "own" and find_model(trial.model).pretrained is not None:
+        raise ExperimentError(f"initializer={protocol.initializer} is for random weights, and {trial.model} has others")
+    if protocol.class_similarity is not None and not Path(protocol.class_similarity).is_file():
+        raise ExperimentError(f"class_similarity={protocol.class_similarity} is no file")
     if protocol.noise_free and protocol.label_noise == 0.0:
         raise ExperimentError("noise_free is for trials with label_noise")
 
@@ -94,11 +111,19 @@ def _check_data(trial: Trial, data: DataSet, regime: Regime) -> None:
         raise ExperimentError(f"{trial.data}: images of various sizes make no batch to measure {trial.regime} with")
     if protocol.augment_images and data.kind != "image":
         raise ExperimentError(f"augment_images is for images, and {trial.data} is {data.kind}")
+    if protocol.seconds is not None and data.kind != "audio":
+        raise ExperimentError(f"seconds is for recordings, and {trial.data} is {task}")
+    if protocol.mosaic and data.kind != "detection":
+        raise ExperimentError(f"mosaic is for detection, and {trial.data} is {task}")
     if protocol.by_speaker and not data.by_speaker:
         able = ", ".join(name for name, each in DATA.items() if each.by_speaker)
         raise ExperimentError(f"by_speaker is for {able}, and the data is {trial.data}")
     if protocol.label_noise and (data.regression or data.kind == "detection"):
         raise ExperimentError(f"label_noise is for classification, and {trial.data} is {task}")
+    if regime.kinds is not None and data.kind not in regime.kinds:
+        raise ExperimentError(f"{trial.regime} is for {' and '.join(regime.kinds)}s, and {trial.data} is {data.kind}")
+    if regime.classifies and (data.regression or data.kind == "detection"):
+        raise ExperimentError(f"{trial.regime} is for classification, and {trial.data} is {task}")
     if regime.temperatures and data.regression:
         raise ExperimentError(f"{trial.regime} divides logits by temperatures, and {trial.data} is {task}")
     if regime.temperatures and data.mixes and protocol.augment and protocol.mix_up:

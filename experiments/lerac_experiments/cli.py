@@ -60,6 +60,11 @@ class Entry:
 
 COMMANDS = {
     "list": Entry("catalogue", "Catalogue", "List the models, data sets, regimes and presets that can be planned."),
+    "data": Entry(
+        "data_command",
+        "ShowData",
+        "Show what is read of a data set, how it is divided, its classes and some examples, before anyone trains.",
+    ),
     "plan": Entry(
         "plan",
         "Plan",
@@ -75,6 +80,11 @@ COMMANDS = {
         "snr",
         "Snr",
         "Measure the signal-to-noise ratio and the entropy of every layer of a randomly initialised network.",
+    ),
+    "suggest": Entry(
+        "suggest",
+        "Suggest",
+        "Measure a model on data, and propose learning rates, k of LeRaC and settings of CBS, with the reasons.",
     ),
     "demo": Entry(
         "demo",

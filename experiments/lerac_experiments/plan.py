@@ -11,15 +11,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from lerac_experiments.check import check
-from lerac_experiments.data.registry import DATA
-from lerac_experiments.models import MODELS
+from lerac_experiments.combinations import RUNS, trials_of
+from lerac_experiments.data.registry import find_data
+from lerac_experiments.grid import expanded, parse_grid
 from lerac_experiments.options import find, require_at_least, shown
-from lerac_experiments.presets import PRESETS, RUNS, trials_of
+from lerac_experiments.presets import PRESETS
+from lerac_experiments.rehearsal import rehearse
+from lerac_experiments.scaling import SCALES, scaled
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.terminal import say, table
 from lerac_experiments.training.regimes import REGIMES
 from lerac_experiments.trials.manifest import Manifest
 from lerac_experiments.trials.trial import Trial
+
+_WHOLE = 30
+"""Characters up to which the name of data is not broken in a table."""
 
 
 def given(kind: type, hint: Callable[[Any], str]) -> Any:
@@ -56,15 +62,27 @@ class Plan:
     folder: Annotated[Path, tyro.conf.Positional]
     """Where the experiment is kept. If there is a manifest, trials may be added to it: more seeds, say."""
     preset: str | None = None
-    """The trials of a table: table2, table3, table4, table5 (LeRaC), dcl-table1, dcl-table2 (data parameters)."""
+    """The trials of a table or figure, such as table2 (LeRaC) or dcl-table1 (data parameters); `lerac-fast list`
+    prints all."""
     models: tuple[str, ...] = ()
-    """Names of models; `lerac-fast list` prints them."""
+    """Names of models, which `lerac-fast list` prints; or FILE.py:FUNCTION or package.module:FUNCTION, which is called
+    with what it has parameters for (input_shape, channels, classes, vocabulary, max_length, task) and returns an
+    nn.Module; or timm:NAME, torchvision:NAME, transformers:NAME. Options follow after commas, without spaces:
+    timm:resnet10t,pretrained; model.py:make,width=32."""
     data: tuple[str, ...] = ()
-    """Names of data sets."""
+    """Names of data sets, or data of your own (images:DIR, texts:FILE, ...): `lerac-fast data` shows what is read."""
     regimes: tuple[str, ...] = ()
     """Names of regimes: conventional and lerac, if none is given; of a preset, those of its regimes to keep."""
     seeds: int | None = None
     """How often each is trained: 5 times, if not given; of a preset, the most of its seeds to keep."""
+    scale: float | None = None
+    """Shorten everything by this factor, such as 0.02: examples and epochs, and k, u, warm-up and patience with the
+    epochs. At least 2 epochs, and 10 examples of each part, are left."""
+    rehearse: bool = True
+    """Take a training step with models and data that are not this package's, before anything is written."""
+    grid: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING=VALUE,...")] = ()
+    """Train every combination of these settings, such as lerac-epochs=2,3,5 min-lr=1e-6,1e-8; each regime with those
+    that it knows. The report chooses by the validation part, for each regime, and compares the chosen alone."""
     settings: GivenSettings = field(default_factory=dict)
     protocol: GivenProtocol = field(default_factory=dict)
 
@@ -74,6 +92,8 @@ class Plan:
         if self.preset is not None and (self.models or self.data):
             raise ValueError(f"preset={self.preset} has models and data of its own: give either it or them")
         require_at_least(self, seeds=1)
+        if self.scale is not None and self.scale not in SCALES:
+            raise ValueError(f"scale must be {SCALES.told(self.scale)}, got {self.scale:g}")
 
     def run(self) -> None:
         """Writes the manifest.
@@ -81,23 +101,33 @@ class Plan:
         Raises:
             ExperimentError: a name is unknown, a model does not take the data, or the folder holds another manifest.
         """
-        trials = self._trials()
-        if "mix_up" not in self.protocol:
-            trials = mixed_alike(trials)
-        for trial in trials:
-            check(trial)
+        trials = self.trials()
+        tried = rehearse(trials) if self.rehearse else []
         manifest = Manifest(self.preset or self.folder.name, tuple(trials))
         manifest.write(self.folder)
         console = Console()
         console.print(_summary(manifest))
-        for remark in _remarks(manifest):
+        for remark in (*tried, *_remarks(manifest)):
             say(console, remark)
         say(console, f"`lerac-fast run {self.folder}` runs them.")
 
+    def trials(self) -> list[Trial]:
+        """What it plans, checked but not tried.
+
+        Raises:
+            ExperimentError: as `run`.
+        """
+        trials = expanded(self._trials(), parse_grid(self.grid))
+        if "mix_up" not in self.protocol:
+            trials = mixed_alike(trials)
+        if self.scale is not None:
+            trials = [scaled(trial, self.scale) for trial in trials]
+        for trial in trials:
+            check(trial)
+        return trials
+
     def _trials(self) -> list[Trial]:
         if self.preset is None:
-            for name in self.models:
-                find(MODELS, name, "model")
             return trials_of(
                 self.models,
                 self.data,
@@ -134,9 +164,7 @@ def _with_temperatures_where_mixed(trials: Iterable[Trial]) -> list[str]:
     names = (
         trial.data
         for trial in trials
-        if find(DATA, trial.data, "data").mixes
-        and trial.protocol.augment
-        and find(REGIMES, trial.regime, "regime").temperatures
+        if find_data(trial.data).mixes and trial.protocol.augment and find(REGIMES, trial.regime, "regime").temperatures
     )
     return list(dict.fromkeys(names))
 
@@ -158,16 +186,25 @@ def _remarks(manifest: Manifest) -> list[str]:
     return [*remarks, *outlasting]
 
 
+def _names(manifest: Manifest) -> tuple[list[str], list[str]]:
+    """Of the models, and of the data."""
+    return [trial.model for trial in manifest], [trial.data for trial in manifest]
+
+
 def _summary(manifest: Manifest) -> Table:
     title = f"{escape(manifest.name)}: {len(manifest)} trials"
-    made = table("model", "data", "regimes", "seeds", "epochs at most", title=title, whole=2)
+    are_short = [all(len(name) <= _WHOLE for name in names) for names in _names(manifest)]
+    whole = sum(are_short) if are_short[0] else 0
+    made = table("model", "data", "regimes", "seeds", "epochs at most", title=title, whole=whole)
     rows: dict[tuple[str, str], list[Trial]] = {}
     for trial in manifest:
         rows.setdefault((trial.model, trial.data), []).append(trial)
     for (model, data), trials in rows.items():
         regimes = ", ".join(dict.fromkeys(trial.regime for trial in trials))
         seeds = len({trial.seed for trial in trials})
-        made.add_row(model, data, regimes, str(seeds), str(max(trial.settings.epochs for trial in trials)))
+        made.add_row(
+            escape(model), escape(data), regimes, str(seeds), str(max(trial.settings.epochs for trial in trials))
+        )
     made.caption = _unusual(manifest) or None
     return made
 

@@ -1,41 +1,14 @@
 """The trials of the papers' tables, and of the reproduction that a CPU can do."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from itertools import product
 from typing import Any
 
-from lerac_experiments.models import MODELS
+from lerac_experiments.combinations import CURRICULA, DCL_RUNS, RUNS, SIGMA_BOUNDS, trials_of
+from lerac_experiments.later_presets import LATER_PRESETS
 from lerac_experiments.settings import Protocol
 from lerac_experiments.trials.trial import Trial
-
-RUNS = 5  # Croitoru et al.: means of five runs
-DCL_RUNS = 3  # Saxena et al.: of three
-
-SIGMA_BOUNDS = 0.05, 20.0  # of temperatures, in the code of Saxena et al.
-
-CURRICULA = ("conventional", "cbs", "lerac")
-
-
-def trials_of(
-    models: Sequence[str],
-    data: Sequence[str],
-    regimes: Sequence[str],
-    seeds: Iterable[int],
-    protocol: Protocol | None = None,
-    **settings: Any,
-) -> list[Trial]:
-    """Every combination, seeds last in order: so that the first rows of all tables are there early.
-
-    Args:
-        settings: in place of those of the models.
-    """
-    return [
-        Trial(model, name, regime, seed, replace(MODELS[model].settings, **settings), protocol or Protocol())
-        for seed, model, name, regime in product(seeds, models, data, regimes)
-    ]
-
 
 _IMAGES = ("cifar10", "cifar100", "tiny-imagenet")
 _UPDATES = ("conventional", "cbs", "lerac-linear", "lerac", "cbs+lerac")
@@ -180,5 +153,6 @@ PRESETS: dict[str, Callable[[], list[Trial]]] = {
     "small": _small,
     "demo": demo,
     "demo-noise": demo_noise,
+    **LATER_PRESETS,
 }
 """By their names on the command line."""

@@ -17,13 +17,15 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from lerac_experiments.data.registry import DATA
+from lerac_experiments.changes import require_unchanged
+from lerac_experiments.data.registry import find_data
 from lerac_experiments.data.source import Parts, Request, Unavailable
 from lerac_experiments.environment import environment
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.models import MODELS
+from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.spec import ModelSpec
-from lerac_experiments.options import find, require_at_least
+from lerac_experiments.options import require_at_least
+from lerac_experiments.scaling import fewest_of
 from lerac_experiments.terminal import progress_bar
 from lerac_experiments.training.distributed import Ranks, started
 from lerac_experiments.training.runner import Diverged, Machine, Runner, Unanimous
@@ -242,13 +244,13 @@ class _RunAll:
     def _begin(self, folder: TrialFolder, machine: Machine) -> Runner:
         """Goes on from the last checkpoint that is good; else starts anew. Waits for no other rank."""
         resumed = (self._resumed(folder, path, machine) for path in folder.checkpoint_paths)
-        return next((runner for runner in resumed if runner is not None), None) or _runner(folder.trial, machine)
+        return next((runner for runner in resumed if runner is not None), None) or prepared(folder.trial, machine)
 
     def _resumed(self, folder: TrialFolder, checkpoint: Path, machine: Machine) -> Runner | None:
         try:
             if (state := folder.load_checkpoint(checkpoint)) is None:
                 return None
-            runner = _runner(folder.trial, machine)
+            runner = prepared(folder.trial, machine)
             runner.resume(state)
         except Damaged as error:
             if self.ranks.first:
@@ -258,11 +260,22 @@ class _RunAll:
         return runner
 
 
-def _runner(trial: Trial, machine: Machine) -> Runner:
-    spec, data = find(MODELS, trial.model, "model"), find(DATA, trial.data, "data")
+def prepared(trial: Trial, machine: Machine) -> Runner:
+    """A trial before its first step: its data is loaded, its model built.
+
+    Raises:
+        ExperimentError: of any kind; Changed, if it was planned with another source or other data.
+    """
+    require_unchanged(trial)
+    spec, data = find_model(trial.model), find_data(trial.data)
     spec.check_takes(data)
     weights = None if spec.pretrained is None else spec.pretrained()
-    return Runner(trial, spec, _loaded(trial.data, request_for(trial, spec, weights)), machine, weights)
+    return Runner(trial, spec, parts_of(trial, spec, weights), machine, weights)
+
+
+def parts_of(trial: Trial, spec: ModelSpec, weights: Path | None) -> Parts:
+    """The data of a trial; Unavailable, if it cannot be had."""
+    return _loaded(trial.data, request_for(trial, spec, weights), trial.data_content)
 
 
 def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
@@ -274,15 +287,18 @@ def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
         fold=trial.seed % 5,
         train_examples=protocol.train_examples,
         test_examples=protocol.test_examples,
+        share=protocol.share,
+        fewest=fewest_of(protocol),
         image_size=protocol.image_size,
+        seconds=protocol.seconds,
         encoding=None if spec.encoding is None else replace(spec.encoding, folder=weights),
         by_speaker=protocol.by_speaker,
     )
 
 
 @lru_cache(maxsize=1)  # trials on the same data often follow each other
-def _loaded(name: str, request: Request) -> Parts:
-    parts: Parts = DATA[name].load(request)
+def _loaded(name: str, request: Request, content: str | None) -> Parts:  # noqa: ARG001 (what is remembered is of it)
+    parts: Parts = find_data(name).load(request)
     return parts
 
 

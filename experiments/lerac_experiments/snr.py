@@ -15,15 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from lerac_experiments.data.examples import Batch, Inputs
-from lerac_experiments.data.registry import DATA
+from lerac_experiments.data.registry import find_data
 from lerac_experiments.data.source import VALIDATION_SHARE, DataSet, Parts, Request
 from lerac_experiments.environment import environment
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.figure_style import STYLES, save
 from lerac_experiments.files import write_json
-from lerac_experiments.models import MODELS
+from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.spec import ModelSpec
-from lerac_experiments.options import find, require_at_least
+from lerac_experiments.options import require_at_least
 from lerac_experiments.terminal import progress_bar, say, table
 from lerac_fast.lerac.snr import HIGHEST_SNR, LOWEST_SNR, Decay, LayerSignal, decay_rate, signal_to_noise
 
@@ -48,7 +48,7 @@ class Snr:
     """Measure the signal-to-noise ratio and the entropy of every layer of a randomly initialised network."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """The name of a model; `lerac-fast list` prints them."""
+    """The name of a model, which `lerac-fast list` prints, or any other that `lerac-fast plan` takes."""
     data: Annotated[str, tyro.conf.Positional]
     """The name of a data set."""
     examples: int = 256
@@ -68,18 +68,18 @@ class Snr:
             ExperimentError: an unknown name, data that the model does not take, that is missing or too small.
             OSError: the output folder cannot be written to.
         """
-        spec, data = find(MODELS, self.model, "model"), find(DATA, self.data, "data")
+        spec, data = find_model(self.model), find_data(self.data)
         _check(spec, data)
         self.output.mkdir(parents=True, exist_ok=True)
         # Some are set aside for validation.
         drawn = 1 + math.ceil(self.examples / (1.0 - VALIDATION_SHARE))
         parts = data.load(Request(train_examples=drawn, encoding=spec.encoding))
-        batch = _batch(parts, self.examples)
+        batch = first_batch(parts, self.examples)
         console = Console()
         with progress_bar(console) as progress:
             seeds = progress.track(range(self.seeds), description="Initialisations")
-            runs = [_measure(spec, parts, batch.inputs, seed) for seed in seeds]
-        layers = _over_runs(runs)
+            runs = [measure(spec, parts, batch.inputs, seed) for seed in seeds]
+        layers = over_runs(runs)
         decay = decay_rate([LayerSignal(layer.name, layer.depth, layer.snr, layer.entropy) for layer in layers])
         title = f"{spec.title} on {data.title}"
         remark = f"{self.seeds} initialisations, {len(batch.indices)} examples"
@@ -90,6 +90,7 @@ class Snr:
             **parts.provenance,
             "layers": [asdict(layer) for layer in layers],
             "decay": decay._asdict(),
+            "entropy_decay": _entropy_decay(layers)._asdict(),
             "decays": [decay_rate(signals)._asdict() for signals in runs],
             "environment": environment(),
         }
@@ -125,12 +126,26 @@ def picture(layers: Sequence[LayerMeasure], decay: Decay, title: str) -> Figure:
     entropy_axes.errorbar(
         depths, [layer.entropy for layer in layers], yerr=[layer.entropy_deviation for layer in layers], **points
     )
-    entropy_axes.set(ylabel="entropy of a unit, in bits")
+    of_entropy = _entropy_decay(layers)
+    entropy_axes.plot(
+        ends,
+        [of_entropy.start * math.exp(-of_entropy.rate * depth) for depth in ends],
+        color=fit_colour,
+        linestyle=dashes,
+        label=f"exp({-of_entropy.rate:.2f} depth), r² = {of_entropy.r_squared:.2f}",
+    )
+    entropy_axes.set(ylabel="entropy of a unit, in bits", yscale="log")
+    entropy_axes.legend(frameon=False)
     for axes in (snr_axes, entropy_axes):
         axes.set_xlabel("depth of the layer, from the input")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
     return figure
+
+
+def _entropy_decay(layers: Sequence[LayerMeasure]) -> Decay:
+    """The same fit, of the entropy: whether that falls exponentially, too."""
+    return decay_rate([LayerSignal(layer.name, layer.depth, layer.entropy, layer.entropy) for layer in layers])
 
 
 def _check(spec: ModelSpec, data: DataSet) -> None:
@@ -139,7 +154,7 @@ def _check(spec: ModelSpec, data: DataSet) -> None:
     spec.check_takes(data)
 
 
-def _batch(parts: Parts, examples: int) -> Batch:
+def first_batch(parts: Parts, examples: int) -> Batch:
     """The first examples of the training part, as many as that if it has them."""
     found = min(examples, len(parts.train))
     if found < FEWEST_EXAMPLES:
@@ -147,13 +162,15 @@ def _batch(parts: Parts, examples: int) -> Batch:
     return parts.train.__getitems__(list(range(found)))
 
 
-def _measure(spec: ModelSpec, parts: Parts, inputs: Inputs, seed: int) -> list[LayerSignal]:
+def measure(spec: ModelSpec, parts: Parts, inputs: Inputs, seed: int, weights: Path | None = None) -> list[LayerSignal]:
+    """The layers of one initialisation; with pre-trained weights, of random ones of their sizes."""
     torch.manual_seed(seed)
-    model = spec.make(parts, None)
+    model = spec.make(parts, weights)
     return signal_to_noise(model, inputs, spec.groups(model, inputs), seed=seed)
 
 
-def _over_runs(runs: Sequence[Sequence[LayerSignal]]) -> list[LayerMeasure]:
+def over_runs(runs: Sequence[Sequence[LayerSignal]]) -> list[LayerMeasure]:
+    """The layers over all initialisations."""
     layers = []
     for signals in zip(*runs, strict=True):
         measured = np.array([(signal.snr, signal.entropy) for signal in signals])
@@ -164,9 +181,12 @@ def _over_runs(runs: Sequence[Sequence[LayerSignal]]) -> list[LayerMeasure]:
 
 
 def _table(layers: Sequence[LayerMeasure], decay: Decay, title: str) -> Table:
-    fit = f"SNR ≈ {decay.start:.3g} exp({-decay.rate:.3g} depth), r² = {decay.r_squared:.3f}"
+    fits = [
+        f"{name} ≈ {fit.start:.3g} exp({-fit.rate:.3g} depth), r² = {fit.r_squared:.3f}"
+        for name, fit in (("SNR", decay), ("entropy", _entropy_decay(layers)))
+    ]
     made = table("depth", "layer", "signal / noise", "entropy, bits", title=title)
-    made.caption, made.caption_justify = f"{fit}. Mean ± standard deviation.", "left"
+    made.caption, made.caption_justify = f"{'; '.join(fits)}. Mean ± standard deviation.", "left"
     for layer in layers:
         made.add_row(
             str(layer.depth),

@@ -1,5 +1,7 @@
 """What commands print."""
 
+from importlib.util import find_spec
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -30,7 +32,8 @@ def table(*columns: str, title: str | None = None, whole: int = 0) -> Table:
 
 
 def progress_bar(console: Console) -> Progress:
-    """Steps done and to do, and the time that they took and will take."""
+    """Steps done and to do, and the time that they took and will take. In a notebook it takes ipywidgets, without which
+    nothing is shown."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -38,4 +41,5 @@ def progress_bar(console: Console) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
+        disable=console.is_jupyter and find_spec("ipywidgets") is None,
     )

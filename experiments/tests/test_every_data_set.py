@@ -13,10 +13,12 @@ from experiments.tests.data import (
     test_detection,
     test_food101,
     test_imagenet,
+    test_kitti,
     test_text,
     test_tiny_imagenet,
     test_trec,
     test_utkface,
+    test_webvision,
 )
 from experiments.tests.data.loading import write_zip
 from experiments.tests.data.test_fashion_mnist import write_fashion_mnist
@@ -51,12 +53,14 @@ WRITE: dict[str, Callable[[Path], object]] = {
     "tiny-imagenet": lambda folder: test_tiny_imagenet.write_tiny_imagenet(folder / "tiny-imagenet-200"),
     "imagenet": lambda folder: test_imagenet.write_imagenet(folder / "imagenet"),
     "imagenet200": lambda folder: test_imagenet.write_imagenet(folder / "imagenet"),
+    "webvision": lambda folder: test_webvision.write_webvision(folder / "webvision"),
     "food101": lambda folder: test_food101.write_food101(folder / "food-101"),
     "utkface": lambda folder: test_utkface.write_utkface(folder / "UTKFace"),
     "fashion-mnist": _fashion_mnist,
     "digits": lambda _: None,
     "voc": test_detection.write_2007,
     "bccd": test_detection.write_bccd,
+    "kitti": lambda folder: test_kitti.write_kitti(folder / "kitti"),
     "boolq": lambda folder: write_zip(folder / "BoolQ.zip", _boolq()),
     "qnli": lambda folder: write_zip(folder / "QNLI.zip", _qnli()),
     "rte": lambda folder: write_zip(folder / "RTE.zip", test_text.rte()),
@@ -83,7 +87,7 @@ def test_it_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     spec = MODELS[MODEL[kind]]
     settings = replace(spec.settings, epochs=2, batch_size=3, lerac_epochs=1, cbs_every=0.5)
     drawn = None if name in ("imagenet200", "crema-d") else 16
-    side = 32 if name in ("imagenet", "imagenet200", "food101", "utkface") else None
+    side = 32 if name in ("imagenet", "imagenet200", "webvision", "food101", "utkface") else None
     protocol = Protocol(train_examples=drawn, test_examples=6, image_size=side)
     trials = [Trial(spec.name, name, "cbs+lerac", 0, settings, protocol)]
     if kind == "detection":
@@ -98,6 +102,7 @@ def test_it_trains(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert record is not None
         assert record["status"] == "done", record
         assert len(record["epochs"]) == 2
+        assert ("Car hard, 40 points" in record["result"].get("details", {})) == (name == "kitti")
         assert record["result"]["metric"] == {
             "detection": "mean average precision",
             "image": "mean absolute error" if name == "utkface" else "accuracy",

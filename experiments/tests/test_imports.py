@@ -6,7 +6,18 @@ import sys
 
 import pytest
 
-SLOW = ("torch", "torchvision", "torch._dynamo", "sklearn", "scipy", "matplotlib", "transformers", "soundfile", "rich")
+SLOW = (
+    "torch",
+    "torchvision",
+    "torch._dynamo",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+    "transformers",
+    "soundfile",
+    "rich",
+    "pandas",
+)
 """To import."""
 
 

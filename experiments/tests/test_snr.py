@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from lerac_experiments import snr
+from experiments.tests.data.test_cifar import write_cifar100
+from lerac_experiments.data import registry
 from lerac_experiments.data.examples import TensorExamples
 from lerac_experiments.data.source import DataSet, Parts, Request
 from lerac_experiments.errors import ExperimentError
@@ -45,8 +46,8 @@ def _registries(monkeypatch: pytest.MonkeyPatch) -> None:
         DataSet("words", "Words", "text", load),
         DataSet("boxes", "Boxes", "detection", load),
     ]
-    monkeypatch.setattr(snr, "MODELS", {"tiny": model})
-    monkeypatch.setattr(snr, "DATA", {data.name: data for data in sets})
+    monkeypatch.setattr("lerac_experiments.models.registry.MODELS", {"tiny": model})
+    monkeypatch.setattr(registry, "DATA", {data.name: data for data in sets})
 
 
 def test_what_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,3 +110,16 @@ def test_refusals(model: str, data: str, message: str, tmp_path: Path) -> None:
 def test_bad_options_are_named(options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Snr("tiny", "noise", **options)
+
+
+def test_lenet_on_cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the authors show in the review: signal to noise, and entropy, of every layer."""
+    monkeypatch.undo()
+    monkeypatch.setenv("LERAC_FAST_DATA", str(tmp_path))
+    write_cifar100(tmp_path)
+    Snr("lenet", "cifar100", examples=16, seeds=1, output=tmp_path / "snr").run()
+    layers = json.loads((tmp_path / "snr" / "snr.json").read_text())["layers"]
+    assert [layer["depth"] for layer in layers] == [1, 2, 3, 4, 5]
+    assert all(layer["snr"] >= 0 and layer["entropy"] > 0 for layer in layers), "these images are noise themselves"
+    assert json.loads((tmp_path / "snr" / "snr.json").read_text())["entropy_decay"]["rate"] > 0
+    assert (tmp_path / "snr" / "snr.png").is_file()

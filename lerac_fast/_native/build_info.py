@@ -1,6 +1,7 @@
 """What this installation of lerac_fast is made of."""
 
 import importlib.metadata
+from functools import cache
 from typing import Any
 
 import torch
@@ -45,6 +46,7 @@ def gpu_backends() -> dict[str, str]:
     return {name: reason or f"{PRESENT}, {details[name]()}" for name, reason in absences().items()}
 
 
+@cache
 def _version(package: str) -> str:
     """Of the distribution that the package comes from, whose name may be another: builds of torch for ROCm have one."""
     distributions = importlib.metadata.packages_distributions().get(package, [])

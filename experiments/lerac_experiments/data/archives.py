@@ -39,8 +39,9 @@ def read_archive(archive: Path, top: str, limit: int) -> Stored:
     return Stored(archive / top, contents)
 
 
-def unpack(archives: Sequence[Path], top: str, into: Path, limit: int) -> Path:
-    """Unpacks the folder `top` of archives, which complement each other, and returns where it is: `into`/`top`.
+def unpack(archives: Sequence[Path], top: str, into: Path, limit: int, name: str | None = None) -> Path:
+    """Unpacks the folder `top` of archives, which complement each other, and returns where it is: `into`/`top`, or
+    `into`/`name`, if that is given. An empty `top` is all of them.
 
     It appears there complete: it is unpacked beside it under another name, which is removed if that fails.
 
@@ -50,7 +51,7 @@ def unpack(archives: Sequence[Path], top: str, into: Path, limit: int) -> Path:
     Raises:
         ExperimentError: an archive is missing, damaged, larger, unsafe, or has no such files. The message names it.
     """
-    target = into / top
+    target = into / (name or top)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as temporary:
@@ -99,7 +100,7 @@ def _files(archive: Path, top: str, limit: int) -> Iterator[tuple[PurePosixPath,
             found = True
             yield path.relative_to(top), member
     if not found:
-        raise ExperimentError(f"{archive} holds no files in a folder {top}")
+        raise ExperimentError(f"{archive} holds no files" + (f" in a folder {top}" if top else ""))
 
 
 def _members(archive: Path, limit: int) -> Iterator[_Member]:

@@ -33,10 +33,13 @@ class _Variant:
     """The class there, which knows its files."""
     labels_key: bytes
     classes: int
+    names: tuple[str, ...]
+    """Of the classes; none, they stand in the file `meta`, if that is there."""
 
 
-_CIFAR_10 = _Variant("CIFAR-10", "CIFAR10", b"labels", 10)
-_CIFAR_100 = _Variant("CIFAR-100", "CIFAR100", b"fine_labels", 100)
+_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_CIFAR_10 = _Variant("CIFAR-10", "CIFAR10", b"labels", 10, _NAMES)
+_CIFAR_100 = _Variant("CIFAR-100", "CIFAR100", b"fine_labels", 100, ())
 
 
 def _load(variant: _Variant, request: Request) -> Parts:
@@ -51,7 +54,18 @@ def _load(variant: _Variant, request: Request) -> Parts:
         files = read_archive(find_or_download(known.url, known.tgz_md5), known.base_folder, _LIMIT)
     train, test = (_read(files, [name for name, _ in part], variant) for part in (known.train_list, known.test_list))
     note = size_note(_PUBLISHED, len(train.labels), len(test.labels))
-    return in_memory(ImageData(str(files.place), train, test, note), request, variant.classes)
+    names = variant.names or _names(files, variant)
+    return in_memory(ImageData(str(files.place), train, test, note, class_names=names), request, variant.classes)
+
+
+def _names(files: Stored, variant: _Variant) -> tuple[str, ...]:
+    if not files.has("meta"):
+        return ()
+    meta = read_pickle(files.read("meta"), files.place / "meta")
+    names = meta.get(b"fine_label_names") if isinstance(meta, dict) else None
+    if not isinstance(names, list) or len(names) != variant.classes or not all(isinstance(n, bytes) for n in names):
+        raise ExperimentError(f"{files.place / 'meta'} is damaged: it does not name {variant.classes} classes")
+    return tuple(name.decode("utf-8", "replace") for name in names)
 
 
 def _read(files: Stored, names: list[str], variant: _Variant) -> Labelled:
@@ -91,7 +105,7 @@ def _load_subset(request: Request) -> Parts:
         )
     arrays = read_npz(path, (f"{part}_{what}" for part in ("train", "test") for what in ("images", "labels")), _LIMIT)
     train, test = (_subset_part(arrays, part, path) for part in ("train", "test"))
-    return in_memory(ImageData(str(path), train, test, _SUBSET_NOTE), request, 10)
+    return in_memory(ImageData(str(path), train, test, _SUBSET_NOTE, class_names=_NAMES), request, 10)
 
 
 def _subset_part(arrays: dict[str, NDArray[Any]], part: str, path: Path) -> Labelled:

@@ -49,7 +49,7 @@ def _load(request: Request) -> Parts:
             "too few to split"
         )
 
-    recordings = Recordings(files, names, SAMPLE_RATE, SAMPLES)
+    recordings = Recordings(files, names, SAMPLE_RATE, request.samples(SAMPLES, SAMPLE_RATE))
     division = _SPEAKERS_NOTE if request.by_speaker else _CLIPS_NOTE
     note = join_notes(division, count_note("clips", len(names), _PUBLISHED), left_out_note(listing))
     return sound_parts(recordings, labels, drawn, request, hop=HOP, classes=len(EMOTIONS), note=note)
@@ -77,8 +77,8 @@ def _split(groups: Tensor, request: Request) -> tuple[Tensor, Tensor, Tensor]:
     order = numbers[torch.randperm(len(numbers), generator=torch.Generator().manual_seed(0))]
     bounds = [round(SHARES[0] * len(order)), round(sum(SHARES) * len(order))]
     train, validation, test = (_clips_of(groups, part) for part in order.tensor_split(bounds))
-    wanted = request.train_examples
-    if wanted is not None and wanted < len(train) + len(validation):
+    wanted = request.to_train(len(train) + len(validation))
+    if wanted < len(train) + len(validation):
         to_validate = max(1, round(wanted * SHARES[1] / sum(SHARES)))
         generator = torch.Generator().manual_seed(request.split_seed)
         train = train[torch.randperm(len(train), generator=generator)[: max(0, wanted - to_validate)]]

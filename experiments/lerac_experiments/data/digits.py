@@ -7,6 +7,8 @@ from lerac_experiments.data.images_in_memory import ImageData, Labelled, in_memo
 from lerac_experiments.data.source import DataSet, Parts, Request
 
 _TEST_IMAGES = 360
+_WHITE = 16
+_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _NOTE = "scikit-learn's digits have no test part of their own: the last 360 images serve as one"
 
 
@@ -18,7 +20,7 @@ def load_digits() -> ImageData:
     images = torch.from_numpy(bunch.images.astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(bunch.target.astype(np.int64))
     train, test = (Labelled(images[part], labels[part]) for part in (slice(-_TEST_IMAGES), slice(-_TEST_IMAGES, None)))
-    return ImageData(f"scikit-learn {sklearn.__version__}", train, test, _NOTE)
+    return ImageData(f"scikit-learn {sklearn.__version__}", train, test, _NOTE, _WHITE, _NAMES)
 
 
 def _load(request: Request) -> Parts:

@@ -39,7 +39,7 @@ def _load(request: Request) -> Parts:
     train, validation = (training[drawn] for drawn in draw(len(training), request, groups))
     test = test[draw_test(len(test), request)]
 
-    recordings = Recordings(files, names, SAMPLE_RATE, SAMPLES)
+    recordings = Recordings(files, names, SAMPLE_RATE, request.samples(SAMPLES, SAMPLE_RATE))
     note = join_notes(_NOTE, count_note("recordings", len(names), _PUBLISHED))
     return sound_parts(recordings, labels, (train, validation, test), request, hop=HOP, classes=CLASSES, note=note)
 

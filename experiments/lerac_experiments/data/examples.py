@@ -63,6 +63,15 @@ class Examples(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         return self.__getitems__([index])
 
+    def told(self, index: int) -> str:
+        """An example's inputs, in a line for people."""
+        inputs = self.__getitems__([index]).inputs
+        if isinstance(inputs, dict):
+            return ", ".join(f"{name} {_shape(tensor[0])}" for name, tensor in inputs.items())
+        tensor = inputs[0]
+        low, mean, high = (float(value) for value in (tensor.min(), tensor.float().mean(), tensor.max()))
+        return f"{_shape(tensor)} of {low:.3g} to {high:.3g}, mean {mean:.3g}"
+
     @property
     def targets(self) -> Tensor:
         """The labels, or the values: of the examples' task, by the kind of their numbers."""
@@ -91,3 +100,7 @@ class TensorExamples(Examples):
         if isinstance(self.inputs, dict):
             return {name: tensor[indices] for name, tensor in self.inputs.items()}
         return self.inputs[indices]
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"

@@ -9,6 +9,7 @@ from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, 
 from lerac_experiments.errors import ExperimentError
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+_NAMES = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _FOLDER = "FashionMNIST/raw"
 
 
@@ -44,7 +45,7 @@ def _download(mirror: str, files: list[tuple[str, str]]) -> Path:
 
 
 def _read(folder: Path, source: str) -> ImageData:
-    return ImageData(source, _read_part(folder, "train"), _read_part(folder, "t10k"))
+    return ImageData(source, _read_part(folder, "train"), _read_part(folder, "t10k"), class_names=_NAMES)
 
 
 def _read_part(folder: Path, part: str) -> Labelled:

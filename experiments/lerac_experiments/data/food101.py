@@ -45,7 +45,15 @@ def _load(request: Request) -> Parts:
     counts = Counter(name for part in listed.values() for names in part.values() for name in names)
     if counts and max(counts.values()) > 1:
         raise ExperimentError(f"{folder / 'meta'}: train.json and test.json name {counts.most_common(1)[0][0]} twice")
-    return image_parts(images("train"), images("test"), len(classes), request, str(folder), published=_PUBLISHED)
+    return image_parts(
+        images("train"),
+        images("test"),
+        len(classes),
+        request,
+        str(folder),
+        published=_PUBLISHED,
+        class_names=tuple(classes),
+    )
 
 
 def _listed(folder: Path, name: str) -> dict[str, list[str]]:

@@ -1,13 +1,16 @@
 """Images in files, which are decoded when a batch asks for them."""
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from lerac_experiments.data.examples import Examples
@@ -26,8 +29,11 @@ from lerac_experiments.data.reading import read_file
 from lerac_experiments.data.source import Parts, Request, Task, draw, draw_test, join_notes, size_note
 from lerac_experiments.errors import ExperimentError
 
+_Files = TypeVar("_Files", bound="ImageFiles")
+
 _MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 _DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+NORMALISATION = _MEAN, _DEVIATION
 
 
 @dataclass(frozen=True)
@@ -81,19 +87,35 @@ class ImageFiles(Examples):
         """The file of an image."""
         return self.folder / os.fsdecode(bytes(self.names[index]))
 
-    def take(self, indices: Tensor, augment_seed: int | None = None) -> "ImageFiles":
+    def take(self: _Files, indices: Tensor, augment_seed: int | None = None) -> _Files:
         """The images of these numbers, int64 [M], in their order."""
-        names = [os.fsdecode(bytes(name)) for name in self.names[indices.numpy()]]
-        return ImageFiles(self.folder, names, self.targets[indices], self.framing, augment_seed)
+        taken = copy.copy(self)
+        taken.names, taken.targets, taken._augment_seed = (
+            self.names[indices.numpy()],
+            self.targets[indices],
+            augment_seed,
+        )
+        return taken
 
-    def _image(self, index: int) -> Tensor:
-        path = self.path(index)
-        image, size = decode_image(read_file(path), path), self.framing.size
-        if self._augment_seed is not None:
-            return image_tensor(cut_and_mirrored(image, size, (self._augment_seed, self.epoch, index)))
+    def told(self, index: int) -> str:
+        return f"{self.path(index).relative_to(self.folder)}, {super().told(index)}"
+
+    def decoded(self, path: Path) -> Image.Image:
+        """The image in a file."""
+        return decode_image(read_file(path), path)
+
+    def framed(self, image: Image.Image) -> Image.Image:
+        """A square of it, if it is not augmented."""
         from torchvision.transforms import functional  # takes long to import
 
-        return image_tensor(functional.center_crop(functional.resize(image, [self.framing.shorter]), [size]))
+        cut: Image.Image = functional.center_crop(functional.resize(image, [self.framing.shorter]), [self.framing.size])
+        return cut
+
+    def _image(self, index: int) -> Tensor:
+        image = self.decoded(self.path(index))
+        if self._augment_seed is None:
+            return image_tensor(self.framed(image))
+        return image_tensor(cut_and_mirrored(image, self.framing.size, (self._augment_seed, self.epoch, index)))
 
 
 def image_parts(
@@ -107,6 +129,7 @@ def image_parts(
     *,
     published: tuple[int, int] | None,
     task: Task = "classification",
+    class_names: tuple[str, ...] = (),
 ) -> Parts:
     """A data set of images in files, split.
 
@@ -123,6 +146,8 @@ def image_parts(
         test=test.take(draw_test(len(test), request)),
         source=source,
         note=join_notes(about, sizes, left_out),
+        normalisation=NORMALISATION,
+        class_names=class_names,
     )
 
 

@@ -28,6 +28,9 @@ class ImageData:
     test: Labelled
     note: str | None = None
     """What a reader of the results must know, such as that it stands in for another data set."""
+    white: int = 255
+    """The highest shade."""
+    class_names: tuple[str, ...] = ()
 
 
 def in_memory(data: ImageData, request: Request, classes: int) -> Parts:
@@ -49,9 +52,15 @@ def in_memory(data: ImageData, request: Request, classes: int) -> Parts:
         test=examples(data.test, draw_test(len(data.test.labels), request)),
         source=data.source,
         note=data.note,
+        normalisation=(mean / data.white, _not_zero(deviation) / data.white),
+        class_names=data.class_names,
     )
 
 
 def _normalised(images: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    return images.float().sub_(mean).div_(_not_zero(deviation))
+
+
+def _not_zero(deviation: Tensor) -> Tensor:
     # A channel that never varies becomes 0 throughout.
-    return images.float().sub_(mean).div_(deviation.clamp_min(1e-6))
+    return deviation.clamp_min(1e-6)

@@ -4,19 +4,24 @@ they are decoded."""
 import io
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from lerac_experiments.errors import ExperimentError
 
 HIDDEN = "hidden files or folders"
+READ_ALREADY = "folders that are read already, by another link or name"
+
+Links = Literal["of files", "inside", "all"]
+"""Which are followed: those to files, wherever these are; those to files and folders in the folder itself; all."""
 
 _REASONS_SHOWN = 5
 _STREAMED = (0, 0xFFFFFFFF)  # what writes a file that it cannot go back in says its length is
@@ -43,6 +48,8 @@ class Medium:
 
 IMAGES = Medium("images", (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"))
 SOUNDS = Medium("recordings", (".wav", ".flac", ".ogg"))
+ALL_SOUNDS = Medium("recordings", (*SOUNDS.suffixes, ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64"))
+"""Also those that no published data set comes in."""
 
 
 @dataclass(frozen=True)
@@ -95,31 +102,64 @@ def left_out_note(*listings: Listing) -> str | None:
     return f"left out: {', '.join(shown)}" if shown else None
 
 
-def list_folder(folder: Path) -> Listing:
-    """The files in a folder and in the folders in it. Links to files are followed, wherever these are; links to
-    folders, which may go round in a circle, are left out.
+def list_folder(folder: Path, links: Links = "of files") -> Listing:
+    """The files in a folder and in the folders in it. Links that are not followed are left out.
 
     Raises:
         ExperimentError: it cannot be read. The message names it.
     """
-    names, left_out, folders = [], {}, [""]
+    names: list[str] = []
+    left_out: dict[str, str] = {}
     try:
-        while folders:
-            within = folders.pop()
+        root = folder.resolve()
+        # Links come last: so each folder is read once, by its own name if it lies here, and none goes in a circle.
+        folders: list[tuple[str, Path]] = [("", root)]
+        linked: list[tuple[str, Path]] = []
+        read: set[Path] = set()
+        while folders or linked:
+            if not folders:
+                linked.sort(reverse=True)
+            within, real = (folders or linked).pop()
+            if real in read:
+                left_out[within.rstrip("/")] = READ_ALREADY
+                continue
+            read.add(real)
             with os.scandir(folder / within) as entries:
                 for entry in entries:
                     name = within + entry.name
                     if is_hidden(entry.name):
                         left_out[name] = HIDDEN
-                    elif entry.is_dir(follow_symlinks=False):
-                        folders.append(f"{name}/")
-                    elif entry.is_file():
+                    elif entry.is_file(follow_symlinks=False):  # as nearly all are
                         names.append(name)
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append((f"{name}/", real / entry.name))
+                    elif (target := _target(entry)) is None:
+                        left_out[name] = "broken links or no files"
+                    elif (refused := _refused(target, root, links)) is not None:
+                        left_out[name] = refused
+                    elif target.is_dir():
+                        linked.append((f"{name}/", target))
                     else:
-                        left_out[name] = "links to folders" if entry.is_dir() else "broken links or no files"
+                        names.append(name)
     except OSError as error:
         raise ExperimentError(f"cannot read {folder}: {error}") from error
     return Listing(sorted(names), left_out)
+
+
+def _target(entry: os.DirEntry[str]) -> Path | None:
+    """The file or folder that a link leads to, without links on the way; None, there is none, or it is no link."""
+    try:
+        target = Path(entry.path).resolve(strict=True) if entry.is_symlink() else None
+    except (OSError, RuntimeError):  # to nowhere, or in a circle
+        return None
+    return target if target is not None and (target.is_file() or target.is_dir()) else None
+
+
+def _refused(target: Path, root: Path, links: Links) -> str | None:
+    """Why a link is not followed; None, it is."""
+    if links == "of files":
+        return "links to folders" if target.is_dir() else None
+    return None if links == "all" or target.is_relative_to(root) else "links out of the folder"
 
 
 def list_media(folder: Path, medium: Medium) -> Listing:
@@ -146,11 +186,18 @@ def read_each(read: Callable[[_T], Tensor], wanted: Iterable[_T]) -> list[Tensor
     return tensors
 
 
-def decode_image(content: bytes, path: Path) -> Image.Image:
-    """An image in RGB; of an animation the first. Raises ExperimentError naming the file if it is damaged."""
+def decode_image(content: bytes, path: Path, upright: bool = False) -> Image.Image:
+    """An image in RGB; of an animation the first. Raises ExperimentError naming the file if it is damaged.
+
+    Args:
+        upright: whether it is turned as its Exif tag says, which is how viewers show it.
+    """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return _in_rgb(image)
+            turned = upright and image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+            return _in_rgb(ImageOps.exif_transpose(image) if turned else image)
+    except UnidentifiedImageError:  # which tells of an object in memory
+        raise ExperimentError(f"{path} is damaged, or no image: it is of no format that is known") from None
     except Exception as error:  # what a damaged image raises can be anything
         raise ExperimentError(f"{path} is damaged, or no image: {error}") from error
 
@@ -177,20 +224,36 @@ def decode_sound(content: bytes, path: Path, samples: int) -> tuple[Tensor, int]
     Raises:
         ExperimentError: it is damaged or cut off, also after these. The message names the file.
     """
+    _refuse_cut_off(content, path)
+    with _opened(content, path) as file:
+        # What the file says of its length is not believed: the array would be allocated.
+        waveform = file.read(samples, dtype="float32", always_2d=True)
+        complete = len(waveform) >= min(samples, file.frames)
+        if file.frames > samples:
+            file.seek(file.frames - 1)
+            complete = complete and len(file.read(1)) > 0
+        if not complete:
+            raise ValueError(f"it is cut off before its end at {file.frames} samples")
+        return torch.from_numpy(waveform), file.samplerate
+
+
+def sound_rate(content: bytes, path: Path) -> int:
+    """The rate of a recording in Hz, by its header. Raises ExperimentError naming the file if that is damaged."""
+    with _opened(content, path) as file:
+        return int(file.samplerate)
+
+
+@contextmanager
+def _opened(content: bytes, path: Path) -> Iterator[Any]:
+    """A recording, as soundfile has it. What that raises becomes an ExperimentError."""
     import soundfile  # It needs a library of the system, and only sound needs it.
 
-    _refuse_cut_off(content, path)
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
-            # What the file says of its length is not believed: the array would be allocated.
-            waveform = file.read(samples, dtype="float32", always_2d=True)
-            if file.frames > samples:
-                file.seek(file.frames - 1)
-                if len(file.read(1)) == 0:
-                    raise ValueError(f"it is cut off before its end at {file.frames} samples")
+            yield file
     except (soundfile.SoundFileError, ValueError, MemoryError) as error:
-        raise ExperimentError(f"cannot read {path}: {error}") from error
-    return torch.from_numpy(waveform), file.samplerate
+        reason = getattr(error, "error_string", error)  # without the name of an object in memory
+        raise ExperimentError(f"cannot read {path}: {reason}") from error
 
 
 def _refuse_cut_off(content: bytes, path: Path) -> None:
@@ -201,6 +264,20 @@ def _refuse_cut_off(content: bytes, path: Path) -> None:
     last_page = content[content.rfind(b"OggS") :]
     if content[:4] == b"OggS" and not _is_last_page(last_page):
         raise ExperimentError(f"{path} is cut off: its last page is not marked as the last, or not complete")
+    if (announced := _mp3_length(content)) is not None and announced > len(content):
+        raise ExperimentError(f"{path} is cut off: it announces {announced} bytes, and has {len(content)}")
+
+
+def _mp3_length(content: bytes) -> int | None:
+    """The bytes that an MP3 file says it has, behind its tag, in the first frame; None, it does not say."""
+    start = 0
+    if content[:3] == b"ID3" and len(content) > 10:
+        start = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
+    first = content[start : start + 64]  # header, up to 32 bytes of side information, the mark, flags, two numbers
+    at = max(first.find(b"Xing"), first.find(b"Info"))
+    if first[:1] != b"\xff" or at < 0 or len(first) < at + 16 or first[at + 7] & 3 != 3:
+        return None
+    return start + int.from_bytes(first[at + 12 : at + 16], "big")
 
 
 def _is_last_page(page: bytes) -> bool:

@@ -1,6 +1,8 @@
 """A data set with some of its labels made wrong on purpose, as in the papers on learning with noisy labels."""
 
 import copy
+import itertools
+import math
 import random
 from dataclasses import replace
 
@@ -8,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lerac_experiments.data.examples import Batch, Examples
-from lerac_experiments.data.source import Parts
+from lerac_experiments.data.source import VALIDATION_SHARE, Parts
 from lerac_experiments.errors import ExperimentError
 
 
@@ -57,6 +59,15 @@ def corrupt_labels(labels: Tensor, classes: int, noise: float, seed: int) -> tup
     noisy = labels.clone()
     noisy[chosen] = (labels[chosen] + shifts) % classes
     return noisy, noisy != labels
+
+
+def fewest_to_corrupt(noise: float) -> int:
+    """Of how many examples a share can be made wrong, so that of those set aside for validation some are, and not all;
+    0 without noise."""
+    if not noise:
+        return 0
+    held_out = next(count for count in itertools.count(2) if 0 < round(noise * count) < count)
+    return math.ceil(held_out / VALIDATION_SHARE)
 
 
 class Chosen(Examples):

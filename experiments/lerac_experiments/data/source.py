@@ -2,8 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -12,12 +12,15 @@ import torch
 from lerac_experiments.data.examples import Batch, Examples
 from lerac_experiments.errors import ExperimentError
 
-Kind = Literal["image", "text", "audio", "detection"]
+Kind = Literal["image", "text", "audio", "detection", "table"]
 Task = Literal["classification", "regression", "detection"]
 
 VALIDATION_SHARE = 0.1
 """Of the training examples, set aside for validation (Croitoru et al., section 4.1). It never takes test examples."""
 
+
+FEWEST = 10
+"""Examples that a share leaves of a part, so that it can be divided."""
 
 _USUAL_FOLDER = "~/.cache/lerac_fast"
 
@@ -57,12 +60,33 @@ class Request:
     """How many to draw of those to train and validate with; None, all."""
     test_examples: int | None = None
     """How many to draw of the test part; None, all."""
+    share: float = 1.0
+    """Which share of the examples to draw, of training and test part alike;"""
+    fewest: int = FEWEST
+    """but so many of each at least, if there are."""
     image_size: int | None = None
     """Height and width of images that come in various sizes; None, the usual one of the data set."""
+    seconds: float | None = None
+    """How much of each recording to take, from its start; None, the usual length of the data set."""
     encoding: TextEncoding | None = None
     """Of text."""
     by_speaker: bool = False
     """Whether those who speak in one part speak in no other, in data sets that have no official split."""
+
+    def to_train(self, count: int) -> int:
+        """How many are drawn of so many examples to train and validate with."""
+        return min(self._shared(count), count if self.train_examples is None else self.train_examples)
+
+    def to_test(self, count: int) -> int:
+        """How many are drawn of so many test examples."""
+        return min(self._shared(count), count if self.test_examples is None else self.test_examples)
+
+    def samples(self, usual: int, rate: int) -> int:
+        """How many samples of a recording are taken, of so many a second."""
+        return usual if self.seconds is None else round(self.seconds * rate)
+
+    def _shared(self, count: int) -> int:
+        return min(count, max(self.fewest, round(self.share * count)))
 
 
 @dataclass(frozen=True)
@@ -83,6 +107,13 @@ class Parts:
     """Of text: the number of tokens that there are; 0 is padding."""
     mix: Callable[[Batch, torch.Generator], Batch] | None = None
     """Augmentation of training batches as a whole, such as mix-up."""
+    normalisation: tuple[torch.Tensor, torch.Tensor] | None = None
+    """Of images: the mean and the deviation that they were normalised by, to be broadcast to a batch, of shades from 0
+    to 1. None, it is not known."""
+    class_names: tuple[str, ...] = ()
+    """Those of the classes, without the background of detection; none, if they have none, or it is not known."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Of data of one's own: what is not among the examples, and why."""
 
     @property
     def provenance(self) -> dict[str, str | None]:
@@ -108,6 +139,8 @@ class DataSet:
     """Whether values are predicted: its `Parts.task`, known before it is loaded."""
     by_speaker: bool = False
     """Whether it can be divided so."""
+    fingerprint: Callable[[], str] | None = None
+    """Of data of one's own: hexadecimal digits that its content decides. Raises as `load`."""
 
     @property
     def mixes(self) -> bool:
@@ -160,7 +193,7 @@ def draw(count: int, request: Request, groups: Sequence[Hashable] | None = None)
             those to train with, so that there may be some more.
     """
     generator = torch.Generator().manual_seed(request.split_seed)
-    drawn = torch.randperm(count, generator=generator)[: request.train_examples]
+    drawn = torch.randperm(count, generator=generator)[: request.to_train(count)]
     held_out = max(1, round(VALIDATION_SHARE * len(drawn)))
     of = ""
     if groups is not None:
@@ -187,7 +220,8 @@ def _grouped(drawn: torch.Tensor, groups: Sequence[Hashable], wanted: int) -> tu
 
 def draw_test(count: int, request: Request) -> torch.Tensor:
     """The numbers of the test examples, of `count`: int64."""
-    if request.test_examples is None or request.test_examples >= count:
+    wanted = request.to_test(count)
+    if wanted >= count:
         return torch.arange(count)
     generator = torch.Generator().manual_seed(request.split_seed)
-    return torch.randperm(count, generator=generator)[: request.test_examples].sort().values
+    return torch.randperm(count, generator=generator)[:wanted].sort().values

@@ -45,7 +45,7 @@ def _load(request: Request) -> Parts:
     train, validation = (training[drawn] for drawn in draw(len(training), request))
     test = test[draw_test(len(test), request)]
 
-    recordings = Recordings(files, names, SAMPLE_RATE, SAMPLES)
+    recordings = Recordings(files, names, SAMPLE_RATE, request.samples(SAMPLES, SAMPLE_RATE))
     note = join_notes(count_note("recordings", len(names), _PUBLISHED), left_out_note(listing))
     parts = sound_parts(recordings, digits, (train, validation, test), request, hop=HOP, classes=10, note=note)
     # All of it fits into memory.

@@ -1,12 +1,13 @@
 """Texts, or pairs of them, encoded as a model reads them, in batches no longer than their longest."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from lerac_experiments.data.examples import Examples
-from lerac_experiments.data.source import Parts, Request, draw, draw_test, join_notes, size_note
+from lerac_experiments.data.source import Parts, Request, Task, draw, draw_test, join_notes, size_note
 from lerac_experiments.data.tokens import Encoded, WordPieces, Words
 from lerac_experiments.errors import ExperimentError
 
@@ -42,14 +43,17 @@ class TextExamples(Examples):
     """Encoded texts. Batches are padded with 0 to their longest, and have the inputs
     `input_ids` and `attention_mask`, and `token_type_ids` if `segments`: int64 [B, longest]."""
 
-    def __init__(self, encoded: list[Encoded], labels: Tensor, segments: bool) -> None:
+    def __init__(
+        self, encoded: list[Encoded], targets: Tensor, segments: bool, decode: Callable[[list[int]], str]
+    ) -> None:
         # Flat tensors are shared with worker processes; lists would be copied as their reference counts change.
         self._tokens = torch.tensor([token for one in encoded for token in one.tokens], dtype=torch.int32)
         self._ends = torch.tensor([len(one.tokens) for one in encoded]).cumsum(0)
         self._starts = self._ends - torch.tensor([len(one.tokens) for one in encoded])
         self._seconds = torch.tensor([one.second for one in encoded])
         self._segments = segments
-        self.labels: Tensor = labels
+        self._decode = decode
+        self.targets = targets
 
     def inputs_of(self, indices: list[int]) -> dict[str, Tensor]:
         chosen = torch.tensor(indices)
@@ -64,6 +68,11 @@ class TextExamples(Examples):
             inputs["token_type_ids"] = (present & (positions >= self._seconds[chosen].unsqueeze(1))).long()
         return inputs
 
+    def told(self, index: int) -> str:
+        """The text as a model reads it."""
+        tokens = self._tokens[self._starts[index] : self._ends[index]].tolist()
+        return f"{len(tokens)} tokens: {self._decode(tokens)}"
+
 
 def text_parts(
     training: Texts, test: Texts, request: Request, source: str, note: str, published: tuple[int, int] | None
@@ -75,15 +84,31 @@ def text_parts(
         published: how many examples to train and to test with there are; None, the split is not the official one.
 
     Raises:
-        ExperimentError: no encoding is asked for, its vocabulary is damaged, there are too few examples or classes, or
-            the test part has others.
+        ExperimentError: as `encoded_parts`; or there are too few examples or classes, or the test part has others.
     """
-    encoding = request.encoding
+    classes = _numbered(training, test, source)
+    parts = [training.take(drawn) for drawn in draw(len(training), request)]
+    parts.append(test.take(draw_test(len(test), request)))
+    targets = [torch.tensor([classes[label] for label in part.labels]) for part in parts]
+    sizes = None if published is None else size_note(published, len(training), len(test))
+    made = encoded_parts(parts, targets, len(classes), request, source, join_notes(note, sizes))
+    return replace(made, class_names=tuple(classes))
+
+
+def encoded_parts(
+    parts: Sequence[Texts], targets: Sequence[Tensor], classes: int, request: Request, source: str, note: str | None
+) -> Parts:
+    """Texts to train, validate and test with, encoded as asked for; vocabularies are of those to train with alone.
+
+    Args:
+        targets: of each part, classes int64 [N], or values float [N].
+
+    Raises:
+        ExperimentError: no encoding is asked for, or its vocabulary is damaged.
+    """
+    encoding, train = request.encoding, parts[0]
     if encoding is None:
         raise ExperimentError("this data is text: choose a model that reads text")
-    classes = _numbered(training, test, source)
-    drawn_train, drawn_validation = draw(len(training), request)
-    train, validation = training.take(drawn_train), training.take(drawn_validation)
     words = encoding.unit == "words"
     encoder: Words | WordPieces
     if words:
@@ -92,22 +117,12 @@ def text_parts(
         encoder = WordPieces.learn(train.all, encoding.max_length)
     else:
         encoder = WordPieces.read(encoding.folder, encoding.max_length)
-
-    def examples(part: Texts) -> TextExamples:
-        labels = torch.tensor([classes[label] for label in part.labels])
-        return TextExamples(encoder(part.first, part.second), labels, segments=not words)
-
-    sizes = None if published is None else size_note(published, len(training), len(test))
-    return Parts(
-        "classification",
-        len(classes),
-        examples(train),
-        examples(validation),
-        examples(test.take(draw_test(len(test), request))),
-        source,
-        join_notes(note, sizes),
-        encoder.vocabulary,
+    of_train, of_validation, of_test = (
+        TextExamples(encoder(part.first, part.second), of_part, not words, encoder.decode)
+        for part, of_part in zip(parts, targets, strict=True)
     )
+    task: Task = "regression" if targets[0].is_floating_point() else "classification"
+    return Parts(task, classes, of_train, of_validation, of_test, source, note, encoder.vocabulary)
 
 
 def _numbered(training: Texts, test: Texts, source: str) -> dict[str, int]:

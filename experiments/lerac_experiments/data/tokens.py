@@ -50,6 +50,7 @@ class Words:
         counts = Counter(word for text in texts for word in words(text))
         by_frequency = sorted(counts, key=lambda word: (-counts[word], word))
         self._numbers = {word: number for number, word in enumerate(by_frequency, _FIRST_WORD)}
+        self._words: dict[int, str] = {}  # of numbers, once they are asked for
         self._max_length = max_length
         self.vocabulary = _FIRST_WORD + len(self._numbers)
 
@@ -57,6 +58,13 @@ class Words:
         if second is None:
             return [self._single(text) for text in first]
         return [self._pair(*pair) for pair in zip(first, second, strict=True)]
+
+    def decode(self, tokens: list[int]) -> str:
+        """The words of tokens."""
+        if not self._words:
+            self._words = {number: word for word, number in self._numbers.items()}
+            self._words |= {_UNKNOWN: "[UNK]", _SEPARATOR: "[SEP]"}
+        return " ".join(self._words[token] for token in tokens)
 
     def _numbered(self, text: str) -> list[int]:
         return [self._numbers.get(word, _UNKNOWN) for word in words(text)]
@@ -125,6 +133,10 @@ class WordPieces:
     def __call__(self, first: list[str], second: list[str] | None) -> list[Encoded]:
         texts: list[Any] = first if second is None else list(zip(first, second, strict=True))
         return list(chain.from_iterable(self._encode(texts[at : at + 1000]) for at in range(0, len(texts), 1000)))
+
+    def decode(self, tokens: list[int]) -> str:
+        """The pieces of tokens, joined to words."""
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=False))
 
     def _encode(self, texts: list[Any]) -> list[Encoded]:
         # The second text, and its [SEP], are of type 1.

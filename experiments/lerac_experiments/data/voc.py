@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import torch
@@ -59,6 +60,14 @@ class BoxedImages(Examples):
         images = read_each(self._image, [self.annotations[index] for index in indices])
         return Batch(images, [self._target(index) for index in indices], torch.tensor(indices))
 
+    @property
+    def box_labels(self) -> Tensor:
+        """The labels of all boxes, int64."""
+        return torch.cat([annotation.labels for annotation in self.annotations])
+
+    def told(self, index: int) -> str:
+        return f"{self.annotations[index].image}, {super().told(index)}"
+
     def _image(self, annotation: Annotation) -> Tensor:
         path = self.files.place / annotation.image
         image = decode_image(self.files.read(annotation.image), path)
@@ -105,6 +114,7 @@ def load_voc(
         test=part(to_test, draw_test(len(to_test), request)),
         source=source,
         note=note,
+        class_names=tuple(classes),
     )
 
 
@@ -140,11 +150,42 @@ def parse_annotation(content: bytes, path: Path, image: str, classes: Sequence[s
         ExperimentError: it is damaged, a class is not among `classes`, or a box is empty.
     """
     try:
-        root = _parse_xml(content)
-        size = (int(_text(root, "size/width")), int(_text(root, "size/height")))
-        found = [_parse_object(each, classes, size) for each in root.findall("object")]
+        size, objects = read_objects(content)
+        found = [_labelled(each, classes, size) for each in objects]
     except ValueError as error:
         raise ExperimentError(f"{path} is damaged: {error}") from error
+    return annotation_of(image, size, found)
+
+
+class Marked(NamedTuple):
+    """An object as an annotation has it.
+
+    Attributes:
+        edges: left, top, right and bottom, between pixels, from 0.
+    """
+
+    name: str
+    edges: tuple[float, float, float, float]
+    difficult: bool
+
+
+def read_objects(content: bytes) -> tuple[tuple[int, int], list[Marked]]:
+    """The width and height of the image, and the objects in it. Raises ValueError if the annotation is damaged."""
+    root = _parse_xml(content)
+    size = (int(_text(root, "size/width")), int(_text(root, "size/height")))
+    return size, [_parse_object(each) for each in root.findall("object")]
+
+
+def cut_to(edges: tuple[float, float, float, float], size: tuple[int, int]) -> list[float] | None:
+    """The part of a box that is in the image; None, there is none."""
+    left, top, right, bottom = edges
+    width, height = size
+    box = [max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))]
+    return box if box[0] < box[2] and box[1] < box[3] else None
+
+
+def annotation_of(image: str, size: tuple[int, int], found: Sequence[tuple[list[float], int, bool]]) -> Annotation:
+    """Of an image, with the box and the label of each object, and whether it is difficult."""
     return Annotation(
         image=image,
         size=size,
@@ -164,19 +205,24 @@ def _parse_xml(content: bytes) -> ElementTree.Element:
         raise ValueError(error) from error
 
 
-def _parse_object(
-    element: ElementTree.Element, classes: Sequence[str], size: tuple[int, int]
-) -> tuple[list[float], int, bool]:
-    """An object's box, its label, and whether it is difficult."""
+def _parse_object(element: ElementTree.Element) -> Marked:
     name = _text(element, "name")
-    if name not in classes:
-        raise ValueError(f"{name!r} is none of the classes {', '.join(classes)}")
     left, top, right, bottom = (float(_text(element, f"bndbox/{edge}")) for edge in _EDGES)
-    width, height = size
-    box = [max(left - 1, 0.0), max(top - 1, 0.0), min(right, float(width)), min(bottom, float(height))]
-    if not (box[0] < box[2] and box[1] < box[3]):
-        raise ValueError(f"the box {left:g}, {top:g}, {right:g}, {bottom:g} of {name!r} is empty, or not in the image")
-    return box, classes.index(name) + 1, (element.findtext("difficult") or "0").strip() == "1"
+    difficult = (element.findtext("difficult") or "0").strip() == "1"
+    return Marked(name, (left - 1, top - 1, right, bottom), difficult)
+
+
+def _labelled(found: Marked, classes: Sequence[str], size: tuple[int, int]) -> tuple[list[float], int, bool]:
+    """An object's box, its label, and whether it is difficult."""
+    if found.name not in classes:
+        raise ValueError(f"{found.name!r} is none of the classes {', '.join(classes)}")
+    box = cut_to(found.edges, size)
+    if box is None:
+        left, top, right, bottom = found.edges
+        raise ValueError(
+            f"the box {left + 1:g}, {top + 1:g}, {right:g}, {bottom:g} of {found.name!r} is empty, or not in the image"
+        )
+    return box, classes.index(found.name) + 1, found.difficult
 
 
 def _text(element: ElementTree.Element, path: str) -> str:

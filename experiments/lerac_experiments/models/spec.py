@@ -1,7 +1,7 @@
 """What a model of the experiments is: how it is built, which layers it has, and how the paper trains it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lerac_experiments.data.examples import Inputs
 from lerac_experiments.data.source import DataSet, Kind, Parts, TextEncoding
 from lerac_experiments.errors import ExperimentError
+from lerac_experiments.models.usual import USUAL_SETTINGS
 from lerac_experiments.settings import Settings
 from lerac_fast import layer_groups
 from lerac_fast.cbs.sites import Where
@@ -27,8 +28,8 @@ class ModelSpec:
     Attributes:
         build: makes it for a data set, with random weights from torch's global generator; or, if it is `pretrained`,
             with those in a folder. `make` calls it.
-        settings: of the paper, or of a small variant for a CPU.
-        smoothing: where CBS acts; None: at convolutions.
+        settings: of the paper, or of a small variant for a CPU. `settings_for` gives those for a data set.
+        smoothing: where CBS acts; None: at convolutions; empty: nowhere.
         by: what makes a layer, as for `layer_groups`.
     """
 
@@ -39,13 +40,29 @@ class ModelSpec:
     kinds: tuple[Kind, ...]
     """Of data that it takes."""
     build: Callable[[Parts, Path | None], nn.Module]
-    settings: Settings
+    settings: Settings = USUAL_SETTINGS
     smoothing: Where | None = None
     by: By = "module"
     encoding: TextEncoding | None = None
     """Of models for text."""
     pretrained: Callable[[], Path] | None = None
     """Finds the folder with the weights, for models that start from some; raises Unavailable."""
+    temperatures: bool = True
+    """Whether its classes exclude each other (softmax), so that their logits can have temperatures."""
+    usual: Callable[[DataSet, Mapping[str, Any]], Settings] | None = None
+    """Of models that no paper trains: how they are trained on a data set, with what is given in place of the usual."""
+    find_smoothing: Callable[[nn.Module], Where | None] | None = None
+    """Of those, too: where CBS acts on the model that was built."""
+    fingerprint: Callable[[], str] | None = None
+    """Of models of one's own: hexadecimal digits that their source decides. Raises ExperimentError if there is none."""
+
+    def settings_for(self, data: DataSet, given: Mapping[str, Any]) -> Settings:
+        """How it is trained on a data set, with what is given in the place of the usual."""
+        return replace(self.settings, **given) if self.usual is None else self.usual(data, given)
+
+    def sites(self, model: nn.Module) -> Where | None:
+        """Where CBS acts on it, once it is built."""
+        return self.smoothing if self.find_smoothing is None else self.find_smoothing(model)
 
     def make(self, parts: Parts, pretrained: Path | None) -> nn.Module:
         """Builds it for a data set, in the memory format that is fastest for its inputs. The numbers are the same."""

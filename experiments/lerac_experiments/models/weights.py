@@ -1,9 +1,12 @@
 """Where pre-trained weights are looked for. They are read as safetensors, or by torch with `weights_only`."""
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from lerac_experiments.data.source import Unavailable, data_folder
 
@@ -48,10 +51,30 @@ def _download(hub_id: str) -> Path:
 
     for weights in FORMATS:
         wanted = [CONFIGURATION, "vocab.txt", weights]
-        folder = Path(snapshot_download(hub_id, allow_patterns=wanted, etag_timeout=SECONDS_TO_ANSWER))
+        with only_what_can_be_reached():
+            folder = Path(snapshot_download(hub_id, allow_patterns=wanted, etag_timeout=SECONDS_TO_ANSWER))
         if _is_complete(folder):
             return folder
     raise FileNotFoundError(f"{hub_id} has none of {', '.join(FORMATS)}")
+
+
+@contextmanager
+def only_what_can_be_reached() -> Iterator[None]:
+    """Without a network, what the hub's client has downloaded before is found at once, and nothing else is waited for:
+    it would try again and again for a minute."""
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).hostname
+    before = constants.HF_HUB_OFFLINE
+    try:
+        if not getproxies():  # which know names that this machine does not
+            socket.getaddrinfo(host, None)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.files import replacing
+from lerac_experiments.models.registry import find_model
 from lerac_experiments.report.figures import write_figures
 from lerac_experiments.report.notes import NOTES
 from lerac_experiments.report.reading import Reading, write_lines
@@ -20,6 +21,9 @@ from lerac_experiments.report.tables import (
     P_VALUE,
     Table,
     comparison_table,
+    curricula_table,
+    details_table,
+    grid_table,
     score_table,
     settings_table,
     time_table,
@@ -31,6 +35,7 @@ MOST_NAMED = 5
 """Of what cannot be read, on the terminal; the report names all."""
 
 _AGAINST = "Against conventional training"
+_GRID = "Chosen among, by validation"
 _TIMES = "Time of a training step"
 
 
@@ -54,35 +59,21 @@ class Report:
         """
         if not self.folders:
             raise ExperimentError("give the folder of an experiment")
-        first, reading = self.folders[0], Reading(self.folders)
-        records = reading.records
-        if not records and reading.unreadable:
-            raise ExperimentError("; ".join(reading.unreadable[:MOST_NAMED]))
-        if not records:
-            raise ExperimentError(f"none of the {reading.planned} trials has ended yet: `lerac-fast run {first}`")
-        cells = cells_of(records)
-        output = self.output or (first.parent if first.is_file() else first) / "report"
-        output.mkdir(parents=True, exist_ok=True)
-        tables = _tables(cells)
-        figures = write_figures(cells, output)
-        text = _markdown(self.title or reading.name, reading, cells, tables, figures)
-        for file, content in (("report.md", text), ("report.tex", "\n\n".join(t.latex() for t in tables) + "\n")):
-            with replacing(output / file) as temporary:
-                # A path that is no UTF-8 may be part of a name.
-                temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
-        write_lines(output / "records.jsonl", records)
+        written = write_report(*self.folders, output=self.output, title=self.title)
+        reading, records, cells = written.reading, written.reading.records, written.cells
         console = Console()
-        for table in tables:
+        for table in written.tables:
             if table.title == _TIMES or table.title.startswith("Test "):  # the others are too wide for a terminal
                 console.print(table.rich())
             elif table.title == _AGAINST:
                 for line in _in_words(table):
                     say(console, line)
-        lines = [f"Did not end: {line}" for line in _unended(cells)]
+        lines = [f"Chosen by validation: {line}" for line in _choices(cells)]
+        lines += [f"Did not end: {line}" for line in _unended(cells)]
         for reason, names in _not_done(records).items():
             lines.append(f"Not done: {len(names)} trials, {names[0]} the first: {reason}")
         lines += _repeated(reading)
-        lines.append(f"{len(records)} of {reading.planned} trials have ended. The report is in {output}/")
+        lines.append(f"{len(records)} of {reading.planned} trials have ended. The report is in {written.output}/")
         for line in lines:
             say(console, line)
         if reading.unreadable:
@@ -90,6 +81,39 @@ class Report:
                 f"the report goes without {len(reading.unreadable)} that could not be read: "
                 f"{'; '.join(reading.unreadable[:MOST_NAMED])}"
             )
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report, once it is written."""
+
+    output: Path
+    """Its folder."""
+    reading: Reading
+    cells: Sequence[Cell]
+    tables: Sequence[Table]
+
+
+def write_report(*folders: Path, output: Path | None = None, title: str | None = None) -> Written:
+    """Reads what has ended and writes report.md, report.tex, records.jsonl and the figures; as `Report.run`."""
+    first, reading = folders[0], Reading(folders)
+    records = reading.records
+    if not records and reading.unreadable:
+        raise ExperimentError("; ".join(reading.unreadable[:MOST_NAMED]))
+    if not records:
+        raise ExperimentError(f"none of the {reading.planned} trials has ended yet: `lerac-fast run {first}`")
+    cells = cells_of(records)
+    output = output or (first.parent if first.is_file() else first) / "report"
+    output.mkdir(parents=True, exist_ok=True)
+    tables = _tables(cells)
+    figures = write_figures(cells, output)
+    text = _markdown(title or reading.name, reading, cells, tables, figures)
+    for file, content in (("report.md", text), ("report.tex", "\n\n".join(t.latex() for t in tables) + "\n")):
+        with replacing(output / file) as temporary:
+            # A path that is no UTF-8 may be part of a name.
+            temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
+    write_lines(output / "records.jsonl", records)
+    return Written(output, reading, cells, tables)
 
 
 def _tables(cells: Sequence[Cell]) -> list[Table]:
@@ -101,7 +125,10 @@ def _tables(cells: Sequence[Cell]) -> list[Table]:
             for metric in dict.fromkeys(cell.metric + cell.direction for cell in cells)
         ),
         comparison_table(_AGAINST, cells),
+        curricula_table("Against LeRaC (exponential)", cells, "lerac"),
+        grid_table(_GRID, cells),
         time_table(_TIMES, cells),
+        details_table("Average precision", cells),
         wrong_labels_table("Wrong labels among the highest temperatures", cells),
         settings_table("Settings", cells),
     ]
@@ -133,6 +160,7 @@ def _markdown(
     for file, caption in figures.items():
         lines += [f"![{caption}]({file})", "", f"{caption}.", ""]
     lines += _section("Did not end", _unended(cells))
+    lines += _section("Models", _shortened(done))
     lines += _section("Data", dict.fromkeys(_data_note(record) for record in done))
     not_done = _not_done(reading.records)
     lines += ["## Not done", ""] if not_done else []
@@ -164,6 +192,15 @@ def _unended(cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
+def _choices(cells: Sequence[Cell]) -> list[str]:
+    """What was chosen of grids, all of which the report shows."""
+    return [
+        f"{cell.model_title} on {cell.data_title}, {cell.regime_title}, among {len(cell.rivals)} combinations"
+        for cell in cells
+        if cell.rivals
+    ]
+
+
 def _repeated(reading: Reading) -> list[str]:
     if not reading.repeated:
         return []
@@ -178,6 +215,12 @@ def _not_done(records: Sequence[Record]) -> dict[str, list[str]]:
             reason = f"{record.content['status']}: {record.content['error']}"
             reasons.setdefault(reason, []).append(record.trial.name)
     return reasons
+
+
+def _shortened(records: Sequence[Record]) -> list[str]:
+    """The models whose titles do not say all."""
+    titles = {record.trial.model: find_model(record.trial.model).title for record in records}
+    return [f"{title}: `{model}`" for model, title in titles.items() if "#" in title]
 
 
 def _data_note(record: Record) -> str:

@@ -14,6 +14,9 @@ might have had.) In brackets: in how many seeds the regime is better and worse w
 larger of the two (the intersection-union test, Berger, 1982): a difference is to be believed where neither other seeds
 nor other examples would undo it. Of a single seed nothing can be said of others, and there is no such p.
 
+Where settings were chosen among (a grid), every combination is on the validation part alone, and the best of each
+regime by its mean there stands in all other tables. The choice has not seen the test part.
+
 Overhead is the ratio of the times per epoch of runs of the same seed, with its 95% interval over the seeds (Student's,
 of the logarithms); "within noise" where that takes in 0; nothing for a single seed. These runs were not interleaved, so
 that times hold for an idle machine only; `make bench` measures overheads in interleaved pairs.

@@ -1,14 +1,14 @@
 """The records of trials, and what in them is compared with what."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from lerac_experiments.data.registry import DATA
+from lerac_experiments.data.registry import find_data
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.models import MODELS
+from lerac_experiments.models.registry import find_model
 from lerac_experiments.options import find
 from lerac_experiments.settings import Protocol
 from lerac_experiments.training.history import unpack_bits
@@ -97,8 +97,8 @@ class Record:
             ExperimentError: something does not. It is named.
         """
         trial = self.trial
-        find(MODELS, trial.model, "model")
-        find(DATA, trial.data, "data")
+        find_model(trial.model)
+        find_data(trial.data)
         find(REGIMES, trial.regime, "regime")
         if not self.done:
             return self
@@ -124,6 +124,8 @@ OF_REGIMES = frozenset(
         "class_lr",
         "instance_lr",
         "sigma_bounds",
+        "label_epsilon",
+        "class_similarity",
         "warm_up_epochs",
     )
 )
@@ -144,6 +146,8 @@ class Cell:
     condition: str
     """Wrong labels, for people; empty without."""
     records: tuple[Record, ...]
+    rivals: tuple["Cell", ...] = ()
+    """Of a grid: the cells, itself among them, that it was chosen from, by the validation part."""
 
     @property
     def trial(self) -> Trial:
@@ -158,13 +162,23 @@ class Cell:
 
     @property
     def model_title(self) -> str:
-        title = MODELS[self.trial.model].title
+        title = find_model(self.trial.model).title
         return f"{title} ({self.variant})" if self.variant else title
 
     @property
     def data_title(self) -> str:
-        title = DATA[self.trial.data].title
+        title = find_data(self.trial.data).title
         return f"{title}, {self.condition}" if self.condition else title
+
+    @property
+    def validations(self) -> np.ndarray:
+        """The metric on the validation part, of the epochs that were best by it."""
+        return np.array([record.content["result"]["validation"] for record in self.records], dtype=float)
+
+    @property
+    def epochs(self) -> np.ndarray:
+        """How many there were."""
+        return np.array([len(record.epochs) for record in self.records], dtype=float)
 
     @property
     def scores(self) -> np.ndarray:
@@ -206,12 +220,34 @@ class Cell:
 
 
 def cells_of(records: Sequence[Record]) -> list[Cell]:
-    """The cells of the trials that are done, in the order of their first trials."""
+    """The cells of the trials that are done, in the order of their first trials. Of the combinations of a grid there is
+    the one that was chosen."""
+    by_choice: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in _all_cells(records):
+        by_choice.setdefault(_choice_key(cell.trial), []).append(cell)
+    return [cell for rivals in by_choice.values() for cell in ([_chosen(rivals)] if rivals[0].trial.grid else rivals)]
+
+
+def _choice_key(trial: Trial) -> tuple[str, ...]:
+    """What is equal in those that one is chosen of."""
+    own = _values(trial, _own_names(trial) - frozenset(trial.grid))
+    return *_comparison_key(trial), trial.regime, str(trial.protocol.noise_free), canonical_json([own, trial.grid])
+
+
+def _chosen(rivals: Sequence[Cell]) -> Cell:
+    """The best by its mean on the validation part, of those with the most runs: none of which some have failed."""
+    most = max(len(cell.records) for cell in rivals)
+    sign = 1.0 if rivals[0].higher_is_better else -1.0
+    candidates = [cell for cell in rivals if len(cell.records) == most]
+    return replace(max(candidates, key=lambda cell: sign * float(cell.validations.mean())), rivals=tuple(rivals))
+
+
+def _all_cells(records: Sequence[Record]) -> list[Cell]:
     done = [record for record in records if record.done]
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in done:
         trial = record.trial
-        own = "" if trial.regime == CONVENTIONAL else canonical_json(_values(trial, OF_REGIMES))
+        own = canonical_json(_values(trial, _own_names(trial)))
         oracle = str(trial.protocol.noise_free)
         groups.setdefault((*_comparison_key(trial), trial.regime, oracle, own), []).append(record)
     cells = []
@@ -221,9 +257,9 @@ def cells_of(records: Sequence[Record]) -> list[Cell]:
         members.sort(key=lambda record: record.trial.seed)
         trial = members[0].trial
         alike = [r.trial for r in done if _place(r.trial) == _place(trial)]
-        of_regime = [other for other in alike if other.regime == trial.regime != CONVENTIONAL]
-        variant = _differing(trial, alike, _shared(trial))
-        own_variant = _differing(trial, of_regime, OF_REGIMES)
+        of_regime = [other for other in alike if other.regime == trial.regime]
+        variant = ", ".join(filter(None, (_version(trial, done), _differing(trial, alike, _shared(trial)))))
+        own_variant = _differing(trial, of_regime, _own_names(trial))
         condition = _condition(trial.protocol)
         cells.append(Cell(variant, own_variant, condition, tuple(members)))
     return cells
@@ -232,6 +268,17 @@ def cells_of(records: Sequence[Record]) -> list[Cell]:
 def baselines(cells: Sequence[Cell]) -> dict[tuple[str, ...], Cell]:
     """Conventional training, by what must be equal in a comparison with it."""
     return {comparison_key(cell): cell for cell in cells if cell.is_baseline}
+
+
+def among_curricula(cells: Sequence[Cell], regime: str) -> list[tuple[Cell, Cell]]:
+    """Each other curriculum with this one, on the same data, seeds and settings, those of regimes among them."""
+
+    def key(cell: Cell) -> tuple[str, ...]:
+        return *comparison_key(cell), canonical_json(_values(cell.trial, OF_REGIMES))
+
+    against = {key(cell): cell for cell in cells if cell.trial.regime == regime}
+    others = (cell for cell in cells if cell.trial.regime not in (CONVENTIONAL, regime))
+    return [(cell, against[key(cell)]) for cell in others if key(cell) in against]
 
 
 def comparison_key(cell: Cell) -> tuple[str, ...]:
@@ -249,12 +296,23 @@ def _comparison_key(trial: Trial) -> tuple[str, ...]:
     return *_place(trial), canonical_json(_values(trial, _shared(trial)))
 
 
-def _place(trial: Trial) -> tuple[str, str, str]:
-    return trial.model, trial.data, _condition(trial.protocol)
+def _place(trial: Trial) -> tuple[str, ...]:
+    """What is never compared with anything else; of one's own models and data, their versions."""
+    versions = trial.model_source or "", trial.data_content or ""
+    return trial.model, trial.data, *versions, _condition(trial.protocol)
 
 
 def _condition(protocol: Protocol) -> str:
     return f"{100 * protocol.label_noise:g}% wrong labels" if protocol.label_noise else ""
+
+
+def _version(trial: Trial, records: Sequence[Record]) -> str:
+    """Which of several versions of one's own model and data it is of; empty, if there is one only."""
+    same = [record.trial for record in records if (record.trial.model, record.trial.data) == (trial.model, trial.data)]
+    sources, contents = {other.model_source for other in same}, {other.data_content for other in same}
+    source = f"source {(trial.model_source or 'unknown')[:8]}" if len(sources) > 1 else ""
+    content = f"data {(trial.data_content or 'unknown')[:8]}" if len(contents) > 1 else ""
+    return ", ".join(filter(None, (source, content)))
 
 
 def _values(trial: Trial, names: Collection[str]) -> dict[str, Any]:
@@ -265,13 +323,19 @@ def _values(trial: Trial, names: Collection[str]) -> dict[str, Any]:
 def _is_mixed(trial: Trial) -> bool:
     """Not what was asked for: of regimes that cannot mix some were planned beside others that did."""
     protocol = trial.protocol
-    mixes = find(DATA, trial.data, "data").mixes and find(REGIMES, trial.regime, "regime").mixes
+    mixes = find_data(trial.data).mixes and find(REGIMES, trial.regime, "regime").mixes
     return mixes and protocol.augment and protocol.mix_up
 
 
 def _shared(trial: Trial) -> frozenset[str]:
-    """The names of the settings that all regimes know."""
-    return frozenset((*vars(trial.settings), *vars(trial.protocol))) - OF_REGIMES - OF_CONDITIONS
+    """The names of the settings that all regimes know, and that are not chosen among."""
+    known = frozenset((*vars(trial.settings), *vars(trial.protocol))) - OF_REGIMES - OF_CONDITIONS
+    return known - frozenset(trial.grid)
+
+
+def _own_names(trial: Trial) -> frozenset[str]:
+    """The names of the settings of which other values make another cell: those of its regime, and of its grid."""
+    return (frozenset() if trial.regime == CONVENTIONAL else OF_REGIMES) | frozenset(trial.grid)
 
 
 def _differing(trial: Trial, others: Sequence[Trial], names: Collection[str]) -> str:

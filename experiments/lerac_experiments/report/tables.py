@@ -8,8 +8,9 @@ import rich.table
 from rich.text import Text
 
 from lerac_experiments import terminal
-from lerac_experiments.report.records import Cell, baselines, comparison_key
+from lerac_experiments.report.records import Cell, among_curricula, baselines, comparison_key
 from lerac_experiments.report.statistics import Comparison, Overhead, compare, mean_and_deviation
+from lerac_experiments.training.regimes import REGIMES
 
 DIFFERENCE, P_VALUE = "against conventional", "p"
 SEEDS_P, MCNEMAR_P = "p over seeds", "McNemar p (better, worse)"
@@ -87,7 +88,7 @@ def comparison_table(title: str, cells: Sequence[Cell]) -> Table:
     rows = []
     for cell, compared in _compared(cells):
         _, unit = _scale(cell)
-        epochs, _ = mean_and_deviation(_epochs(cell))
+        epochs, _ = mean_and_deviation(cell.epochs)
         rows.append(
             (
                 cell.model_title,
@@ -107,15 +108,52 @@ def comparison_table(title: str, cells: Sequence[Cell]) -> Table:
     return Table(title, columns, tuple(rows), left=3)
 
 
+def curricula_table(title: str, cells: Sequence[Cell], regime: str) -> Table:
+    """Every other curriculum against this one, with the tests that the authors of LeRaC report of its curves."""
+    rows = []
+    for cell, other in among_curricula(cells, regime):
+        if (compared := compare(cell, other)) is not None:
+            rows.append((cell.model_title, cell.data_title, cell.regime_title, *_differences(cell, compared)))
+    columns = ("model", "data", "regime", "difference", P_VALUE, SEEDS_P, MCNEMAR_P)
+    return Table(title, columns, tuple(rows), left=3)
+
+
+def grid_table(title: str, cells: Sequence[Cell]) -> Table:
+    """Every combination of the settings that were chosen among, on the validation part."""
+    rows = []
+    for cell in cells:
+        chosen = [record.trial.id for record in cell.records]
+        for rival in cell.rivals:
+            scale, unit = _scale(rival)
+            mean, deviation = mean_and_deviation(scale * rival.validations)
+            score = f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}") + unit + rival.direction
+            is_chosen = [record.trial.id for record in rival.records] == chosen
+            rows.append(
+                (
+                    rival.model_title,
+                    rival.data_title,
+                    REGIMES[rival.trial.regime].title,
+                    rival.regime_variant,
+                    (BOLD if is_chosen else "") + score,
+                    str(len(rival.records)),
+                    "chosen" if is_chosen else "",
+                )
+            )
+    return Table(title, ("model", "data", "regime", "settings", "validation", "runs", ""), tuple(rows), left=4)
+
+
 def time_table(title: str, cells: Sequence[Cell]) -> Table:
-    """What a training step of every regime takes: the least mean of a run, and what it takes more than conventional
-    training on the same model, data and seeds."""
+    """What a training step and an epoch of every regime take: the least mean of a run, and what it takes more than
+    conventional training on the same model, data and seeds."""
     rows = []
     for cell, compared in _compared(cells):
-        least = min(record.seconds_per_epoch() / record.steps for record in cell.records)
+        step = min(record.seconds_per_epoch() / record.steps for record in cell.records)
+        epoch = min(record.seconds_per_epoch() for record in cell.records)
         overhead = "" if compared is None or compared.overhead is None else _overhead(compared.overhead)
-        rows.append((cell.model_title, cell.data_title, cell.regime_title, f"{1e3 * least:.1f}", overhead))
-    return Table(title, ("model", "data", "regime", "ms per step, least", "overhead"), tuple(rows), left=3)
+        times = f"{1e3 * step:.1f}", f"{epoch:.3g}"
+        rows.append((cell.model_title, cell.data_title, cell.regime_title, *times, overhead))
+    columns = ("model", "data", "regime", "ms per step, least", "s per epoch, least", "overhead")
+    return Table(title, columns, tuple(rows), left=3)
 
 
 def _compared(cells: Sequence[Cell]) -> Iterator[tuple[Cell, Comparison | None]]:
@@ -161,6 +199,21 @@ def wrong_labels_table(title: str, cells: Sequence[Cell]) -> Table:
     return Table(title, ("model", "data", "regime", "found"), tuple(rows), left=3)
 
 
+def details_table(title: str, cells: Sequence[Cell]) -> Table:
+    """What else was measured of the test part, in percent: a column for each name."""
+    of_cells = [(cell, [record.content["result"].get("details") for record in cell.records]) for cell in cells]
+    known = [(cell, details) for cell, details in of_cells if all(details)]
+    names = list(dict.fromkeys(name for _, details in known for name in details[0]))
+    rows = []
+    for cell, details in known:
+        texts = []
+        for name in names:
+            values = np.array([each[name] for each in details if name in each])
+            texts.append(_mean(100.0 * values) if len(values) else "")
+        rows.append((cell.model_title, cell.data_title, cell.regime_title, *texts))
+    return Table(title, ("model", "data", "regime", *names), tuple(rows), left=3)
+
+
 def settings_table(title: str, cells: Sequence[Cell]) -> Table:
     """How the models were trained: as in the paper's Table 1."""
     rows: dict[tuple[str, ...], None] = {}
@@ -194,19 +247,18 @@ def settings_table(title: str, cells: Sequence[Cell]) -> Table:
     return Table(title, columns, tuple(rows), left=3)
 
 
-def _epochs(cell: Cell) -> np.ndarray:
-    return np.array([len(record.epochs) for record in cell.records], dtype=float)
-
-
 def _scale(cell: Cell) -> tuple[float, str]:
     """Shares are printed in percent."""
     return (100.0, "%") if cell.higher_is_better else (1.0, "")
 
 
 def _score(cell: Cell) -> str:
-    mean, deviation = mean_and_deviation(cell.scores)
-    scale, _ = _scale(cell)
-    return f"{scale * mean:.2f}" + ("" if deviation is None else f" ± {scale * deviation:.2f}")
+    return _mean(_scale(cell)[0] * cell.scores)
+
+
+def _mean(values: np.ndarray) -> str:
+    mean, deviation = mean_and_deviation(values)
+    return f"{mean:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
 
 
 def _best(cells: Sequence[Cell]) -> Cell:

@@ -75,6 +75,8 @@ def describe(
     }
     if tested.correct is not None:
         result["correct"] = pack_bits(tested.correct)
+    if tested.details is not None:
+        result["details"] = tested.details()
     groups = optimizer.param_groups
     return {
         "result": result,

@@ -28,11 +28,15 @@ SHAPES = {
     "fashion-mnist": (1, 28, 28),
     "tiny-imagenet": (3, 64, 64),
     "imagenet": (3, 224, 224),
+    "imagenet200": (3, 224, 224),
+    "webvision": (3, 224, 224),
+    "food101": (3, 224, 224),
+    "utkface": (3, 64, 64),
     "crema-d": (1, MEL_BINS, 1 + crema_d.SAMPLES // crema_d.HOP),
     "esc50": (1, MEL_BINS, 1 + esc50.SAMPLES // esc50.HOP),
     "spoken-digits": (1, MEL_BINS, 1 + spoken_digits.SAMPLES // spoken_digits.HOP),
 }
-"""Of an image or a spectrogram. Texts are as long as the model reads them."""
+"""Of an image or a spectrogram. Texts are as long as the model reads them; detectors are left out."""
 
 CLASSES = 100  # Of images and sounds; what a head has of its own hardly shows.
 VOCABULARY = 30_522  # Of BERT's pieces; for models that read words, too.
@@ -133,6 +137,8 @@ def main() -> None:
     cases: dict[tuple[str, tuple[int, ...] | None, int], dict[str, list[str]]] = {}
     for preset, trials in PRESETS.items():
         for trial in trials():
+            if "detection" in MODELS[trial.model].kinds:
+                continue  # whose losses take annotated images
             where = cases.setdefault((trial.model, SHAPES.get(trial.data), trial.settings.batch_size), {})
             if trial.data not in where.setdefault(preset, []):
                 where[preset].append(trial.data)

@@ -41,6 +41,11 @@ def _smoothed_epochs(trial: Trial) -> float:
     return math.inf if times is None else times * settings.cbs_every
 
 
+BANDWIDTHS = ((0.6, 160 / 224), (0.8, 192 / 224), (1.0, 1.0))
+"""Of EfficientTrain: up to which share of the training images have which share of their sides' frequencies (Wang et
+al., ICCV 2023, Table 5: 160 and 192 of 224 pixels for 180 and 60 of 300 epochs)."""
+
 LERAC = Phase("LeRaC", lambda trial: trial.settings.lerac_epochs, "lerac_epochs")
 WARM_UP = Phase("warm-up", _warm_up_epochs, "warm_up_epochs")
 SMOOTHING = Phase("CBS", _smoothed_epochs, "cbs_every", must_end=False)
+BANDWIDTH = Phase("low-frequency cropping", lambda trial: BANDWIDTHS[-2][0] * trial.settings.epochs, "epochs")

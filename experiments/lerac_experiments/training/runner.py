@@ -11,26 +11,28 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, ReduceLROnPlateau
 
 from lerac_experiments.data.examples import Batch, Examples
+from lerac_experiments.data.mosaic import Mosaic
 from lerac_experiments.data.noise import Chosen, with_wrong_labels
 from lerac_experiments.data.source import Parts
 from lerac_experiments.environment import environment
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.files import Damaged
+from lerac_experiments.models.initializers import initialise
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.options import find
 from lerac_experiments.training.distributed import Ranks
 from lerac_experiments.training.history import History, describe
 from lerac_experiments.training.loading import consecutive, derived, load, shuffled
 from lerac_experiments.training.log import training_log
+from lerac_experiments.training.optimizers import optimizer_for
 from lerac_experiments.training.regimes import REGIMES, Setup
+from lerac_experiments.training.regimes.training_accuracy import TrainingAccuracy
 from lerac_experiments.training.tasks import TASKS, Outcome
 from lerac_experiments.trials.store import DONE, TrialFolder
 from lerac_experiments.trials.trial import Trial
-from lerac_fast import optim
 
 EVALUATION_BATCH = 256
 """The most examples that are evaluated at once. No more than are trained at once, so that what can be trained can be
@@ -89,6 +91,8 @@ class Runner:
             parts, self.corrupt = with_wrong_labels(parts, trial.protocol.label_noise, trial.seed)
             if trial.protocol.noise_free:
                 parts, self.corrupt = replace(parts, train=Chosen(parts.train, ~self.corrupt)), None
+        if trial.protocol.mosaic:
+            parts = replace(parts, train=Mosaic(parts.train, trial.seed))
         self.parts, self.provenance = parts, parts.provenance
         self.task = TASKS[parts.task]
         parts.train.epoch = 0  # whatever the trial before this one has left
@@ -101,11 +105,24 @@ class Runner:
         self.total_steps = settings.epochs * self.steps_per_epoch
         _seed("initial weights", trial.seed)
         device = self.ranks.device
-        self.model = spec.make(parts, pretrained).to(device)
+        self.model = spec.make(parts, pretrained)
+        initialise(self.model, trial.protocol.initializer)
+        self.model.to(device)
         example = parts.train.__getitems__([0, min(1, len(parts.train) - 1)]).to(device).inputs
-        self.optimizer = _optimizer(trial, spec.groups(self.model, example))
-        setup = Setup(trial, self.model, self.optimizer, parts, spec.smoothing, self.steps_per_epoch, self.ranks)
+        self.optimizer = optimizer_for(trial, spec.groups(self.model, example))
+        setup = Setup(
+            trial,
+            self.model,
+            self.optimizer,
+            parts,
+            spec.sites(self.model),
+            self.steps_per_epoch,
+            self.ranks,
+            self.corrupt,
+        )
         self.ingredients = [make(setup) for make in self.regime.ingredients]
+        if trial.protocol.label_noise > 0.0:
+            self.ingredients.append(TrainingAccuracy(setup))
         self.decay = self._decay()
         self.wrapped = self.model
         self.history = History()
@@ -141,6 +158,16 @@ class Runner:
         if self.ranks.first and self.machine.keep_weights:
             folder.save_weights(self.best)
         return self._record(tested)
+
+    def rehearse(self, batch: Batch) -> None:
+        """Trains and evaluates on a few of the first examples, to see whether that can be done. After it, this object
+        is of no use."""
+        batch = batch.to(self.ranks.device)
+        self._set_mode(training=True)
+        _require_finite(float(self._step(batch)), "the first training loss")
+        self._set_mode(training=False)
+        with torch.inference_mode(), self._precision():
+            self.task.evaluate(self.model, [batch], len(batch.indices), self.ranks)
 
     def _over(self) -> bool:
         history, patience = self.history, self.trial.protocol.stop_patience
@@ -184,10 +211,14 @@ class Runner:
     def _step(self, batch: Batch) -> Tensor:
         self.history.note_rates(self.steps_done, self.total_steps, self.optimizer)
         self.optimizer.zero_grad()
+        for ingredient in self.ingredients:
+            batch = ingredient.on_batch(batch)
         with self._precision():
             outputs = self.task.forward(self.wrapped, batch)
         if isinstance(outputs, Tensor):
             outputs = outputs.float()
+        for ingredient in self.ingredients:
+            ingredient.on_outputs(outputs, batch)
         own = (ingredient.loss(outputs, batch) for ingredient in self.ingredients)
         chosen = next((loss for loss in own if loss is not None), None)
         loss = self.task.loss(outputs, batch) if chosen is None else chosen
@@ -355,15 +386,6 @@ class Runner:
             "device": self.ranks.device.type,
             "environment": environment(),
         }
-
-
-def _optimizer(trial: Trial, groups: list[dict[str, Any]]) -> Optimizer:
-    settings = trial.settings
-    options: dict[str, Any] = {}
-    if settings.optimizer == "SGD":
-        options = {"momentum": settings.momentum, "nesterov": trial.protocol.nesterov}
-    kind: type[Optimizer] = getattr(optim, settings.optimizer)
-    return kind(groups, lr=settings.lr, weight_decay=settings.weight_decay, **options)  # type: ignore[call-arg]
 
 
 def _require_finite(loss: float, name: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lerac_experiments.data.examples import Batch
 from lerac_experiments.data.source import Task
 from lerac_experiments.training.distributed import Ranks
+from lerac_experiments.training.precision import HALF, mean_average_precision, precisions
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Outcome:
     metric: float
     correct: Tensor | None = None
     """Of a classification, which examples are classified correctly: bool [N]."""
+    details: Callable[[], dict[str, float]] | None = field(default=None, compare=False)
+    """Computes what else is reported of the test part, by its name; None, nothing."""
 
 
 class Measure:
@@ -100,23 +103,18 @@ class Detection(Measure):
         return torch.stack(list(outputs.values())).sum()
 
     def evaluate(self, model: Callable[[Any], Any], batches: Iterable[Batch], count: int, ranks: Ranks) -> Outcome:  # noqa: ARG002
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torchmetrics' own imports
-            from torchmetrics.detection import MeanAveragePrecision
-        found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
-        for batch in batches:
-            for detected, target in zip(model(batch.inputs), batch.targets, strict=True):
-                truth = {"boxes": target["boxes"], "labels": target["labels"]}
-                if "difficult" in target:
-                    truth["iscrowd"] = target["difficult"].int()
-                found.append(({k: v.cpu() for k, v in detected.items()}, {k: v.cpu() for k, v in truth.items()}))
-        precision = MeanAveragePrecision(iou_thresholds=[0.5], box_format="xyxy")
-        precision.warn_on_many_detections = False
-        for part in ranks.gather(found):
-            for detected, truth in part:
-                precision.update([detected], [truth])
-        value = max(0.0, float(precision.compute()["map_50"]))  # -1 where there is not one box
-        return Outcome(1.0 - value, value)
+        own = [
+            (_on_cpu(detected), _on_cpu(target))
+            for batch in batches
+            for detected, target in zip(model(batch.inputs), batch.targets, strict=True)
+        ]
+        found = [pair for part in ranks.gather(own) for pair in part]
+        value = mean_average_precision(found, [HALF])
+        return Outcome(1.0 - value, value, details=partial(precisions, found))
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
 TASKS: dict[Task, Measure] = {

@@ -1,8 +1,9 @@
 """The list of the trials of an experiment, as a file."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.files import Damaged, read_json, write_json
@@ -10,6 +11,8 @@ from lerac_experiments.trials.trial import Trial
 
 FILE = "manifest.json"
 FORMAT = 1
+
+_UNKNOWN: dict[str, Any] = {"model_source": None, "data_content": None}
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,22 @@ class Manifest:
         if path.exists():
             before = Manifest.read(folder)
             if [trial.id for trial in self.trials[: len(before)]] != [trial.id for trial in before]:
-                raise ExperimentError(f"{path} plans other trials: plan into another folder, or remove that one")
+                changed = self._changed(before)
+                raise ExperimentError(
+                    f"{path} plans other trials{changed}: plan into another folder, or remove that one"
+                )
         folder.mkdir(parents=True, exist_ok=True)
         trials = [trial.to_json() for trial in self.trials]
         write_json(path, {"format": FORMAT, "name": self.name, "trials": trials})
+
+    def _changed(self, before: "Manifest") -> str:
+        """What of one's own is not as it was, if that is why trials are others."""
+        for trial, planned in zip(self, before, strict=False):
+            if trial.id != planned.id and replace(trial, **_UNKNOWN).id == replace(planned, **_UNKNOWN).id:
+                edited = trial.model_source != planned.model_source
+                what = f"the source of {trial.model}" if edited else f"the data {trial.data}"
+                return f", as {what} has changed since"
+        return ""
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from lerac_experiments.errors import ExperimentError
@@ -20,6 +20,12 @@ class Trial:
     seed: int
     settings: Settings
     protocol: Protocol = USUAL
+    model_source: str | None = None
+    """The fingerprint of a model of one's own: an edited one is another trial."""
+    data_content: str | None = None
+    """The fingerprint of data of one's own."""
+    grid: tuple[str, ...] = ()
+    """The settings that a report chooses among, by the validation part. It does not decide what the training is."""
 
     @property
     def id(self) -> str:
@@ -31,7 +37,11 @@ class Trial:
         some without giving other ids to the same trials."""
         usual = asdict(USUAL)
         protocol = {name: value for name, value in asdict(self.protocol).items() if value != usual[name]}
-        return {**asdict(self), "protocol": protocol}
+        return {**replace(self, grid=())._filled(), "protocol": protocol}
+
+    def _filled(self) -> dict[str, Any]:
+        """All of it, but for fingerprints that there are none of and a grid that there is not."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, ())}
 
     @property
     def name(self) -> str:
@@ -40,7 +50,7 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """As `from_json` takes it."""
-        return {"id": self.id, **asdict(self)}
+        return {"id": self.id, **self._filled()}
 
     @classmethod
     def from_json(cls, content: Any) -> "Trial":

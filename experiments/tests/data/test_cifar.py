@@ -116,6 +116,19 @@ def write_cifar100(folder: Path) -> None:
     """Two images of each class to train with, and one to test with."""
     for name, count in (("train", 200), ("test", 100)):
         write_batch(folder / "cifar-100-python" / name, [number % 100 for number in range(count)], b"fine_labels")
+    names = [f"class {number}".encode() for number in range(100)]
+    (folder / "cifar-100-python" / "meta").write_bytes(python2_pickle({b"fine_label_names": names}))
+
+
+def test_cifar100_names_its_classes(folder: Path) -> None:
+    write_cifar100(folder)
+    assert CIFAR100.load(Request()).class_names == tuple(f"class {number}" for number in range(100))
+    meta = folder / "cifar-100-python" / "meta"
+    meta.write_bytes(python2_pickle({b"fine_label_names": [b"apple"]}))
+    with pytest.raises(ExperimentError, match=r"meta is damaged: it does not name 100 classes"):
+        CIFAR100.load(Request())
+    meta.unlink()
+    assert CIFAR100.load(Request()).class_names == ()
 
 
 def test_cifar100(folder: Path) -> None:

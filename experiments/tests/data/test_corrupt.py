@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from lerac_experiments.data.noise import corrupt_labels
+from lerac_experiments.data.noise import corrupt_labels, fewest_to_corrupt
+from lerac_experiments.data.source import Request, draw
 from lerac_experiments.errors import ExperimentError
 
 LABELS = torch.arange(10_000) % 10
@@ -40,3 +41,13 @@ def test_wrong_labels_are_spread_over_the_order_of_training() -> None:
 def test_nothing_or_all_wrong_is_refused(noise: float, message: str) -> None:
     with pytest.raises(ExperimentError, match=f"noise={noise:g} makes {message} labels wrong"):
         corrupt_labels(LABELS[:10], 10, noise, seed=0)
+
+
+@pytest.mark.parametrize("noise", [0.2, 0.4, 0.8, 0.99, 0.001])
+def test_so_many_are_enough_to_make_some_wrong(noise: float) -> None:
+    """However little of a data set is drawn."""
+    request = Request(share=1e-6, fewest=fewest_to_corrupt(noise))
+    for part in draw(100_000, request):
+        _, corrupt = corrupt_labels(LABELS[part % len(LABELS)], 10, noise, seed=0)
+        assert 0 < corrupt.sum() < len(part)
+    assert fewest_to_corrupt(0.0) == 0

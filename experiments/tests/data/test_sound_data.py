@@ -65,6 +65,15 @@ def test_recordings_in_other_formats_and_folders(data_folder: Path) -> None:
     assert parts.note == f"{before.note}; left out: .csv (1), hidden files or folders (1)"
 
 
+@pytest.mark.parametrize(("data", "write_them"), [(SPOKEN_DIGITS, digits), (ESC50, esc50), (CREMA_D, crema_d)])
+def test_a_part_of_each_recording(data_folder: Path, data: DataSet, write_them: Callable[[], Files]) -> None:
+    names = {"spoken-digits": "fsdd.zip", "esc50": "ESC-50-master.zip", "crema-d": "CREMA-D.zip"}
+    write_zip(data_folder / names[data.name], write_them())
+    whole, part = (data.load(Request(augment_seed=None, seconds=seconds)).train[0].inputs for seconds in (None, 0.25))
+    assert part.shape[3] < whole.shape[3] / 3
+    assert torch.isfinite(part).all()
+
+
 def test_all_damaged_recordings_are_counted(data_folder: Path) -> None:
     damaged = {f"free-spoken-digit-dataset/recordings/{digit}_theo_6.wav": b"RIFF" for digit in range(10)}
     write_zip(data_folder / "fsdd.zip", {**digits(), **damaged})

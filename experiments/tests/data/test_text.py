@@ -211,9 +211,10 @@ def test_pieces_are_those_of_bert(tmp_path: Path) -> None:
     peer = BertTokenizerFast.from_pretrained(tmp_path, do_lower_case=True)
     expected = peer(first, second, truncation="longest_first", max_length=20, padding=True, return_tensors="pt")
     encoded = pieces(first, second)
-    examples = TextExamples(encoded, torch.zeros(len(first), dtype=torch.int64), segments=True)
+    examples = TextExamples(encoded, torch.zeros(len(first), dtype=torch.int64), True, pieces.decode)
     inputs = {name: values.tolist() for name, values in inputs_of(examples).items()}
     assert inputs == {name: values.tolist() for name, values in expected.items()}
+    assert examples.told(1).startswith("20 tokens: [CLS] short [SEP] the race the race")
 
 
 def test_learned_pieces_are_the_same_each_time() -> None:

@@ -89,7 +89,7 @@ def test_single_texts_are_encoded_as_berts(tmp_path: Path) -> None:
     peer = BertTokenizerFast.from_pretrained(tmp_path, do_lower_case=True)
     for some in (texts, ["", "river"]):
         expected = peer(some, truncation=True, max_length=12, padding=True, return_tensors="pt")
-        examples = TextExamples(learned(some, None), torch.zeros(len(some), dtype=torch.int64), segments=True)
+        examples = TextExamples(learned(some, None), torch.zeros(len(some), dtype=torch.int64), True, learned.decode)
         inputs = {name: values.tolist() for name, values in inputs_of(examples).items()}
         assert inputs == {name: values.tolist() for name, values in expected.items()}
 

@@ -43,6 +43,8 @@ def sample_parts(kind: Kind) -> Parts:
         return Parts("detection", 1 + CLASSES, Images(), Images(), Images(), "random")
     if kind == "text":
         return parts_of(text())
+    if kind == "table":
+        return parts_of(torch.randn(4, 5))
     return parts_of(torch.randn(2, 1, 16, 12) if kind == "audio" else torch.randn(2, 3, 8, 8))
 
 
