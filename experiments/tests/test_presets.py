@@ -56,7 +56,7 @@ def _run(folder: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, str, st
     args = ["plan", str(folder / "runs"), "--preset", preset, "--scale", SMALLEST, "--seeds", "1"]
     small = () if data in OWN_SIZES else ("--image-size", "32")
     if data in SOUNDS:
-        small = ("--seconds", "0.2")
+        small = ("--seconds", "0.1")
     assert main([*args, *small, "--regimes", *regimes]) == 0
     chosen = {trial.regime: trial for trial in Manifest.read(folder / "runs") if (trial.model, trial.data) == case[1:]}
     ids = [trial.id for trial in chosen.values()]
