@@ -100,7 +100,7 @@ def tensors(world: World) -> list[Any]:
             state = world.optimizer.state.get(param, {})
             found += [param.detach(), param._version, param.grad, *state.values()]
             found += [value._version for value in state.values() if isinstance(value, Tensor)]
-    return found
+    return found + [tensor.detach() for tensor in world.alive if isinstance(tensor, Tensor)]
 
 
 def assert_same(ours: World, others: World) -> None:

@@ -117,6 +117,7 @@ def everything_narrowed(w: World) -> None:
     state = w.optimizer.state.get(param, {})
     for tensor in (param, param.grad, *state.values()):
         if param.ndim and tensor is not None and tensor.ndim:
+            w.alive.append(tensor.data)
             tensor.data = tensor.data[:1]
 
 
