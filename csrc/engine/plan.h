@@ -17,9 +17,9 @@ struct Source {
   PyObject* dict; // in the optimizer's state, or nullptr
   uint64_t dict_version = 0;
   std::array<PyObject*, kMaxStates> states{};
-  PyObject* step = nullptr; // state["step"], where the rule counts
-  double count = 0;         // of this step, where the host counts
-  int32_t table = -1;       // -1: it has no gradient, and no row
+  PyObject* step = nullptr;  // state["step"], where the rule counts
+  double count = kUncounted; // of this step, where the host counts
+  int32_t table = -1;        // -1: it has no gradient, and no row
   int32_t row = 0;
   size_t place = 0; // of a DTensor among the known layouts
 

@@ -44,22 +44,23 @@ class Renewal {
 
   bool groups(Optimizer optimizer, PyObject* param_groups);
   bool parameters();
-  void count();
+  void numbers();
 
  private:
   bool group(Optimizer optimizer, size_t g, PyObject* dict);
-  bool parameter(size_t g, Source& source, PyObject* object);
+  bool parameter(Source& source, PyObject* object);
   bool local_gradient(const Source& source, PyObject* spec, const at::Tensor*& gradient);
   bool gradient(const Kind& kind, Row& row, const at::Tensor& param, const at::Tensor& gradient);
   bool lies_alike(const Source& source, size_t operand, PyObject* spec, PyObject* other) const;
   bool states(const Kind& kind, const Row& row, const at::Tensor& param, const Source& source, PyObject* spec);
   bool step(const Kind& kind, const Row& row, Source& source);
+  void replace_numbers();
 
   Plan& plan_;
   Memory& memory_;
   const std::vector<Kind> kinds_; // of the tables
   const bool is_brief_;
-  bool other_numbers_ = false; // some group's have changed
+  bool other_numbers_ = false; // than those of the last step, but for counts that are one more
 };
 
 bool Renewal::groups(Optimizer optimizer, PyObject* param_groups) {
@@ -93,21 +94,17 @@ bool Renewal::group(Optimizer optimizer, size_t g, PyObject* dict) {
 }
 
 bool Renewal::parameters() {
-  if (other_numbers_) {
-    for (TensorTable& table : plan_.tables) table.clear_numbers();
-  }
   auto source = plan_.sources.begin();
-  for (size_t g = 0; g < plan_.groups.size(); ++g) {
-    const Plan::Group& group = plan_.groups[g];
+  for (const Plan::Group& group : plan_.groups) {
     for (Py_ssize_t i = 0; i < group.size; ++i, ++source) {
       memory_.parameters.ahead(static_cast<size_t>(source - plan_.sources.begin()));
-      if (!parameter(g, *source, PyList_GET_ITEM(group.params, i))) return false;
+      if (!parameter(*source, PyList_GET_ITEM(group.params, i))) return false;
     }
   }
   return true;
 }
 
-bool Renewal::parameter(size_t g, Source& source, PyObject* object) {
+bool Renewal::parameter(Source& source, PyObject* object) {
   if (object != source.param) return false;
   const Local local = local_of(object);
   if (local.spec == nullptr && !THPVariable_CheckExact(object)) return false;
@@ -122,21 +119,13 @@ bool Renewal::parameter(size_t g, Source& source, PyObject* object) {
   }
 
   const at::Tensor& param = THPVariable_Unpack(local.tensor);
-  const auto t = static_cast<size_t>(source.table);
-  TensorTable& table = plan_.tables[t];
-  const Kind& kind = kinds_[t];
-  Row& row = table.rows[static_cast<size_t>(source.row)];
+  const auto table = static_cast<size_t>(source.table);
+  const Kind& kind = kinds_[table];
+  Row& row = plan_.tables[table].rows[static_cast<size_t>(source.row)];
   memory_.parameters[static_cast<size_t>(&source - plan_.sources.data())].note_gradient(*gradient);
-  if (!is_kind(param, kind.param, kind.device) || param.numel() != row.numel ||
-      elements(param, kind.param_itemsize) != row.param || !this->gradient(kind, row, param, *gradient) ||
-      !states(kind, row, param, source, local.spec) || !step(kind, row, source))
-    return false;
-  if (other_numbers_) {
-    math::Hyperparameters h{plan_.policies[g].numbers, {}, {}};
-    if (source.count > 0) memory_.bias_corrections.apply(h, source.count);
-    row.hyperparameters = table.append(h, {}, source.count);
-  }
-  return true;
+  return is_kind(param, kind.param, kind.device) && param.numel() == row.numel &&
+         elements(param, kind.param_itemsize) == row.param && this->gradient(kind, row, param, *gradient) &&
+         states(kind, row, param, source, local.spec) && step(kind, row, source);
 }
 
 // Whether a DTensor and its gradient lie over processes as they did; finds the gradient's part.
@@ -186,22 +175,38 @@ bool Renewal::states(const Kind& kind, const Row& row, const at::Tensor& param, 
   return true;
 }
 
-// The count of steps is where it was; the host's is what the last step made it.
+// Whether the count of steps is where it was; reads the host's.
 bool Renewal::step(const Kind& kind, const Row& row, Source& source) {
   if (!kind.rule.counts_steps) return true;
   const at::Tensor& step = THPVariable_Unpack(source.step);
   if (row.step.address != nullptr) return is_device_number(step, kind.device) && device_number(step) == row.step;
-  if (!is_kind(step, at::kFloat, at::kCPU) || step.numel() != 1 || step_count(step) != source.count) return false;
-  ++source.count;
+  if (!is_kind(step, at::kFloat, at::kCPU) || step.numel() != 1) return false;
+  const double count = step_count(step) + 1;
+  other_numbers_ |= count != source.count + 1;
+  source.count = count;
   return true;
 }
 
-// Numbers that stay, but for what the counts make of them.
-void Renewal::count() {
-  if (other_numbers_) return;
+// After all parameters were found to be where they were.
+void Renewal::numbers() {
+  if (other_numbers_) return replace_numbers();
   for (TensorTable& table : plan_.tables) {
     for (size_t i = 0; i < table.counts.size(); ++i) {
-      if (table.counts[i] > 0) memory_.bias_corrections.apply(table.hyperparameters[i], ++table.counts[i]);
+      if (table.counts[i] != kUncounted) memory_.bias_corrections.apply(table.hyperparameters[i], ++table.counts[i]);
+    }
+  }
+}
+
+void Renewal::replace_numbers() {
+  for (TensorTable& table : plan_.tables) table.clear_numbers();
+  auto source = plan_.sources.begin();
+  for (size_t g = 0; g < plan_.groups.size(); ++g) {
+    for (const auto end = source + plan_.groups[g].size; source != end; ++source) {
+      if (!source->has_row()) continue;
+      math::Hyperparameters h{plan_.policies[g].numbers, {}, {}};
+      if (source->count != kUncounted) memory_.bias_corrections.apply(h, source->count);
+      TensorTable& table = plan_.tables[static_cast<size_t>(source->table)];
+      table.rows[static_cast<size_t>(source->row)].hyperparameters = table.append(h, {}, source->count);
     }
   }
 }
@@ -253,7 +258,7 @@ bool renew(Plan& plan, Memory& memory, Optimizer optimizer, PyObject* param_grou
   if (!PyDict_Check(state) || version_of(state) != plan.state_version || !same_devices(plan, step)) return false;
   Renewal renewal(plan, memory);
   if (!renewal.groups(optimizer, param_groups) || !renewal.parameters()) return false;
-  renewal.count();
+  renewal.numbers();
   return true;
 }
 

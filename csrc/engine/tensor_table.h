@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -18,6 +19,9 @@ struct DeviceScaling {
   const float* found_inf = nullptr; // not 0: nothing may change
 };
 
+// In place of a count of steps: the device counts, or nobody does.
+inline constexpr double kUncounted = -std::numeric_limits<double>::infinity();
+
 // All rows that one backend call updates: they share device, rule and storage types. To the backend they are one
 // concatenated array: row i holds the elements [offsets[i], offsets[i + 1]).
 struct TensorTable {
@@ -28,7 +32,7 @@ struct TensorTable {
   std::vector<int64_t> offsets;
   std::vector<math::Hyperparameters> hyperparameters;
   std::vector<DeviceNumber> rates; // the lr of hyperparameters[i], where it lies on the device
-  std::vector<double> counts;      // the steps that its bias corrections are for; 0: the device counts, or nobody does
+  std::vector<double> counts;      // the steps that their bias corrections are for, or kUncounted
   DeviceScaling scaling;
   std::shared_ptr<void> kept; // whatever the backend keeps from step to step
 
