@@ -1,6 +1,7 @@
 """Param groups as a scheduler of learning rates deals with them: their rates, and which of them it knows."""
 
 from collections.abc import Sequence
+from operator import is_, itemgetter
 from typing import Any
 
 import torch
@@ -41,6 +42,16 @@ def _labels(group: Group) -> tuple[Any, ...]:
 def base_rates_of(groups: Sequence[Group]) -> list[float]:
     """Return the base rate of each group: its `lr`, or its `initial_lr` if a scheduler came first."""
     return [float(group["initial_lr"] if "initial_lr" in group else group["lr"]) for group in groups]
+
+
+def rates_of(groups: Sequence[Group]) -> list[float]:
+    """Return the rate of each group."""
+    return [float(group["lr"]) for group in groups]
+
+
+def hold_the_very(groups: Sequence[Group], lrs: Sequence[float]) -> bool:
+    """Return whether these groups hold these very objects as their rates, which nobody has touched then."""
+    return all(map(is_, map(itemgetter("lr"), groups), lrs))
 
 
 def unshare_lrs(optimizer: Optimizer) -> None:

@@ -6,8 +6,6 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
-from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -22,12 +20,14 @@ from lerac_fast.lerac._rates import (
     base_rates_of,
     copied_lrs,
     find_groups,
-    of_the_kind,
+    hold_the_very,
+    rates_of,
     set_lrs,
     summary_of,
     unshare_lrs,
 )
 from lerac_fast.lerac._repeats import Repeats
+from lerac_fast.lerac._state import PER_GROUP, load_state, state_of
 from lerac_fast.lerac.schedule import (
     STARTS_LOWERED,
     depth_ranks,
@@ -138,10 +138,8 @@ class LeRaC(LRScheduler):
     ) -> None:
         groups = optimizer.param_groups
         ratios, lowest = checked_ratios(groups, total_iters, min_lr, max_lr, initial_lrs, depths, curve)
-        self.total_iters = total_iters
-        self.curve = curve
-        self.ratios = ratios
-        self._lowest_ratio = lowest
+        self.total_iters, self.curve = total_iters, curve
+        self.ratios, self._lowest_ratio = ratios, lowest
         # The rates that the groups would have without LeRaC. Each step computes `lr` from them, in place of
         # multiplying it by s(l) / s(l - 1), so that rounding does not build up and step k restores every bit.
         self._full_lrs = base_rates_of(groups)
@@ -197,12 +195,12 @@ class LeRaC(LRScheduler):
             return False
         if self.finished:
             return groups is self._list and groups[0] is known[0] and groups[-1] is known[-1]
-        return all(map(is_, map(_RATE, groups), self._left_lrs))
+        return hold_the_very(groups, self._left_lrs)
 
     def _go_on(self) -> None:
         """Set the rates of step `last_epoch` where the last ones were left alone."""
-        factors = self._factors(self.last_epoch)
-        self._left_lrs = [full * factor for full, factor in zip(self._full_lrs, factors, strict=True)]
+        steps = zip(self._full_lrs, self._factors(self.last_epoch), strict=True)
+        self._left_lrs = [full * factor for full, factor in steps]
         self._groups = [*self.optimizer.param_groups]  # loading a state has put others in their places
         for group, lr in zip(self._groups, self._left_lrs, strict=True):
             group["lr"] = lr
@@ -268,12 +266,12 @@ class LeRaC(LRScheduler):
             float(base if group["lr"] == group["initial_lr"] else group["lr"])
             for group, base in zip(self._groups, self.base_lrs, strict=True)
         ]
-        base_lrs = [float(base) for base in self.base_lrs]
-        self._starts_lowered = self.total_iters > 0 and fall_with_ratios(self.ratios, self._full_lrs, base_lrs)
+        lowered = fall_with_ratios(self.ratios, self._full_lrs, [float(base) for base in self.base_lrs])
+        self._starts_lowered = self.total_iters > 0 and lowered
 
     def _resume(self) -> None:
         """Take the full rates from groups that hold the rates of this step already, as `last_epoch` says."""
-        lrs = self._lrs()
+        lrs = rates_of(self._groups)
         expected = [base * factor for base, factor in zip(self._full_lrs, self._factors(self.last_epoch), strict=True)]
         refuse_another_step(self.ratios, lrs, expected)
         self._left_lrs = [
@@ -308,22 +306,14 @@ class LeRaC(LRScheduler):
             yield
         finally:
             self._follow_groups(any_lr=True)
-            self._full_lrs = self._lrs()
+            self._full_lrs = rates_of(self._groups)
             self._lowered_lrs()
             set_lrs(self._groups, self._left_lrs)
             self._last_lr = copied_lrs(self.optimizer.param_groups)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain numbers and lists, with the rates that the groups hold now."""
-        found = find_groups(self._groups, self.optimizer.param_groups)
-        numbers = ("total_iters", "curve", "last_epoch", "_step_count", "_lowest_ratio", "_starts_lowered")
-        return {
-            **{name: getattr(self, name) for name in numbers},
-            **{name: [float(getattr(self, name)[j]) for _, j in found] for name in _PER_GROUP},
-            "_positions": [i for i, _ in found],
-            "_last_lr": [float(lr) for lr in self._last_lr],
-            "lrs": [float(group["lr"]) for group in self.optimizer.param_groups],
-        }
+        return state_of(self)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, and set the rates of the groups to those of the moment when it was taken.
@@ -334,25 +324,7 @@ class LeRaC(LRScheduler):
 
         Raises ValueError, and changes nothing, if that is not the state of a LeRaC, or of other param groups in number.
         """
-        names = self.state_dict().keys()
-        if missing := [name for name in names if name not in state_dict]:
-            raise ValueError(f"this is not the state of a LeRaC: it has no {', '.join(map(repr, missing))}")
-        state = {name: copy(state_dict[name]) for name in names}
-        lrs, last_lr, groups = state.pop("lrs"), state.pop("_last_lr"), self.optimizer.param_groups
-        if len(lrs) != len(groups):
-            raise ValueError(
-                f"this state is of {len(lrs)} param groups and the optimizer has {len(groups)}: build the groups as "
-                "they were, with those that were added (add_param_group) and without those that were removed"
-            )
-        self._groups = [groups[i] for i in state["_positions"]]
-        self.__dict__.update(state)
-        unshare_lrs(self.optimizer)
-        set_lrs(groups, lrs)
-        self.base_lrs = [
-            of_the_kind(group["lr"], float(base)) for group, base in zip(self._groups, self.base_lrs, strict=True)
-        ]
-        # Shorter than the groups if one was added since the last step.
-        self._last_lr = [of_the_kind(group["lr"], lr) for group, lr in zip(groups, last_lr, strict=False)]
+        load_state(self, state_dict)
 
     def summary(self) -> dict[str, float]:
         """Return a few numbers to log, where one curve for each group would be too many.
@@ -366,8 +338,7 @@ class LeRaC(LRScheduler):
 
         Three rates are read, no more. As `step()`, it raises RuntimeError if none of its groups is left.
         """
-        found = self._find_groups()
-        factors = self._factors(self.last_epoch)
+        found, factors = self._find_groups(), self._factors(self.last_epoch)
         groups = [self.optimizer.param_groups[i] for i, _ in found]
         return summary_of(groups, depth_ranks(groups), [factors[j] for _, j in found])
 
@@ -389,9 +360,6 @@ class LeRaC(LRScheduler):
         # The lowest ratio decides on the events of "decades", even if its group has been removed.
         return lerac_factors([*self.ratios, self._lowest_ratio], step, self.total_iters, self.curve)[:-1]
 
-    def _lrs(self) -> list[float]:
-        return [float(group["lr"]) for group in self._groups]
-
     def _lowered_lrs(self) -> list[float | Tensor]:
         """Return the rates of all groups at step `last_epoch`, and remember LeRaC's as the groups will hold them."""
         self._left_lrs = [
@@ -406,9 +374,8 @@ class LeRaC(LRScheduler):
     def _take_up_changes(self) -> None:
         """Take up into the full rates what others did to the groups' rates since LeRaC left them."""
         self._follow_groups()
-        lrs = self._lrs()
-        self._full_lrs = take_up(lrs, self._left_lrs, self._full_lrs, [float(base) for base in self.base_lrs])
-        self._left_lrs = lrs
+        lrs, base_lrs = rates_of(self._groups), [float(base) for base in self.base_lrs]
+        self._full_lrs, self._left_lrs = take_up(lrs, self._left_lrs, self._full_lrs, base_lrs), lrs
 
     def _find_groups(self) -> list[tuple[int, int]]:
         """Its groups in the optimizer's list: (i, j) where the optimizer's group i is LeRaC's group j."""
@@ -427,11 +394,7 @@ class LeRaC(LRScheduler):
         if not any_lr:
             pairs = [(self.ratios[j], groups[i]["lr"], self._groups[j]["lr"]) for i, j in found]
             refuse_another_step(*([float(value) for value in values] for values in zip(*pairs, strict=True)))
-        for name in _PER_GROUP:
+        for name in PER_GROUP:
             setattr(self, name, [getattr(self, name)[j] for _, j in found])
         self._groups, self._positions = [groups[i] for i, _ in found], [i for i, _ in found]
         unshare_lrs(self.optimizer)
-
-
-_RATE = itemgetter("lr")
-_PER_GROUP = ("ratios", "base_lrs", "_full_lrs", "_left_lrs")
