@@ -87,7 +87,7 @@ def compare(
     sets = tuple(each if isinstance(each, str) else _given_data(each, kind, task) for each in _listed(data))
     for names in (models, sets):
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ExperimentError(f"{twice} is there twice: give functions that differ names that do")
+            raise ExperimentError(f"{twice} is there twice")
     in_settings, in_protocol = _divided(settings)
     plan = Plan(
         folder,
