@@ -57,7 +57,8 @@ def compare(
             `task` that it has parameters for, which gives an nn.Module. A list: each of them.
         data: as `--data` takes it; or torch Datasets of pairs (inputs, target): a tuple (train, test) or (train,
             validation, test), a dict of such names, or one of all examples; or a function that returns them. They give
-            the same example each time. A list: each of them.
+            the same example each time. Datasets are known by their content; a function by its source alone: where it
+            reads files that have changed, plan into another folder. A list: each of them.
         folder: where the trials and the report are kept.
         kind: of Datasets: "image" if it is not given, "text", "audio", "table" or "detection".
         task: of Datasets: "classification" if it is not given, or "regression".
