@@ -113,7 +113,7 @@ def _sources(thing: Any, seen: dict[int, Any]) -> Iterator[bytes]:
     elif isinstance(thing, ModuleType):
         yield from _module_source(thing)
     elif isinstance(thing, type | FunctionType):
-        if _is_installed(sys.modules.get(thing.__module__)):
+        if all(_is_installed(sys.modules.get(name)) for name in _modules(thing)):
             yield f"{thing.__module__}.{thing.__qualname__}".encode()
         else:
             yield from _code(thing)
@@ -132,6 +132,13 @@ def _sources(thing: Any, seen: dict[int, Any]) -> Iterator[bytes]:
         yield from _contents(thing)
     else:
         yield from _sources_of((type(thing), *_state(thing)), seen)
+
+
+def _modules(thing: type | FunctionType) -> Iterator[str]:
+    """Where it is said to be of, and where a function was written: one that wraps another is said to be of its module."""
+    yield thing.__module__
+    if isinstance(thing, FunctionType):
+        yield thing.__globals__.get("__name__", "__main__")
 
 
 def _state(thing: Any) -> Iterator[Any]:

@@ -319,7 +319,7 @@ def _version(trial: Trial, records: Sequence[Record]) -> str:
 
 
 def _namesake(trial: Trial, records: Sequence[Record]) -> str:
-    """Digits that tell data from other data of the same title, which lies in another folder; empty, if there is none."""
+    """Digits that tell data from other data of the same title, in another folder; empty, if there is none."""
     title = find_data(trial.data).title
     alike = {name for name in {record.trial.data for record in records} if find_data(name).title == title}
     return f"#{digest(trial.data)[:4]}" if len(alike) > 1 else ""
