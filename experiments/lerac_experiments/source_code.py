@@ -198,6 +198,9 @@ def _is_installed(module: ModuleType | None) -> bool:
 def _code(thing: type | FunctionType) -> Iterator[bytes]:
     """The source of a function or class, or what the compiler has made of it, where that was typed in."""
     code = thing if isinstance(thing, type) else thing.__code__  # not the code of what a function wraps
+    if isinstance(code, CodeType) and code.co_name == "<lambda>":  # its source is all of the line
+        yield from _compiled(code)
+        return
     try:
         yield inspect.getsource(code).encode()
     except (OSError, TypeError):

@@ -102,3 +102,8 @@ def test_the_state_of_what_a_given_function_refers_to_is_part_of_its_source(made
 def test_what_cannot_be_told_apart_is_refused() -> None:
     with pytest.raises(ExperimentError, match=r"refers to <unlocked .*: make it within the function"):
         digest(encloses(SimpleNamespace(width=Lock())))
+
+
+def test_lambdas_of_one_line_differ() -> None:
+    two, three = (lambda: nn.Linear(4, 2)), (lambda: nn.Linear(4, 3))
+    assert digest(two) != digest(three)
