@@ -135,7 +135,7 @@ def _sources(thing: Any, seen: dict[int, Any]) -> Iterator[bytes]:
 
 
 def _modules(thing: type | FunctionType) -> Iterator[str]:
-    """Where it is said to be of, and where a function was written: one that wraps another is said to be of its module."""
+    """Where it says that it is from, and where a function was written: one that wraps another says what that says."""
     yield thing.__module__
     if isinstance(thing, FunctionType):
         yield thing.__globals__.get("__name__", "__main__")
