@@ -95,7 +95,7 @@ def _check_pairs(trial: Trial) -> None:
             f"nesterov is for SGD with momentum, and {trial.model} is trained by {settings.optimizer} with "
             f"momentum {settings.momentum:g}"
         )
-    if protocol.initializer != "own" and find_model(trial.model).pretrained is not None:
+    if protocol.initializer != "own" and find_model(trial.model).has_trained_weights:
         raise ExperimentError(f"initializer={protocol.initializer} is for random weights, and {trial.model} has others")
     if protocol.class_similarity is not None and not Path(protocol.class_similarity).is_file():
         raise ExperimentError(f"class_similarity={protocol.class_similarity} is no file")

@@ -57,7 +57,8 @@ def compare(
             `task` that it has parameters for, which gives an nn.Module. A list: each of them.
         data: as `--data` takes it; or torch Datasets of pairs (inputs, target): a tuple (train, test) or (train,
             validation, test), a dict of such names, or one of all examples; or a function that returns them. They give
-            the same example each time. A list: each of them.
+            the same example each time. Datasets are known by their content; a function by its source alone: where it
+            reads files that have changed, plan into another folder. A list: each of them.
         folder: where the trials and the report are kept.
         kind: of Datasets: "image" if it is not given, "text", "audio", "table" or "detection".
         task: of Datasets: "classification" if it is not given, or "regression".
@@ -87,7 +88,7 @@ def compare(
     sets = tuple(each if isinstance(each, str) else _given_data(each, kind, task) for each in _listed(data))
     for names in (models, sets):
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ExperimentError(f"{twice} is there twice: give functions that differ names that do")
+            raise ExperimentError(f"{twice} is there twice")
     in_settings, in_protocol = _divided(settings)
     plan = Plan(
         folder,

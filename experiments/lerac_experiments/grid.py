@@ -27,6 +27,9 @@ _KNOWN_IN = {
 _OF_TEMPERATURES = ("class_lr", "instance_lr", "sigma_bounds")
 _OF_TARGETS = ("label_epsilon", "class_similarity")
 
+_OF_EXAMPLES = ("train_examples", "test_examples", "share", "by_speaker")
+"""Settings of which the best by validation would be the best of measurements of different examples."""
+
 
 def parse_grid(words: Sequence[str]) -> Grid:
     """The grid of words such as `lerac-epochs=2,3,5`.
@@ -43,6 +46,11 @@ def parse_grid(words: Sequence[str]) -> Grid:
         if key not in _HINTS or key in OF_CONDITIONS:
             able = ", ".join(each.replace("_", "-") for each in _HINTS if each not in OF_CONDITIONS)
             raise ExperimentError(f"grid: {word!r}: {name!r} is none of the settings {able}")
+        if key in _OF_EXAMPLES:
+            raise ExperimentError(
+                f"grid: {word!r}: {name!r} decides which examples are trained on, validated or tested, and these must "
+                f"be the same in all combinations: give --{key.replace('_', '-')} itself"
+            )
         if key in grid:
             raise ExperimentError(f"grid: {name} is given twice")
         grid[key] = [_value(text, _HINTS[key], word) for text in values.split(",")]
@@ -55,14 +63,18 @@ def expanded(trials: Sequence[Trial], grid: Grid) -> list[Trial]:
 
 
 def _combinations(trial: Trial, grid: Grid) -> list[Trial]:
-    known = tuple(name for name in grid if _knows(find(REGIMES, trial.regime, "regime"), trial.regime, name))
+    regime = find(REGIMES, trial.regime, "regime")
+    phases = regime.phases
+    known = tuple(name for name in grid if _knows(regime, trial.regime, name))
     made = []
     for values in dict.fromkeys(product(*(grid[name] for name in known))):
         chosen = dict(zip(known, values, strict=True))
+        if LERAC not in phases and chosen.get("warm_up_epochs", trial.protocol.warm_up_epochs) is not None:
+            chosen.pop("lerac_epochs", None)  # which is the length of the warm-up only where that has none of its own
         settings = replace(trial.settings, **{k: v for k, v in chosen.items() if k in vars(trial.settings)})
         protocol = replace(trial.protocol, **{k: v for k, v in chosen.items() if k in vars(trial.protocol)})
         made.append(replace(trial, settings=settings, protocol=protocol, grid=known))
-    return made
+    return list(dict.fromkeys(made))
 
 
 def _knows(regime: Regime, name: str, setting: str) -> bool:

@@ -194,8 +194,9 @@ def given(function: Callable[..., Any]) -> str:
         return f"{module}:{name}"
     short = name.rpartition(".")[2]
     short = short if short.isidentifier() else "function"  # a lambda
-    _GIVEN[short] = function
-    return f"{GIVEN_PREFIX}{short}"
+    known = f"{short}_{digest(function)[:8]}"  # others of that name stand for themselves
+    _GIVEN[known] = function
+    return f"{GIVEN_PREFIX}{known}"
 
 
 def arguments_for(

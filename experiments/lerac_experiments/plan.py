@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lerac_experiments.changes import similarity_content
 from lerac_experiments.check import check
 from lerac_experiments.combinations import RUNS, trials_of
 from lerac_experiments.data.registry import find_data
@@ -124,7 +125,7 @@ class Plan:
             trials = [scaled(trial, self.scale) for trial in trials]
         for trial in trials:
             check(trial)
-        return trials
+        return [replace(trial, similarity_content=similarity_content(trial)) for trial in trials]
 
     def _trials(self) -> list[Trial]:
         if self.preset is None:

@@ -3,18 +3,21 @@
 import ast
 import hashlib
 import inspect
+import pickle
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType, NoneType
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+
+from lerac_experiments.errors import ExperimentError
 
 DIGITS = 16
 
@@ -28,7 +31,7 @@ class Returning:
         for content in _contents(value):
             total.update(len(content).to_bytes(8, "big") + content)
         self.content = total.hexdigest()
-        self.__qualname__ = f"datasets_{self.content[:8]}"
+        self.__qualname__ = "datasets"
 
     def __call__(self) -> Any:
         return self.value
@@ -95,33 +98,72 @@ def _files(folder: Path, names: tuple[str, ...]) -> Iterator[Path]:
 
 def _sources(thing: Any, seen: dict[int, Any]) -> Iterator[bytes]:
     """Of something that is referred to: the code of functions and classes and of what these refer to, the content of
-    plain values, arrays and collections, the files of modules; of what is installed, its name; of others, their class.
+    plain values, arrays and collections, the files of modules; of what is installed, its name; of other objects, their
+    class and their state.
+
+    Raises:
+        ExperimentError: the state of an object cannot be read.
     """
     if id(thing) in seen:
+        yield f"again {list(seen).index(id(thing))}".encode()
         return
     seen[id(thing)] = thing  # alive, so that no other takes its place
     if isinstance(thing, partial):
         yield from _sources_of((thing.func, *thing.args, *sorted(thing.keywords.items())), seen)
     elif isinstance(thing, ModuleType):
         yield from _module_source(thing)
-    elif isinstance(thing, type | FunctionType | MethodType):
-        if _is_installed(sys.modules.get(thing.__module__)):
+    elif isinstance(thing, type | FunctionType):
+        if all(_is_installed(sys.modules.get(name)) for name in _modules(thing)):
             yield f"{thing.__module__}.{thing.__qualname__}".encode()
         else:
             yield from _code(thing)
             yield from _sources_of(_references(thing), seen)
+    elif isinstance(thing, MethodType):
+        yield from _sources_of((thing.__func__, thing.__self__), seen)
     elif isinstance(thing, Mapping):
+        yield str(len(thing)).encode()
         yield from _sources_of((each for item in thing.items() for each in item), seen)
     elif isinstance(thing, list | tuple):
         yield str(len(thing)).encode()
         yield from _sources_of(thing, seen)
-    elif isinstance(thing, (*_PLAIN, set, frozenset, torch.Tensor, np.ndarray)):
-        yield from _contents(sorted(map(repr, thing)) if isinstance(thing, set | frozenset) else thing)
+    elif isinstance(thing, set | frozenset):
+        yield from sorted(b"\0".join(_sources(each, {})) for each in thing)
+    elif isinstance(thing, (*_PLAIN, torch.Tensor, np.ndarray)):
+        yield from _contents(thing)
     else:
-        yield from _sources(type(thing), seen)
+        yield from _sources_of((type(thing), *_state(thing)), seen)
 
 
-_PLAIN = (int, float, complex, str, bytes, type(None))
+def _modules(thing: type | FunctionType) -> Iterator[str]:
+    """Where it says that it is from, and where a function was written: one that wraps another says what that says."""
+    yield thing.__module__
+    if isinstance(thing, FunctionType):
+        yield thing.__globals__.get("__name__", "__main__")
+
+
+def _state(thing: Any) -> Iterator[Any]:
+    """What an object holds, as pickle finds it; what pickle knows by a name alone, by what it wraps or by that name."""
+    if hasattr(thing, "__wrapped__"):
+        yield thing.__wrapped__
+        return
+    if isinstance(thing, BuiltinFunctionType):
+        yield thing.__qualname__
+        if not isinstance(thing.__self__, type | ModuleType | NoneType):
+            yield thing.__self__
+        return
+    try:
+        reduced = thing.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        raise ExperimentError(
+            f"a function that was given refers to {thing!r:.60}, of which it cannot be told whether it is another one "
+            f"next time ({type(error).__name__}: {error}): make it within the function, or put the function into a "
+            "file and give FILE.py:FUNCTION"
+        ) from error
+    for part in (reduced,) if isinstance(reduced, str) else reduced:
+        yield list(part) if isinstance(part, Iterator) else part
+
+
+_PLAIN = (int, float, complex, str, bytes, NoneType)
 
 
 def _sources_of(things: Iterable[Any], seen: dict[int, Any]) -> Iterator[bytes]:
@@ -153,13 +195,19 @@ def _is_installed(module: ModuleType | None) -> bool:
     return file is None or module.__name__.partition(".")[0] in _LIBRARIES or _lies_installed(Path(file))
 
 
-def _code(thing: Any) -> Iterator[bytes]:
+def _code(thing: type | FunctionType) -> Iterator[bytes]:
     """The source of a function or class, or what the compiler has made of it, where that was typed in."""
+    code = thing if isinstance(thing, type) else thing.__code__  # not the code of what a function wraps
+    if isinstance(code, CodeType) and code.co_name == "<lambda>":  # its source is all of the line
+        yield from _compiled(code)
+        return
     try:
-        yield inspect.getsource(thing).encode()
+        yield inspect.getsource(code).encode()
     except (OSError, TypeError):
-        for function in _functions(thing):
-            yield from _compiled(function.__code__)
+        if isinstance(code, CodeType):
+            yield from _compiled(code)
+        else:
+            yield code.__qualname__.encode()
 
 
 def _compiled(code: CodeType) -> Iterator[bytes]:
@@ -171,26 +219,35 @@ def _compiled(code: CodeType) -> Iterator[bytes]:
             yield repr(constant).encode()
 
 
-def _functions(thing: Any) -> list[FunctionType]:
-    """A function, without what wraps it; of a class, its methods."""
-    if isinstance(thing, type):
-        return [value for value in vars(thing).values() if isinstance(value, FunctionType)]
-    unwrapped = inspect.unwrap(thing)
-    return [getattr(unwrapped, "__func__", unwrapped)]
-
-
-def _references(thing: Any) -> Iterator[Any]:
-    """What a function or class refers to: by names of its module, by what encloses it, and as base classes."""
-    for function in _functions(thing):
-        names = sorted(_names(function.__code__) & function.__globals__.keys())
-        yield from (function.__globals__[name] for name in names)
-        yield from function.__defaults__ or ()
-        yield from (function.__kwdefaults__ or {}).values()
-        for cell in function.__closure__ or ():
-            with suppress(ValueError):  # of a variable that is not set yet
-                yield cell.cell_contents
+def _references(thing: type | FunctionType) -> Iterator[Any]:
+    """What a function refers to: by names of its module, by what encloses it, by defaults and attributes; a class: its
+    bases and what is defined in it."""
     if isinstance(thing, type):
         yield from thing.__bases__
+        for name in sorted(vars(thing)):
+            if defined := _defined(name, vars(thing)[name]):
+                yield from (name, *defined)
+        return
+    for name in sorted(_names(thing.__code__) & thing.__globals__.keys()):
+        yield thing.__globals__[name]
+    yield from (thing.__defaults__, thing.__kwdefaults__, vars(thing))
+    for cell in thing.__closure__ or ():
+        with suppress(ValueError):  # of a variable that is not set yet
+            yield cell.cell_contents
+
+
+def _defined(name: str, value: Any) -> tuple[Any, ...]:
+    """What a class has by a name, without what makes it an attribute. Nothing of what Python itself keeps there."""
+    if isinstance(value, property):
+        return value.fget, value.fset, value.fdel
+    if isinstance(value, cached_property):
+        return (value.func,)
+    if isinstance(value, staticmethod | classmethod):
+        return (value.__func__,)
+    kept_by_python = name == "_abc_impl" or (name.startswith("__") and name.endswith("__") and not callable(value))
+    if kept_by_python or inspect.isgetsetdescriptor(value) or inspect.ismemberdescriptor(value):
+        return ()
+    return (value,)
 
 
 def _names(code: CodeType) -> set[str]:

@@ -1,5 +1,6 @@
 """compare(): from a program's own functions and Datasets to a data frame."""
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ def test_an_edited_function_and_other_data_are_trained_anew(tmp_path: Path) -> N
     assert len(frame) == 1, "of what was asked for alone"
     compare(tmp_path, make(3), (columns(60, 2), DATA[1]), **few)
     assert len(Manifest.read(tmp_path)) == 3
-    assert "source" in Path(frame.attrs["report"]).read_text()
+    report = Path(frame.attrs["report"]).read_text()
+    assert len(set(re.findall(r"python:model_[0-9a-f]{8}", report))) == 2, "versions are told apart"
 
 
 def test_a_grid_is_chosen_from(tmp_path: Path) -> None:
@@ -106,13 +108,20 @@ def test_functions_that_give_data(tmp_path: Path) -> None:
     assert frame["metric"][0] == "accuracy"
 
 
+def test_functions_of_one_name_or_none_stand_for_themselves(tmp_path: Path) -> None:
+    models = [lambda classes: nn.Linear(4, classes), lambda classes: nn.Sequential(nn.Linear(4, classes))]
+    frame = compare(tmp_path, models, lambda: DATA, seeds=1, regimes=["conventional"])
+    assert frame["model"].nunique() == 2
+    assert frame["runs"].tolist() == [1, 1]
+
+
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="knows no setting 'learning_rate': there are optimizer, lr,"):
         compare(tmp_path, learning_rate=1e-3)
     with pytest.raises(ExperimentError, match=r"another kind is given by `,kind=\.\.\.`"):
         compare(tmp_path, kind=None)
-    with pytest.raises(ExperimentError, match="is there twice: give functions that differ names that do"):
-        compare(tmp_path, [lambda: nn.Linear(4, 2), lambda: nn.Linear(4, 3)])
+    with pytest.raises(ExperimentError, match="is there twice"):
+        compare(tmp_path, [linear, linear])
     assert not any(tmp_path.iterdir())
     with pytest.raises(ExperimentError, match="loss"):
         compare(tmp_path, lr=1e30, min_lr=1e-8, regimes=["conventional"])

@@ -14,6 +14,7 @@ LEAST_SIDE = 2.0
 LEAST_SHARE = 0.1
 """of its area."""
 GREY = 114 / 255
+"""Where there is no image; in YOLO models, around images that are no squares, too."""
 
 _PER_BOX = ("labels", "difficult", "indices", "truncated", "occluded")
 """What targets have of each box, beside where it is."""

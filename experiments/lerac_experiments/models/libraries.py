@@ -2,13 +2,14 @@
 
 import difflib
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from lerac_experiments.data.own.places import digest
 from lerac_experiments.data.source import Parts, Unavailable, data_folder
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.adapters import adapted, fit_channels, fit_classes
@@ -22,6 +23,9 @@ MOST_SAID = 400
 
 PRETRAINED = "pretrained"
 """The option that asks for such weights."""
+
+CHECKPOINT = "checkpoint_path"
+"""The option of timm's that names a file of weights."""
 
 
 def build_timm(spec: str, name: str, options: Options, parts: Parts) -> nn.Module:
@@ -104,12 +108,39 @@ def transformers_weights(name: str) -> Callable[[], Path]:
     return (lambda: given) if (given / CONFIGURATION).is_file() else pretrained_folder(name, name)
 
 
+def local_files(library: str, name: str, options: Options) -> tuple[Path, ...]:
+    """The files of this machine that decide what a model is: a configuration, and weights that are asked for."""
+    if library == "timm" and options.get(CHECKPOINT):
+        path = Path(str(options[CHECKPOINT])).expanduser()
+        return (path,) if path.is_file() else ()
+    if library != "transformers":
+        return ()
+    folder = next((each for each in _local_folders(name) if (each / CONFIGURATION).is_file()), None)
+    if folder is None:
+        return ()
+    return (
+        tuple(sorted(each for each in folder.iterdir() if each.is_file()))
+        if options.get(PRETRAINED)
+        else (folder / CONFIGURATION,)
+    )
+
+
+def content_of(files: Sequence[Path]) -> str:
+    """Hexadecimal digits that the names and the content of files decide."""
+    return digest(((path.name, path) for path in files), whole=lambda _: True)
+
+
+def _local_folders(name: str) -> list[Path]:
+    """Where a model of transformers' may lie on this machine."""
+    return [Path(name).expanduser(), data_folder() / "models" / name]
+
+
 def _configuration(spec: str, name: str, folder: Path | None) -> Any:
     import transformers
 
     if folder is None and name in transformers.CONFIG_MAPPING:
         return transformers.AutoConfig.for_model(name)
-    places = [folder] if folder else [Path(name).expanduser(), data_folder() / "models" / name]
+    places = [folder] if folder else _local_folders(name)
     place = next((each for each in places if (each / CONFIGURATION).is_file()), None)
     try:
         with only_what_can_be_reached():

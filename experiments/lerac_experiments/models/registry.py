@@ -24,11 +24,14 @@ from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models import MODELS
 from lerac_experiments.models.adapters import adapted
 from lerac_experiments.models.libraries import (
+    CHECKPOINT,
     PRETRAINED,
     Options,
     build_timm,
     build_torchvision,
     build_transformers,
+    content_of,
+    local_files,
     transformers_weights,
 )
 from lerac_experiments.models.smoothing import smoothing_of
@@ -123,7 +126,9 @@ def _own(spec: str, function: OwnFunction, options: Options) -> ModelSpec:
 def _of_library(spec: str, library: str, name: str, options: Options) -> ModelSpec:
     encoding, rest = _encoding(spec, options) if library == "transformers" else (None, options)
     build: Callable[[Parts, Path | None], nn.Module]
-    weights = None
+    weights, trained = None, bool(options.get(PRETRAINED) or options.get(CHECKPOINT))
+    files = local_files(library, name, options)
+    content = partial(content_of, files) if files else None
     if library == "transformers":
         weights = transformers_weights(name) if options.get(PRETRAINED) else None
 
@@ -136,7 +141,7 @@ def _of_library(spec: str, library: str, name: str, options: Options) -> ModelSp
         def build(parts: Parts, _: Path | None) -> nn.Module:
             return make(spec, name, rest, parts)
 
-    return _spec(spec, _KINDS[library], build, encoding, bool(options.get(PRETRAINED)), weights)
+    return _spec(spec, _KINDS[library], build, encoding, trained, weights, content)
 
 
 def _spec(
@@ -155,6 +160,7 @@ def _spec(
         build,
         encoding=encoding,
         pretrained=weights,
+        starts_trained=pretrained,
         usual=partial(usual_settings, pretrained=pretrained),
         find_smoothing=smoothing_of,
         fingerprint=fingerprint,

@@ -47,6 +47,8 @@ class ModelSpec:
     """Of models for text."""
     pretrained: Callable[[], Path] | None = None
     """Finds the folder with the weights, for models that start from some; raises Unavailable."""
+    starts_trained: bool = False
+    """Whether `build` itself loads pre-trained weights, as libraries do."""
     temperatures: bool = True
     """Whether its classes exclude each other (softmax), so that their logits can have temperatures."""
     usual: Callable[[DataSet, Mapping[str, Any]], Settings] | None = None
@@ -59,6 +61,11 @@ class ModelSpec:
     def settings_for(self, data: DataSet, given: Mapping[str, Any]) -> Settings:
         """How it is trained on a data set, with what is given in the place of the usual."""
         return replace(self.settings, **given) if self.usual is None else self.usual(data, given)
+
+    @property
+    def has_trained_weights(self) -> bool:
+        """Whether it starts from pre-trained weights, wherever these come from."""
+        return self.starts_trained or self.pretrained is not None
 
     def sites(self, model: nn.Module) -> Where | None:
         """Where CBS acts on it, once it is built."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lerac_experiments.data.mosaic import GREY
 from lerac_experiments.data.source import Parts
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.models.yolo_loss import yolo_losses
@@ -18,9 +19,6 @@ STRIDES = (8, 16, 32)
 ANCHORS = (((10, 13), (16, 30), (33, 23)), ((30, 61), (62, 45), (59, 119)), ((116, 90), (156, 198), (373, 326)))
 """Widths and heights of boxes at each scale, in images of `ANCHOR_SIDE` pixels (those that YOLOv5 has for COCO)."""
 ANCHOR_SIDE = 640
-
-GREY = 114 / 255
-"""Around images that are no squares."""
 
 LOWEST_SCORE = 1e-3
 MOST_CANDIDATES = 1000

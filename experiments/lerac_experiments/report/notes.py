@@ -15,7 +15,10 @@ larger of the two (the intersection-union test, Berger, 1982): a difference is t
 nor other examples would undo it. Of a single seed nothing can be said of others, and there is no such p.
 
 Where settings were chosen among (a grid), every combination is on the validation part alone, and the best of each
-regime by its mean there stands in all other tables. The choice has not seen the test part.
+regime by its mean there stands in all other tables. The choice has not seen the test part. But the same trained models
+were chosen by and are compared, and the p-values know nothing of the choice: they are too small where many were chosen
+among, or where one regime had more combinations than another. For p-values without that, train the chosen settings
+again with other seeds.
 
 Overhead is the ratio of the times per epoch of runs of the same seed, with its 95% interval over the seeds (Student's,
 of the logarithms); "within noise" where that takes in 0; nothing for a single seed. These runs were not interleaved, so

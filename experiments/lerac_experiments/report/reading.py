@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.files import replacing
@@ -112,4 +112,14 @@ def _attempt(read: Callable[[], _T], place: str) -> _T | str:
 def write_lines(path: Path, records: Iterable[Record]) -> None:
     """The raw records, a line each."""
     with replacing(path) as temporary:
-        temporary.write_text("".join(canonical_json(record.content) + "\n" for record in records), encoding="utf-8")
+        temporary.write_text(
+            "".join(canonical_json(_as_planned(record)) + "\n" for record in records), encoding="utf-8"
+        )
+
+
+def _as_planned(record: Record) -> dict[str, Any]:
+    """The content, with the grid that the trial is part of: it may have become so after it was trained."""
+    trial = record.content["trial"]
+    if tuple(trial.get("grid", ())) == record.trial.grid:
+        return record.content
+    return {**record.content, "trial": {**trial, "grid": record.trial.grid}}

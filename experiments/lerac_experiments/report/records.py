@@ -11,6 +11,7 @@ from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.options import find
 from lerac_experiments.settings import Protocol
+from lerac_experiments.source_code import digest
 from lerac_experiments.training.history import unpack_bits
 from lerac_experiments.training.phases import Phase
 from lerac_experiments.training.regimes import REGIMES
@@ -144,7 +145,7 @@ class Cell:
     regime_variant: str
     """In which of those `OF_REGIMES` it differs from others of the same regime."""
     condition: str
-    """Wrong labels, for people; empty without."""
+    """Wrong labels, for people, and which of several data sets of one title; empty without."""
     records: tuple[Record, ...]
     rivals: tuple["Cell", ...] = ()
     """Of a grid: the cells, itself among them, that it was chosen from, by the validation part."""
@@ -260,7 +261,7 @@ def _all_cells(records: Sequence[Record]) -> list[Cell]:
         of_regime = [other for other in alike if other.regime == trial.regime]
         variant = ", ".join(filter(None, (_version(trial, done), _differing(trial, alike, _shared(trial)))))
         own_variant = _differing(trial, of_regime, _own_names(trial))
-        condition = _condition(trial.protocol)
+        condition = ", ".join(filter(None, (_namesake(trial, done), _condition(trial.protocol))))
         cells.append(Cell(variant, own_variant, condition, tuple(members)))
     return cells
 
@@ -274,7 +275,7 @@ def among_curricula(cells: Sequence[Cell], regime: str) -> list[tuple[Cell, Cell
     """Each other curriculum with this one, on the same data, seeds and settings, those of regimes among them."""
 
     def key(cell: Cell) -> tuple[str, ...]:
-        return *comparison_key(cell), canonical_json(_values(cell.trial, OF_REGIMES))
+        return *comparison_key(cell), str(cell.is_oracle), canonical_json(_values(cell.trial, OF_REGIMES))
 
     against = {key(cell): cell for cell in cells if cell.trial.regime == regime}
     others = (cell for cell in cells if cell.trial.regime not in (CONVENTIONAL, regime))
@@ -298,7 +299,7 @@ def _comparison_key(trial: Trial) -> tuple[str, ...]:
 
 def _place(trial: Trial) -> tuple[str, ...]:
     """What is never compared with anything else; of one's own models and data, their versions."""
-    versions = trial.model_source or "", trial.data_content or ""
+    versions = trial.model_source or "", trial.data_content or "", trial.similarity_content or ""
     return trial.model, trial.data, *versions, _condition(trial.protocol)
 
 
@@ -312,7 +313,16 @@ def _version(trial: Trial, records: Sequence[Record]) -> str:
     sources, contents = {other.model_source for other in same}, {other.data_content for other in same}
     source = f"source {(trial.model_source or 'unknown')[:8]}" if len(sources) > 1 else ""
     content = f"data {(trial.data_content or 'unknown')[:8]}" if len(contents) > 1 else ""
-    return ", ".join(filter(None, (source, content)))
+    similarities = {other.similarity_content for other in same if other.similarity_content}
+    similarity = f"similarity {(trial.similarity_content or 'unknown')[:8]}" if len(similarities) > 1 else ""
+    return ", ".join(filter(None, (source, content, similarity)))
+
+
+def _namesake(trial: Trial, records: Sequence[Record]) -> str:
+    """Digits that tell data from other data of the same title, in another folder; empty, if there is none."""
+    title = find_data(trial.data).title
+    alike = {name for name in {record.trial.data for record in records} if find_data(name).title == title}
+    return f"#{digest(trial.data)[:4]}" if len(alike) > 1 else ""
 
 
 def _values(trial: Trial, names: Collection[str]) -> dict[str, Any]:

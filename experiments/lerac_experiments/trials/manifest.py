@@ -12,7 +12,7 @@ from lerac_experiments.trials.trial import Trial
 FILE = "manifest.json"
 FORMAT = 1
 
-_UNKNOWN: dict[str, Any] = {"model_source": None, "data_content": None}
+_UNKNOWN: dict[str, Any] = {"model_source": None, "data_content": None, "similarity_content": None}
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Manifest:
             ExperimentError: there is another one. Trials may be added to it, not taken away or reordered.
         """
         path = folder / FILE
+        kept = list(self.trials)
         if path.exists():
             before = Manifest.read(folder)
             if [trial.id for trial in self.trials[: len(before)]] != [trial.id for trial in before]:
@@ -62,16 +63,22 @@ class Manifest:
                 raise ExperimentError(
                     f"{path} plans other trials{changed}: plan into another folder, or remove that one"
                 )
+            # A trial that was part of a grid stays so: no id holds it.
+            grids = {trial.id: trial.grid for trial in before}
+            kept = [trial if trial.grid else replace(trial, grid=grids.get(trial.id, ())) for trial in kept]
         folder.mkdir(parents=True, exist_ok=True)
-        trials = [trial.to_json() for trial in self.trials]
+        trials = [trial.to_json() for trial in kept]
         write_json(path, {"format": FORMAT, "name": self.name, "trials": trials})
 
     def _changed(self, before: "Manifest") -> str:
         """What of one's own is not as it was, if that is why trials are others."""
         for trial, planned in zip(self, before, strict=False):
             if trial.id != planned.id and replace(trial, **_UNKNOWN).id == replace(planned, **_UNKNOWN).id:
-                edited = trial.model_source != planned.model_source
-                what = f"the source of {trial.model}" if edited else f"the data {trial.data}"
+                what = f"the data {trial.data}"
+                if trial.model_source != planned.model_source:
+                    what = f"the source of {trial.model}"
+                elif trial.similarity_content != planned.similarity_content:
+                    what = f"the file {trial.protocol.class_similarity}"
                 return f", as {what} has changed since"
         return ""
 

@@ -24,6 +24,8 @@ class Trial:
     """The fingerprint of a model of one's own: an edited one is another trial."""
     data_content: str | None = None
     """The fingerprint of data of one's own."""
+    similarity_content: str | None = None
+    """The fingerprint of the file that the protocol names as `class_similarity`."""
     grid: tuple[str, ...] = ()
     """The settings that a report chooses among, by the validation part. It does not decide what the training is."""
 

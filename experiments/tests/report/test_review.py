@@ -1,6 +1,8 @@
 """Reports of what the review asks for, and of wrong labels: tables and figures."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from lerac_experiments.models.initializers import INITIALIZERS, initialise
 from lerac_experiments.presets import PRESETS
 from lerac_experiments.report import figures
 from lerac_experiments.report.figures import write_figures
-from lerac_experiments.report.records import Record, cells_of
+from lerac_experiments.report.records import Record, among_curricula, cells_of
 from lerac_experiments.report.statistics import mcnemar_p
 from lerac_experiments.report.tables import curricula_table
 from lerac_experiments.settings import Initializer, Protocol
@@ -54,6 +56,21 @@ def test_curves_are_compared_with_each_other() -> None:
         [record(digits_trial("lerac-linear", lerac_epochs=2.0), [1]), record(digits_trial("lerac"), [1])]
     )
     assert curricula_table("", other_k, "lerac").rows == (), "of other settings"
+
+
+def test_who_knew_the_wrong_labels_is_compared_with_none_who_did_not() -> None:
+    noisy = [digits_trial(name, label_noise=0.4) for name in ("conventional", "lerac", "lerac-linear")]
+    oracle = digits_trial("lerac", label_noise=0.4, noise_free=True)
+    found = among_curricula(cells_of([record(trial, [1, 0]) for trial in (*noisy, oracle)]), "lerac")
+    assert [(cell.trial.regime, against.is_oracle) for cell, against in found] == [("lerac-linear", False)]
+
+
+def test_data_of_one_title_is_told_apart() -> None:
+    trials = [replace(digits_trial(), data=f"images:{folder}/photos") for folder in ("a", "b")]
+    both = [cell.data_title for cell in cells_of([record(trial, [1, 0]) for trial in trials])]
+    assert len(set(both)) == 2
+    assert all(re.fullmatch(r"images:photos, #[0-9a-f]{4}", title) for title in both)
+    assert cells_of([record(trials[0], [1, 0])])[0].data_title == "images:photos"
 
 
 @pytest.mark.parametrize("name", INITIALIZERS)

@@ -1,5 +1,6 @@
 """Grids of settings: what is trained, and what is chosen by the validation part."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from lerac_experiments.cli import main
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.grid import expanded, parse_grid
 from lerac_experiments.report.command import write_report
-from lerac_experiments.report.reading import write_lines
+from lerac_experiments.report.reading import Reading, write_lines
 from lerac_experiments.report.records import Record, cells_of
 from lerac_experiments.report.tables import comparison_table, grid_table
 from lerac_experiments.trials.manifest import Manifest
@@ -33,6 +34,29 @@ def test_each_regime_is_trained_with_what_it_knows() -> None:
     assert {trial.settings.sigma for trial in lerac} == {digits_trial().settings.sigma}
 
 
+def test_a_warm_up_with_a_length_of_its_own_knows_no_other() -> None:
+    grid = parse_grid(("lerac-epochs=1,2",))
+    warm_up, both = digits_trial("warm-up+cosine", warm_up_epochs=1.0), digits_trial("warm-up+cosine")
+    assert len(expanded([warm_up], grid)) == 1
+    assert len(expanded([both], grid)) == 2
+    assert len(expanded([both], {**grid, "warm_up_epochs": [None, 1.0, 2.0]})) == 2 + 2
+
+
+def test_a_trial_stays_in_its_grid(tmp_path: Path) -> None:
+    """No id holds it, and who plans the trial again, by itself, does not take it out."""
+    (trial,) = expanded([digits_trial("lerac")], {"lerac_epochs": [1.0]})
+    Manifest("grid", (trial,)).write(tmp_path)
+    Manifest("grid", (replace(trial, grid=()), digits_trial())).write(tmp_path)
+    assert [each.grid for each in Manifest.read(tmp_path)] == [("lerac_epochs",), ()]
+
+
+def test_lines_hold_the_grid_that_trials_are_in_now(tmp_path: Path) -> None:
+    (trial,) = expanded([digits_trial("lerac")], {"lerac_epochs": [1.0]})
+    before = record(replace(trial, grid=()), [1, 0])
+    write_lines(tmp_path / "records.jsonl", [Record(trial, before.content)])
+    assert [each.trial for each in Reading([tmp_path / "records.jsonl"]).records] == [trial]
+
+
 def test_a_grid_is_no_part_of_the_training() -> None:
     (trial,) = expanded([digits_trial("lerac")], {"lerac_epochs": [1.0]})
     assert trial.id == digits_trial("lerac", lerac_epochs=1.0).id
@@ -49,6 +73,10 @@ def test_a_grid_is_no_part_of_the_training() -> None:
         ("label-noise=0.2,0.4", "'label-noise' is none of the settings"),
         ("epochs=2,2.5", "'2.5' is no value of it"),
         ("optimizer=SGD,Luck", "'Luck' is no value of it"),
+        ("train-examples=100,200", "'train-examples' decides which examples .* give --train-examples itself"),
+        ("test-examples=100,200", "'test-examples' decides which examples"),
+        ("share=0.5,1", "'share' decides which examples"),
+        ("by-speaker=True,False", "'by-speaker' decides which examples"),
     ],
 )
 def test_words_that_are_no_grid_are_refused(word: str, message: str) -> None:
@@ -133,3 +161,4 @@ def test_the_report_shows_all_of_it(tmp_path: Path) -> None:
     assert "## Chosen among, by validation" in text
     assert "| LeRaC | lerac_epochs=2 | **70.00 ± 0.00%** | 2 | chosen |" in text
     assert "The choice has not seen the test part" in text
+    assert "the p-values know nothing of the choice" in text.replace("\n", " ")

@@ -11,6 +11,7 @@ from torch import nn
 from experiments.tests.models.samples import sample_parts
 from experiments.tests.report.samples import record
 from experiments.tests.trials.helpers import digits_trial, record_of, run
+from lerac_experiments.changes import Changed, require_unchanged
 from lerac_experiments.cli import main
 from lerac_experiments.data import registry
 from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable
@@ -22,6 +23,22 @@ from lerac_experiments.report.records import cells_of
 from lerac_experiments.training.regimes.temperatures import Temperatures
 from lerac_experiments.trials.manifest import FILE, Manifest
 from lerac_experiments.trials.trial import Trial
+
+
+def test_the_file_of_similarities_counts(tmp_path: Path) -> None:
+    path = tmp_path / "similarity.csv"
+    path.write_text("\n".join(",".join("1" for _ in range(10)) for _ in range(10)))
+    arguments = ("--models", "resnet-small", "--data", "digits", "--regimes", "label-similarity", "--seeds", "1")
+    plan = ["plan", str(tmp_path), *arguments, "--epochs", "1", "--lerac-epochs", "0", "--class-similarity", str(path)]
+    assert main(plan) == 0
+    assert main(plan) == 0, "the same"
+    (trial,) = Manifest.read(tmp_path)
+    require_unchanged(trial)
+    path.write_text(path.read_text().replace("1", "2"))
+    with pytest.raises(Changed, match=f"the file {path} has changed since the trial was planned"):
+        require_unchanged(trial)
+    assert main(plan) == 1
+
 
 SOURCE = """
 from torch import nn

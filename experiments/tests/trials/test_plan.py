@@ -205,6 +205,14 @@ def test_presets_can_be_shortened(tmp_path: Path, capsys: pytest.CaptureFixture[
         ((*TWO, "--label-epsilon", "1"), "label_epsilon must be above 0 and below 1, got 1"),
         ((*TWO, "--class-similarity", "none.csv"), "class_similarity=none.csv is no file"),
         (("--models", "minilm", "--data", "rte", "--initializer", "he"), "initializer=he is for random weights"),
+        *(
+            (("--models", model, "--data", "digits", "--initializer", "he"), "initializer=he is for random weights")
+            for model in (
+                "timm:resnet10t,pretrained",
+                "timm:resnet10t,checkpoint_path=F",
+                "torchvision:resnet18,pretrained",
+            )
+        ),
         ((*TWO, "--noise-free"), "noise_free is for trials with label_noise"),
         ((*TWO, "--train-examples", "5"), "train_examples must be at least 10, got 5"),
     ],

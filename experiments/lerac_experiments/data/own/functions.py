@@ -1,4 +1,7 @@
-"""FILE.py:FUNCTION and package.module:FUNCTION: a function of one's own that returns torch Datasets."""
+"""FILE.py:FUNCTION and package.module:FUNCTION: a function of one's own that returns torch Datasets.
+
+Its fingerprint is of its source alone, not of the examples: these may be many, and drawn anew each time.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -109,10 +109,6 @@ class Spec:
     def _error(self, message: str) -> ExperimentError:
         return ExperimentError(f"data {self.text!r}: {message}")
 
-    def with_switch(self, name: str) -> str:
-        """The text with one more switch."""
-        return self.text if (name, None) in self.given else f"{self.text},{name}"
-
 
 def _without_none(wanted: Any) -> Any:
     """The type itself, of one that may be None, or of those in a tuple."""
