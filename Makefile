@@ -64,7 +64,8 @@ define install_variant
 	$(call copy_tests,$(1))
 endef
 define copy_tests
-	@rm -rf $(addprefix build/$(1)/,tests tools benchmarks) && cp -r tests tools benchmarks pyproject.toml CITATION.cff build/$(1)/
+	@rm -rf $(addprefix build/$(1)/,tests tools benchmarks docs) && mkdir build/$(1)/docs && cp docs/*.md build/$(1)/docs/ && \
+	  cp -r tests tools benchmarks pyproject.toml CITATION.cff build/$(1)/
 endef
 
 build: $(BUILT)
