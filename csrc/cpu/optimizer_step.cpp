@@ -37,7 +37,7 @@ void update_table(const engine::TensorTable& table) {
   });
 }
 
-const engine::RegisterBackend registration(c10::DeviceType::CPU, {update_table, false, {}});
+const engine::RegisterBackend registration(c10::DeviceType::CPU, {update_table, false, {}, true});
 
 } // namespace
 } // namespace lerac_fast::cpu

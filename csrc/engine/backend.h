@@ -16,6 +16,8 @@ struct Backend {
   bool asynchronous = false;
   // Whether what is queued now is recorded into a graph and not run.
   std::function<bool(at::Device)> is_capturing;
+  // An update is done when the call returns, and runs no Python code: it may keep the GIL.
+  bool keeps_gil = false;
 };
 
 // The backend of a device type, or nullptr: the one that was chosen, else the compiled one.

@@ -1,4 +1,5 @@
-// Reads the hyperparameters of a param group. They are read anew at every step: schedulers and users write them.
+// Reads the hyperparameters of a param group. They are read anew whenever they may have changed: schedulers and users
+// write them.
 #pragma once
 
 #include <ATen/core/Tensor.h>

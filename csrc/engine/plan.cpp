@@ -4,6 +4,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
 
+#include "engine/backend.h"
+
 namespace lerac_fast::engine {
 
 TensorTable& Plan::table(at::Device device, Rule rule, Elements elements) {
@@ -28,7 +30,7 @@ void* Plan::operand(const at::Tensor& tensor, const at::Tensor& param, bool writ
 bool Plan::is_brief() const {
   int64_t numel = 0;
   for (const auto& table : tables) {
-    if (!table.rows.empty() && table.device.type() != c10::DeviceType::CPU) return false;
+    if (!table.rows.empty() && !find_backend(table.device.type())->keeps_gil) return false;
     numel += table.numel();
   }
   return numel <= 32768; // about ten microseconds of Adam

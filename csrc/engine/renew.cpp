@@ -228,9 +228,11 @@ bool keep_scaling(Plan& plan, const Scaling& scaling) {
   return !(any_on_device && any_on_host) && !(any_on_host && scaling.has_scale());
 }
 
-// Whether the devices do what they did: no graph is being captured, and the loss scale is where it was.
+// Whether the devices do what they did: no graph is being captured, and the loss scale is where it was. Where the host
+// has to ask a device whether there was an overflow, a walk asks.
 bool same_devices(const Plan& plan, const StepFacts& step) {
   if (step.scaling.has_scale() != plan.is_unscaled) return false;
+  if (!step.scaling.is_known() && !plan.scaling_is_on_device) return false;
   return std::all_of(plan.tables.begin(), plan.tables.end(), [&](const TensorTable& table) {
     return table.rows.empty() || (find_backend(table.device.type()) != nullptr &&
                                   step.scaling.is_read_by(table.device) == plan.scaling_is_on_device &&

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -191,17 +192,16 @@ class LeRaC(LRScheduler):
         """Whether the optimizer's groups are LeRaC's, all of them in their order, and hold the very objects that it has
         put there as their rates. Once it has finished, a look at the list and its ends must do."""
         groups, known = self.optimizer.param_groups, self._groups
-        if len(groups) != len(known) or self._starts_lowered:
+        if not known or len(groups) != len(known) or self._starts_lowered or type(self).get_lr is not LeRaC.get_lr:
             return False
         if self.finished:
             return groups is self._list and groups[0] is known[0] and groups[-1] is known[-1]
-        return hold_the_very(groups, self._left_lrs)
+        return all(map(is_, groups, known)) and hold_the_very(groups, self._left_lrs)
 
     def _go_on(self) -> None:
         """Set the rates of step `last_epoch` where the last ones were left alone."""
         steps = zip(self._full_lrs, self._factors(self.last_epoch), strict=True)
         self._left_lrs = [full * factor for full, factor in steps]
-        self._groups = [*self.optimizer.param_groups]  # loading a state has put others in their places
         for group, lr in zip(self._groups, self._left_lrs, strict=True):
             group["lr"] = lr
         self._last_lr = [*self._left_lrs]

@@ -126,7 +126,8 @@ class FusedStep(Parent):
 
         @functools.wraps(func)
         def step(self: FusedStep, *args: Any, **kwargs: Any) -> Any:
-            if is_dynamo_compiling() or extension.is_profiled() or _has_step_hooks(self):
+            has_closure = args or kwargs  # which may register hooks
+            if has_closure or is_dynamo_compiling() or extension.is_profiled() or _has_step_hooks(self):
                 return wrapped(self, *args, **kwargs)
             return func(self, *args, **kwargs)
 

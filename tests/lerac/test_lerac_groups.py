@@ -315,3 +315,28 @@ def test_other_schedulers_see_what_torch_shows_them():
     run(optimizer, curriculum, K)
     after = StepLR(optimizer, 1, 0.5)
     assert after.base_lrs == [*BASE_LRS, 0.03]
+
+
+def test_a_new_group_with_the_very_object_of_a_rate_is_still_new():
+    optimizer, curriculum, _ = started(2)
+    lr = optimizer.param_groups.pop()["lr"]
+    optimizer.add_param_group(new_group(lr=lr))
+    reached = run(optimizer, curriculum, K)
+    assert {row[-1] for row in reached} == {lr}
+
+
+def test_a_replaced_group_with_other_parameters_is_new():
+    optimizer, curriculum, _ = started(2)
+    lr = optimizer.param_groups[1]["lr"]
+    optimizer.param_groups[1] = {**optimizer.param_groups[1], **new_group()}
+    assert {row[1] for row in run(optimizer, curriculum, K)} == {lr}
+
+
+def test_a_subclass_is_asked_in_every_step():
+    class Capped(LeRaC):
+        def get_lr(self):
+            return [min(lr, 0.02) for lr in super().get_lr()]
+
+    optimizer = sgd(BASE_LRS)
+    curriculum = Capped(optimizer, K, min_lr=1e-6)
+    assert max(map(max, run(optimizer, curriculum, K)[1:])) <= 0.02

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import lerac_fast.optim
+from lerac_fast._native.extension import extension
 from tests.optim.cases import Case, all_cases, assert_as_good_as_none, assert_equal, groups, random, typical_cases
 
 
@@ -193,3 +194,23 @@ def test_scaled_gradients_survive_a_refusal_of_torchs_step() -> None:
     with pytest.warns(UserWarning, match="strided"), pytest.raises(RuntimeError, match="SparseAdam"):
         optimizer.step()
     assert_equal(param.grad.to_dense()[1], torch.ones(2))
+
+
+def test_the_host_asks_a_device_for_an_overflow_in_every_step() -> None:
+    """Parameters on the CPU under a GradScaler of another device, after `unscale_`: no kernel sees `found_inf`."""
+    other = torch.device("meta")  # a number there cannot be read, so that to ask is an error
+    extension.choose_python_backend(other, lambda _: None, lambda _: False, True)
+    try:
+        param = nn.Parameter(torch.ones(3))
+        param.grad = torch.full((3,), torch.inf)
+        optimizer = lerac_fast.optim.SGD([param], lr=0.0)
+        for _ in range(4):  # by now the plan of the step is kept
+            param.grad.zero_()
+            optimizer.step()
+        param.grad.fill_(torch.inf)
+        optimizer.found_inf = torch.ones((), device=other)
+        with pytest.raises(RuntimeError, match="meta"):
+            optimizer.step()
+        assert torch.equal(param.detach(), torch.ones(3))
+    finally:
+        extension.choose_compiled_backend(other)

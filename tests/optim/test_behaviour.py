@@ -180,6 +180,15 @@ def test_hooks_run_once(case: Case) -> None:
 
 
 @typical_cases
+def test_a_hook_that_the_closure_registers_runs(case: Case) -> None:
+    """After this very step, as torch has it."""
+    calls = []
+    optimizer = case.fast(model().parameters())
+    optimizer.step(lambda: optimizer.register_step_post_hook(lambda *_: calls.append("post")))
+    assert calls == ["post"]
+
+
+@typical_cases
 def test_step_in_backward_hooks(case: Case) -> None:
     """One optimizer per parameter, stepped as soon as its gradient is there."""
     net, expected = model(), model()

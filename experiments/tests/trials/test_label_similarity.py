@@ -50,6 +50,12 @@ def test_they_sharpen_to_one_class() -> None:
     assert spreads[-1] < 1e-4
 
 
+def test_scaled_down_it_sharpens_as_far(tmp_path: Path) -> None:
+    """One epoch of a tenth of the training stands for ten."""
+    spreads = {share: _spread_after_one_epoch(share) for share in (1.0, 0.1)}
+    assert spreads == {1.0: spread_after(1, 0.99), 0.1: spread_after(10, 0.99)}
+
+
 def test_similar_names() -> None:
     similarity = name_similarity(["cat", "dog", "pick-up_truck", "truck"])
     assert similarity.shape == (4, 4)

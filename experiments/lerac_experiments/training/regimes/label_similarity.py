@@ -21,13 +21,13 @@ class SimilarLabels(Ingredient):
     def __init__(self, setup: Setup) -> None:
         self.kept = self._steps = StepCount()
         self._steps_per_epoch = setup.steps_per_epoch
-        self._epsilon = setup.trial.protocol.label_epsilon
+        self._epsilon, self._share = setup.trial.protocol.label_epsilon, setup.trial.protocol.share
         self._others = shares_of_others(_similarity(setup)).to(setup.ranks.device)
 
     @property
     def spread(self) -> float:
-        """What is not of the own class, in the next step."""
-        return spread_after(self._steps.done // self._steps_per_epoch, self._epsilon)
+        """What is not of the own class, in the next step. An epoch of a training that is scaled down stands for several."""
+        return spread_after(int(self._steps.done / self._steps_per_epoch / self._share), self._epsilon)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor | None:
         assert isinstance(batch.targets, Tensor)
@@ -43,10 +43,11 @@ class SimilarLabels(Ingredient):
 
 
 def spread_after(epochs: int, epsilon: float) -> float:
-    """What is left to other classes than the own after so many epochs, by the paper's equations 1 and 2.
+    """What is left to other classes than the own after so many epochs.
 
-    It starts at epsilon / (1 + epsilon), and each epoch makes o of it epsilon * o / (1 + epsilon * o): the targets of
-    others are multiplied by epsilon, and all divided by their new sum.
+    It starts at epsilon / (1 + epsilon). After each epoch the target of the own class becomes 1 and those of the others
+    are multiplied by epsilon; then all are divided by their sum, which makes epsilon * o / (1 + epsilon * o) of o. So
+    we know the method; the text of the paper was not at hand to compare the equations.
     """
     spread = epsilon / (1.0 + epsilon)
     for _ in range(epochs):
