@@ -27,7 +27,9 @@ GIVEN_PREFIX = "python:"
 
 @dataclass(frozen=True)
 class OwnFunction:
-    """A function, by the text that stands for it. Its module is imported when it is called (a package around it, before).
+    """A function, by the text that stands for it.
+
+    Its module is imported when it is called; a package around the module, before.
 
     Attributes:
         spec: FILE.py:FUNCTION, package.module:FUNCTION, or python:NAME of what a program has given.

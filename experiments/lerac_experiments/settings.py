@@ -61,8 +61,8 @@ class Protocol:
         class_lr: Of data parameters: the rate of the classes' temperatures.
         instance_lr: The rate of the examples' temperatures.
         sigma_bounds: What temperatures are kept within; 0.05 and 20 in the authors' code.
-        label_epsilon: Of the regime label-similarity: after each epoch, what the targets of other classes are multiplied
-            by before all are divided by their sum, the own class counting 1.
+        label_epsilon: Of the regime label-similarity: after each epoch, what the targets of other classes are
+            multiplied by before all are divided by their sum, the own class counting 1.
         class_similarity: Of the same: a csv file with the similarity of each class, in rows, to each; not given, that
             of the classes' names.
         warm_up_epochs: Of the regime warm-up+cosine; None, as many as LeRaC would take.

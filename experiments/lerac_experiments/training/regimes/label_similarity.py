@@ -26,7 +26,7 @@ class SimilarLabels(Ingredient):
 
     @property
     def spread(self) -> float:
-        """What is not of the own class, in the next step. An epoch of a training that is scaled down stands for several."""
+        """What is not of the own class, in the next step. Scaled down, an epoch stands for several."""
         return spread_after(int(self._steps.done / self._steps_per_epoch / self._share), self._epsilon)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor | None:
