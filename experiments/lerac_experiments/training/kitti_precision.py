@@ -52,13 +52,13 @@ class KittiImage(NamedTuple):
 
 
 def kitti_precisions(images: Sequence[KittiImage]) -> dict[str, float]:
-    """The average precisions of each class and difficulty, by 11 and by 40 points; of classes that there are."""
+    """The average precisions of each class and difficulty, by 11 and by 40 points, where there is such an object."""
     found = {}
     for label, name in enumerate(OVERLAPS, 1):
-        if not any((image.labels == label).any() for image in images):
-            continue
         for difficulty in DIFFICULTIES:
             eleven, forty = average_precisions(images, label, OVERLAPS[name], difficulty)
+            if np.isnan(eleven):
+                continue
             found[f"{name} {difficulty.name}, 11 points"] = eleven
             found[f"{name} {difficulty.name}, 40 points"] = forty
     return found
@@ -67,9 +67,11 @@ def kitti_precisions(images: Sequence[KittiImage]) -> dict[str, float]:
 def average_precisions(
     images: Sequence[KittiImage], label: int, overlap: float, difficulty: Difficulty
 ) -> tuple[float, float]:
-    """Of a class at a difficulty: by 11 points, and by 40."""
+    """Of a class at a difficulty: by 11 points, and by 40; NaN where no object is of it."""
     scenes = [_Scene(image, label, overlap, difficulty) for image in images]
     objects = sum(int(scene.counts.sum()) for scene in scenes)
+    if objects == 0:
+        return float("nan"), float("nan")
     scores = np.sort([score for scene in scenes for score in scene.scores_of_hits()])[::-1]
     precisions = np.zeros(POINTS)
     for point, threshold in enumerate(_thresholds(scores, objects)):
@@ -156,7 +158,8 @@ def _shared(first: NDArray[np.float64], second: NDArray[np.float64]) -> _Shared:
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     both = (high - low).clip(min=0.0).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
+    least = np.finfo(float).tiny  # a box without area shares nothing
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1).clip(min=least) for boxes in (first, second)]
     return _Shared(both / (areas[0][:, None] + areas[1][None] - both), both / areas[1][None])
 
 

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from lerac_experiments.training.kitti_precision import DIFFICULTIES, Difficulty, KittiImage, average_precisions
+from lerac_experiments.training.kitti_precision import (
+    DIFFICULTIES,
+    Difficulty,
+    KittiImage,
+    average_precisions,
+    kitti_precisions,
+)
 from lerac_experiments.training.precision import mean_average_precision, precisions
 
 CAR = 1
@@ -164,6 +170,17 @@ def test_what_is_ignored_is_not_wrong(scene: KittiImage, wanted: float) -> None:
     """One object is one threshold, the first of 41, which stands for a recall of 0: of eleven points it is one."""
     eleven, _ = average_precisions([scene], CAR, 0.7, DIFFICULTIES[0])
     assert eleven == pytest.approx(wanted / 11)
+
+
+def test_a_difficulty_without_objects_has_no_precision() -> None:
+    found = kitti_precisions([image([HIT], occluded=[2], truncated=[0.5])])
+    assert set(found) == {"Car hard, 11 points", "Car hard, 40 points"}
+
+
+def test_a_detection_without_area_is_of_nothing() -> None:
+    flat = ([10.0, 0.0, 10.0, 60.0], 0.9)
+    scene = image([HIT, flat], ignored_boxes=[[0, 0, 60, 0]], ignored_labels=[0])
+    assert average_precisions([scene], CAR, 0.7, DIFFICULTIES[0])[0] == pytest.approx(0.5 / 11)
 
 
 def test_hard_objects_count_where_they_are_allowed() -> None:
