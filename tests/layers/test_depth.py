@@ -2,6 +2,8 @@
 
 import copy
 import random
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -253,10 +255,18 @@ def test_real_tensors_give_the_depths_of_fake_ones():
 
 
 def test_a_forward_pass_that_differentiates():
-    model = models.Energy()
-    measured = depths(model, torch.randn(2, 3))
-    assert (measured["first.weight"], measured["second.weight"]) == (1, 2)
-    assert all(parameter.grad is None for parameter in model.parameters())
+    """In a process of its own: torch refuses to differentiate in a child, once its autograd has started threads."""
+    program = """
+import torch
+from tests.layers import models
+from tests.layers.test_depth import depths
+
+model = models.Energy()
+measured = depths(model, torch.randn(2, 3))
+assert (measured["first.weight"], measured["second.weight"]) == (1, 2)
+assert all(parameter.grad is None for parameter in model.parameters())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("training", [False, True])
