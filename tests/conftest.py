@@ -31,6 +31,7 @@ SLOW = {
     r"test_parity.py::test_equals_torch": "follows from equality with the reference, and the CPU's with torch's",
     r"test_parity.py::test_layouts\[1": "layouts are the engine's; once is enough",
     r"test_determinism.py": "equal elements, in tens of launches",
+    r"test_edits.py": "the plan is the engine's, and thousands of launches",
     r"test_boundaries.py::test_(sizes_of_maps|wide_windows|numbers_of_)": "hundreds of launches, around CUDA's limits",
     r"test_gaussian_smooth_autograd.py::test_derivatives": "thousands of launches; the derivative is every backend's",
     r"test_values_and_layout\[11-": "to these kernels like 5; other tests have sizes of 7, 31 and more",
