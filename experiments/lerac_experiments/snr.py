@@ -114,29 +114,20 @@ def picture(layers: Sequence[LayerMeasure], decay: Decay, title: str) -> Figure:
     below = [min(bar, 0.9 * snr) for bar, snr in zip(above, snrs, strict=True)]
     snr_axes.errorbar(depths, snrs, yerr=[below, above], **points)
     ends = [min(depths), max(depths)]
-    snr_axes.plot(
-        ends,
-        [decay.start * math.exp(-decay.rate * depth) for depth in ends],
-        color=fit_colour,
-        linestyle=dashes,
-        label=f"exp({-decay.rate:.2f} depth), r² = {decay.r_squared:.2f}",
-    )
     snr_axes.set(ylabel="signal-to-noise ratio", yscale="log")
-    snr_axes.legend(frameon=False)
     entropy_axes.errorbar(
         depths, [layer.entropy for layer in layers], yerr=[layer.entropy_deviation for layer in layers], **points
     )
-    of_entropy = _entropy_decay(layers)
-    entropy_axes.plot(
-        ends,
-        [of_entropy.start * math.exp(-of_entropy.rate * depth) for depth in ends],
-        color=fit_colour,
-        linestyle=dashes,
-        label=f"exp({-of_entropy.rate:.2f} depth), r² = {of_entropy.r_squared:.2f}",
-    )
     entropy_axes.set(ylabel="entropy of a unit, in bits", yscale="log")
-    entropy_axes.legend(frameon=False)
-    for axes in (snr_axes, entropy_axes):
+    for axes, fit in ((snr_axes, decay), (entropy_axes, _entropy_decay(layers))):
+        axes.plot(
+            ends,
+            [fit.start * math.exp(-fit.rate * depth) for depth in ends],
+            color=fit_colour,
+            linestyle=dashes,
+            label=f"exp({-fit.rate:.2f} depth), r² = {fit.r_squared:.2f}",
+        )
+        axes.legend(frameon=False)
         axes.set_xlabel("depth of the layer, from the input")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from lerac_experiments.data.download import find
 from lerac_experiments.data.media import decode_image, image_tensor
-from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder, draw, draw_test
+from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
 from lerac_experiments.data.stored import Stored
-from lerac_experiments.data.voc import Annotation, BoxedImages
+from lerac_experiments.data.voc import Annotation, BoxedImages, boxed_parts
 from lerac_experiments.errors import ExperimentError
 
 CLASSES = ("Car", "Pedestrian", "Cyclist")
@@ -76,21 +76,11 @@ def _load(request: Request) -> Parts:
         )
     files = Stored(folder)
     to_train, to_test, note = _split(files)
-    chosen, held_out = draw(len(to_train), request)
 
-    def part(names: list[str], indices: Tensor) -> KittiImages:
-        return KittiImages(files, [_read(files, names[index]) for index in indices.tolist()])
+    def images(names: list[str]) -> KittiImages:
+        return KittiImages(files, [_read(files, name) for name in names])
 
-    return Parts(
-        task="detection",
-        classes=len(CLASSES) + 1,
-        train=part(to_train, chosen),
-        validation=part(to_train, held_out),
-        test=part(to_test, draw_test(len(to_test), request)),
-        source=str(folder),
-        note=note,
-        class_names=CLASSES,
-    )
+    return boxed_parts(images, to_train, to_test, CLASSES, str(folder), note, request)
 
 
 def _split(files: Stored) -> tuple[list[str], list[str], str]:

@@ -1,6 +1,6 @@
 """Images with boxes around objects, in the layout of PASCAL VOC (Everingham et al., 2010)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -101,10 +101,31 @@ def load_voc(
     if both := set(to_train) & set(to_test):
         path = files.place / _list_file(test)
         raise ExperimentError(f"{path} is damaged: it names {min(both)}, which is in {train}.txt, too")
+
+    def images(names: list[str]) -> BoxedImages:
+        return BoxedImages(files, [_read_annotation(files, name, classes) for name in names])
+
+    return boxed_parts(images, to_train, to_test, classes, source, note, request)
+
+
+def boxed_parts(
+    images: Callable[[list[str]], BoxedImages],
+    to_train: Sequence[str],
+    to_test: Sequence[str],
+    classes: Sequence[str],
+    source: str,
+    note: str | None,
+    request: Request,
+) -> Parts:
+    """Images with boxes that are known by names, of which some are drawn for each part.
+
+    Args:
+        images: reads those of these names.
+    """
     chosen, held_out = draw(len(to_train), request)
 
-    def part(names: list[str], indices: Tensor) -> BoxedImages:
-        return BoxedImages(files, [_read_annotation(files, names[index], classes) for index in indices.tolist()])
+    def part(names: Sequence[str], indices: Tensor) -> BoxedImages:
+        return images([names[index] for index in indices.tolist()])
 
     return Parts(
         task="detection",

@@ -5,7 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import yaml
@@ -115,9 +115,7 @@ def _read_voc(files: Stored, names: list[str], images: Images, faults: Faults) -
             continue
         image = images.of(name)
         if image is None:
-            faults.add(
-                "annotations without an image", f"{files.place / name}: there is no image of this name, or several"
-            )
+            _miss_image(faults, files.place / name, "of this name")
             continue
         part = parts.get(PurePosixPath(name).stem) if parts else part_in(image)
         try:
@@ -127,6 +125,10 @@ def _read_voc(files: Stored, names: list[str], images: Images, faults: Faults) -
             yield Marks(str(files.place / name), image, None, [], part, damaged=True)
             continue
         yield Marks(str(files.place / name), image, size if all(size) else None, objects, part)
+
+
+def _miss_image(faults: Faults, annotation: Path | str, which: str) -> None:
+    faults.add("annotations without an image", f"{annotation}: there is no image {which}, or several")
 
 
 def _listed_parts(files: Stored, names: list[str]) -> dict[str, PartName]:
@@ -229,7 +231,7 @@ def _coco_image(
     own = objects.pop(key, [])
     image = images.called(called, name)
     if image is None:
-        faults.add("annotations without an image", f"{place}: there is no image {called}, or several")
+        _miss_image(faults, place, called)
         return None
     return Marks(
         f"{place}, image {key}", image, size if size and all(size) else None, own, part_in(image) or _part_of_list(name)
@@ -249,8 +251,7 @@ def _read_yolo(files: Stored, names: list[str], images: Images, faults: Faults) 
         image = images.of(name)
         if image is None:
             if not _is_other_text(name):
-                message = f"{files.place / name}: there is no image of this name, or several"
-                faults.add("annotations without an image", message)
+                _miss_image(faults, files.place / name, "of this name")
             continue
         try:
             lines = files.text(name).splitlines()
