@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import lerac_fast.optim
-from benchmarks.conftest import LIMIT
+from benchmarks.conftest import LIMIT, seconds_of
 from benchmarks.shapes import MODELS
 from benchmarks.stream_limit import stream_pass
+from lerac_fast import LeRaC
 from lerac_fast.optim.lion import _PlainLion
 
 try:
@@ -109,6 +111,63 @@ def bench_host_cost(compare, name: str) -> None:
     """364 groups of one tensor of one element: everything but the arithmetic."""
     params = parameters([(1,)] * 364, torch.float32)
     compare(f"{name}, 364 groups of one element", contenders(name, params, large=False), bytes_moved=0)
+
+
+def _settled(function: Callable[[], object]) -> float:
+    """The seconds of a call that follows several of the same."""
+    for _ in range(4):
+        function()
+    return seconds_of(function)
+
+
+@pytest.mark.parametrize("shape", [(364, 1), (400, 64)], ids="{0[0]} x {0[1]}".format)
+@pytest.mark.parametrize("name", OPTIONS)
+def bench_repeated(compare, name: str, shape: tuple[int, int]) -> None:
+    """Each contender several times in a row, on parameters of its own: what a training of a small model pays."""
+    count, size = shape
+    optimizers: dict[str, Callable[[], object]] = {}
+    ours, torchs = getattr(lerac_fast.optim, name), getattr(torch.optim, name, _PlainLion)
+    for label, make, grouped, options in (
+        (OURS, ours, per_tensor, {}),
+        (OURS_ONE, ours, list, {}),
+        *([("torch fused, one group", torchs, list, {"fused": True})] if name not in ("Adamax", "Lion") else []),
+    ):
+        params = parameters([(size,)] * count, torch.float32)
+        optimizers[label] = make(grouped(params), lr=1e-7, **options, **OPTIONS[name]).step
+    compare(f"{name}, {count} x {size}, repeated", optimizers, bytes_moved=0, once=_settled)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def bench_cold(compare, name: str) -> None:
+    """364 groups of one element, after 160 MB have passed through the caches."""
+    params, others = parameters([(1,)] * 364, torch.float32), torch.zeros(40_000_000)
+    step = getattr(lerac_fast.optim, name)(per_tensor(params), **OPTIONS[name]).step
+
+    def cold(function: Callable[[], object]) -> float:
+        others.add_(1)
+        return seconds_of(function)
+
+    compare(f"{name}, 364 groups of one element, cold", {OURS: step}, bytes_moved=0, warm=False, once=cold)
+
+
+def bench_schedulers(compare) -> None:
+    """`step()` of LeRaC on 364 groups, while it runs and after it, beside a scheduler of torch's."""
+
+    def scheduled(make: Callable[[torch.optim.Optimizer], Any]) -> Callable[[], object]:
+        optimizer = torch.optim.SGD(per_tensor(parameters([(1,)] * 364, torch.float32)), lr=1e-7)
+        scheduler = make(optimizer)
+        for _ in range(3):
+            optimizer.step()
+            scheduler.step()
+        step: Callable[[], object] = scheduler.step
+        return step
+
+    timed = {
+        "LeRaC": scheduled(lambda optimizer: LeRaC(optimizer, 10**6, min_lr=1e-12)),
+        "LeRaC, finished": scheduled(lambda optimizer: LeRaC(optimizer, 1, min_lr=1e-12)),
+        "torch, cosine": scheduled(lambda optimizer: CosineAnnealingLR(optimizer, 10**6)),
+    }
+    compare("364 groups", timed, bytes_moved=0, once=_settled)
 
 
 @pytest.mark.parametrize("groups", [1, 4, 16, 64, 364])

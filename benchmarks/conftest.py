@@ -45,7 +45,7 @@ def record(result: Result) -> None:
     _RESULTS.append(result)
 
 
-def _once(function: Callable[[], object]) -> float:
+def seconds_of(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
@@ -72,13 +72,13 @@ def compare(benchmark, request) -> Callable[..., Result]:
         bytes_moved: int,
         seconds: float = 4.0,
         warm: bool = True,
-        once: Callable[[Callable[[], object]], float] = _once,
+        once: Callable[[Callable[[], object]], float] = seconds_of,
         machine: str | None = None,
     ) -> Result:
         subject, *peers = contenders
         for function in contenders.values():  # makes states, starts threads
             function()
-        one_round = (1 + warm) * sum(_once(partial(once, function)) for function in contenders.values())
+        one_round = (1 + warm) * sum(seconds_of(partial(once, function)) for function in contenders.values())
         rounds = max(7, min(300, int(seconds / one_round)))
         times: dict[str, list[float]] = {name: [] for name in contenders}
         order = random.Random(0)

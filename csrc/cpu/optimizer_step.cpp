@@ -37,7 +37,7 @@ void update_table(const engine::TensorTable& table) {
   });
 }
 
-const engine::RegisterBackend registration(c10::DeviceType::CPU, {update_table, false, {}, true});
+const engine::RegisterBackend registration(c10::DeviceType::CPU, {update_table, false, {}, kElementsPerThread});
 
 } // namespace
 } // namespace lerac_fast::cpu

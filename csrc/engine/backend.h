@@ -16,8 +16,8 @@ struct Backend {
   bool asynchronous = false;
   // Whether what is queued now is recorded into a graph and not run.
   std::function<bool(at::Device)> is_capturing;
-  // An update is done when the call returns, and runs no Python code: it may keep the GIL.
-  bool keeps_gil = false;
+  // Elements up to which an update may keep the GIL: it runs no Python code, and is done, and soon, when it returns.
+  int64_t brief = 0;
 };
 
 // The backend of a device type, or nullptr: the one that was chosen, else the compiled one.

@@ -9,14 +9,8 @@ void hand_over(const Plan& plan) {
   const auto bump = [](const at::Tensor& t) { t.unsafeGetTensorImpl()->bump_version(); };
   const auto bump_object = [&](PyObject* object) { bump(THPVariable_Unpack(object)); };
   for (const Source& source : plan.sources) {
-    if (!source.has_row()) continue;
-    const auto& table = plan.tables[static_cast<size_t>(source.table)];
-    bump_object(source.param);
-    for (int i = 0; i < facts_of(table.rule).states; ++i) bump_object(source.states[i]);
-    if (source.step == nullptr) continue;
-    bump_object(source.step);
-    if (table.rows[static_cast<size_t>(source.row)].step.address == nullptr)
-      set_step_count(THPVariable_Unpack(source.step), source.count);
+    source.every_written(bump_object);
+    if (source.count != kUncounted) set_step_count(THPVariable_Unpack(source.step), source.count);
   }
   for (const auto& object : plan.written) bump_object(object.ptr());
   for (const auto& gradient : plan.gradients) {

@@ -10,26 +10,15 @@ namespace lerac_fast::engine {
 class Held {
  public:
   explicit Held(const Plan& plan) : plan_(plan) {
-    every_object([](PyObject* object) { Py_INCREF(object); });
+    for (const Source& source : plan_.sources) source.every_written([](PyObject* object) { Py_INCREF(object); });
   }
   ~Held() {
-    every_object([](PyObject* object) { Py_DECREF(object); });
+    for (const Source& source : plan_.sources) source.every_written([](PyObject* object) { Py_DECREF(object); });
   }
   Held(const Held&) = delete;
   Held& operator=(const Held&) = delete;
 
  private:
-  template <typename Visit> void every_object(Visit visit) const {
-    for (const Source& source : plan_.sources) {
-      if (!source.has_row()) continue;
-      visit(source.param);
-      for (PyObject* state : source.states) {
-        if (state != nullptr) visit(state);
-      }
-      if (source.step != nullptr) visit(source.step);
-    }
-  }
-
   const Plan& plan_;
 };
 

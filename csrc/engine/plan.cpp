@@ -30,10 +30,11 @@ void* Plan::operand(const at::Tensor& tensor, const at::Tensor& param, bool writ
 bool Plan::is_brief() const {
   int64_t numel = 0;
   for (const auto& table : tables) {
-    if (!table.rows.empty() && !find_backend(table.device.type())->keeps_gil) return false;
+    if (table.rows.empty()) continue;
     numel += table.numel();
+    if (numel > find_backend(table.device.type())->brief) return false;
   }
-  return numel <= 32768; // about ten microseconds of Adam
+  return true;
 }
 
 void Plan::clear() {

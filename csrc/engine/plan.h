@@ -24,6 +24,16 @@ struct Source {
   size_t place = 0; // of a DTensor among the known layouts
 
   bool has_row() const { return table >= 0; }
+
+  // Calls visit(object) for all that its row's update writes but the gradient.
+  template <typename Visit> void every_written(Visit visit) const {
+    if (!has_row()) return;
+    visit(param);
+    for (PyObject* state : states) {
+      if (state != nullptr) visit(state);
+    }
+    if (step != nullptr) visit(step);
+  }
 };
 
 // The rows for the kernels and all that they take along.
@@ -51,7 +61,7 @@ struct Plan {
   void* operand(const at::Tensor& tensor, const at::Tensor& param, bool written = true);
   void clear();          // memory is kept
   void release();        // what it owns: between steps a plan keeps nothing alive
-  bool is_brief() const; // done before another thread would have got the GIL
+  bool is_brief() const; // its update may keep the GIL, so that nothing has to be held
 
   // Of a plan that is kept for the next step, which renews it if it can:
   struct Group {
@@ -71,8 +81,8 @@ struct Plan {
   std::vector<GroupPolicy> policies; // of the groups, apart from what is looked at in every step
 };
 
-// Has the kernels update all rows, without the GIL where that may take a while.
-void run(Plan& plan, Scaling& scaling);
+// Has the kernels update all rows.
+void run(Plan& plan, Scaling& scaling, bool keep_gil);
 
 // Makes the update known: versions, step counts, and first states, which are put into the optimizer's only now, so that
 // a backend that fails leaves no state that nobody has written. Runs no Python code, so that no Ctrl-C can come between

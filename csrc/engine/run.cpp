@@ -5,14 +5,14 @@
 
 namespace lerac_fast::engine {
 
-void run(Plan& plan, Scaling& scaling) {
+void run(Plan& plan, Scaling& scaling, bool keep_gil) {
   for (const auto& s : plan.scattered) s.dense.copy_(s.original);
   for (auto& table : plan.tables) {
     if (!table.rows.empty() && scaling.is_read_by(table.device)) table.scaling = scaling.on(table.device);
   }
   {
     std::optional<pybind11::gil_scoped_release> no_gil;
-    if (!plan.is_brief()) no_gil.emplace();
+    if (!keep_gil) no_gil.emplace();
     for (auto& table : plan.tables) {
       if (!table.rows.empty()) find_backend(table.device.type())->update(table);
     }

@@ -37,8 +37,8 @@ void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling,
     plan_.is_kept = true;
     return;
   }
+  plan_.clear();
   do {
-    plan_.clear();
     auto groups = read_groups(optimizer_, param_groups, memory_.groups); // owned until the end of this turn
     const uint64_t state_version = PyDict_Check(state) ? version_of(state) : 0;
     Pending pending = walk(memory_, step, plan_, groups, state);
@@ -52,10 +52,11 @@ void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling,
 }
 
 void Step::carry_out(Scaling& scaling) {
+  const bool keep_gil = plan_.is_brief();
   std::optional<Held> held;
-  if (!plan_.is_brief()) held.emplace(plan_);
+  if (!keep_gil) held.emplace(plan_);
   RECORD_FUNCTION("lerac_fast::optimizer_step", c10::ArrayRef<const c10::IValue>{});
-  run(plan_, scaling);
+  run(plan_, scaling, keep_gil);
   hand_over(plan_);
 }
 

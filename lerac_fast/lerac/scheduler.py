@@ -200,8 +200,8 @@ class LeRaC(LRScheduler):
 
     def _go_on(self) -> None:
         """Set the rates of step `last_epoch` where the last ones were left alone."""
-        steps = zip(self._full_lrs, self._factors(self.last_epoch), strict=True)
-        self._left_lrs = [full * factor for full, factor in steps]
+        pairs = zip(self._full_lrs, self._factors(self.last_epoch), strict=True)
+        self._left_lrs = [full * factor for full, factor in pairs]
         for group, lr in zip(self._groups, self._left_lrs, strict=True):
             group["lr"] = lr
         self._last_lr = [*self._left_lrs]
