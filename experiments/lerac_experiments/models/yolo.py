@@ -255,8 +255,8 @@ def _build_small_variant(parts: Parts, _: Path | None) -> nn.Module:
 
 
 # As YOLOv5s in size, rate, momentum, weight decay and 300 epochs from random weights. Unlike there, gradients are not
-# gathered to batches of 64 images, and the weight of objectness does not go by the size of the images. For LeRaC and CBS
-# as for ResNet-18.
+# gathered to batches of 64 images, and the weight of objectness does not go by the size of the images. For LeRaC and
+# CBS as for ResNet-18.
 YOLO = ModelSpec(
     "yolo",
     "YOLO",
