@@ -61,29 +61,37 @@ def _small() -> list[Trial]:
     """About an hour on two cores: fewer examples and epochs than in the papers, and smaller models.
 
     k and u are shortened with the epochs: LeRaC takes about a tenth of the training, and CBS retires after four to six
-    tenths of it.
+    tenths of it. EfficientTrain and label similarity are compared under a cosine, as EfficientTrain's paper has it.
     """
     all_four = (*CURRICULA, "cbs+lerac")
-    images = (*all_four, "warm-up+cosine", "lerac-snr")
     long = {"epochs": 20, "lerac_epochs": 2, "cbs_every": 0.6}
-    speech_settings = {"epochs": 16, "lerac_epochs": 2, "cbs_every": 0.4, "batch_size": 8}
+    short = {"epochs": 10, "lerac_epochs": 1, "cbs_every": 0.25}
     plain = Protocol(plateau_patience=2, stop_patience=None)
     drawn = replace(plain, train_examples=6_000)
-    fine_tuning = replace(plain, train_examples=700, precision="bfloat16")
+    cosine = replace(drawn, schedule="cosine")
+    comparators = ("conventional", "lerac", "efficient-train", "low-frequency", "label-similarity")
     # Augmented as in the paper, it takes more epochs than these to learn anything.
     speech = replace(plain, train_examples=800, augment=False)
     noisy = replace(plain, train_examples=4_000)
+    images = (*all_four, "warm-up+cosine", "lerac-snr")
 
     return [
         trial
         for seed in range(RUNS)
         for trial in (
-            *trials_of(("resnet-small",), ("fashion-mnist",), images, [seed], drawn, **long),
+            *trials_of(("resnet-small",), ("fashion-mnist",), all_four, [seed], drawn, **long),
             *trials_of(("resnet-small",), ("cifar10-subset",), images, [seed], drawn, **long),
+            *trials_of(("resnet-small",), ("cifar10-subset",), comparators, [seed], cosine, **long),
             *_noisy("fashion-mnist", [seed], noisy, **long),
-            *trials_of(("lstm-small",), ("rte",), all_four, [seed], plain, epochs=8, lerac_epochs=1, cbs_every=0.2),
-            *trials_of(("minilm",), ("rte",), all_four, [seed], fine_tuning, epochs=4, lerac_epochs=0.5, cbs_every=0.1),
-            *trials_of(("septr-small",), ("spoken-digits",), all_four, [seed], speech, **speech_settings),
+            *trials_of(
+                *(("septr-small",), ("spoken-digits",), all_four, [seed], speech),
+                epochs=12,
+                lerac_epochs=1.5,
+                cbs_every=0.3,
+                batch_size=8,
+            ),
+            *trials_of(("yolo-small",), ("bccd",), ("conventional", "lerac"), [seed], plain, **short),
+            *trials_of(("ssd-small",), ("bccd",), ("conventional", "lerac", "dp-instance"), [seed], plain, **long),
         )
     ]
 
