@@ -60,13 +60,31 @@ struct cudaLaunchConfig_t {
   cudaStream_t stream;
 };
 
+namespace emulation {
+
+template <typename... Parameters> struct Call {
+  void (*kernel)(Parameters...);
+  std::tuple<Parameters...> arguments;
+
+  // Not inlined, so that all that it reads within the kernel is in here.
+  __attribute__((noinline)) void operator()() const {
+    const Within code(true);
+    std::apply(kernel, arguments);
+  }
+};
+
+} // namespace emulation
+
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
   static_assert((sizeof(Parameters) + ... + 0) <= 32764, "more arguments than a kernel can have");
   const unsigned blocks = config->gridDim.x, threads = config->blockDim.x;
   if (blocks == 0 || blocks > 0x7fffffff || threads == 0 || threads > 1024) return cudaErrorInvalidConfiguration;
-  const std::tuple<Parameters...> parameters(std::forward<Arguments>(arguments)...);
-  emulation::run(blocks, threads, [&] { std::apply(kernel, parameters); });
+  const emulation::Call<Parameters...> call{kernel, {std::forward<Arguments>(arguments)...}};
+  emulation::Observer* const observer = emulation::observer;
+  if (observer != nullptr) observer->launch_begins({config->stream, blocks, threads, &call, sizeof(call)});
+  emulation::run(blocks, threads, [&call] { call(); });
+  if (observer != nullptr) observer->launch_ends();
   return cudaSuccess;
 }

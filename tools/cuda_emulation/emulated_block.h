@@ -17,6 +17,8 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
+#include "observer.h"
+
 struct dim3 {
   unsigned x, y, z;
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
@@ -133,11 +135,15 @@ inline void wait_at(Meeting& meeting) {
   go(*fiber, block->scheduler);
 }
 
-inline void wait_for_block() { wait_at(block->all); }
+inline void wait_for_block() {
+  const Within emulation(false);
+  wait_at(block->all);
+}
 
 // Hands `value` to the warp and returns that of the lane `from`.
 template <typename T> T exchange(unsigned mask, T value, unsigned from) {
   static_assert(sizeof(T) <= sizeof(uint64_t));
+  const Within emulation(false);
   if (mask != 0xffffffff) fail("only whole warps may exchange values");
   if (block->threads % kWarp != 0) fail("the block has a warp that is not whole");
   Meeting& warp = block->warps[threadIdx.x / kWarp];
@@ -210,6 +216,7 @@ inline void run(unsigned blocks, unsigned threads, const std::function<void()>& 
         fail("threads wait at a barrier that the others do not reach");
       }
     }
+    if (observer != nullptr) observer->block_ends();
     block = nullptr;
   }
 }
