@@ -163,7 +163,7 @@ gpu-code-interpreted:
 	  -k 'amp or (reference and float32) or tensor_learning_rate or late'
 
 # All kernels are compiled ahead of time and their machine code is inspected. The CUDA kernels, emulated on the CPU, run its
-# tests.
+# tests; and what they do with memory and streams is watched.
 gpu-code-compiled: export OMP_NUM_THREADS=1
 gpu-code-compiled:
 	$(PY) -m tools.gpu_code
@@ -172,6 +172,8 @@ gpu-code-compiled:
 	  $(abspath $(PY)) tests/run_variant.py tests/optim tests/ops -q -m 'not compiles'
 	cd build/emulated && LERAC_FAST_EMULATED_NUMBERS=device \
 	  $(abspath $(PY)) tests/run_variant.py tests/optim -q -m 'not compiles'
+	cd build/emulated && for numbers in host device; do LERAC_FAST_EMULATED_NUMBERS=$$numbers \
+	  $(abspath $(PY)) tests/run_variant.py tests/gpu_code/test_accesses.py tests/gpu_code/test_runtime.py -q -m gpu_code || exit; done
 
 # The module without CUDA passes the CPU's tests, too.
 gpu-code-absent: export OMP_NUM_THREADS=1

@@ -29,7 +29,8 @@ bool is_asynchronous() {
 
 bool is_capturing(c10::Device) {
   const emulation::Device* watched = emulation::watched_device();
-  return watched != nullptr && watched->capturing && *watched->capturing == watched->current_stream_of(watched->of_tensors);
+  return watched != nullptr && watched->capturing &&
+         *watched->capturing == watched->current_stream_of(watched->of_tensors);
 }
 
 } // namespace lerac_fast::cuda

@@ -1,7 +1,6 @@
 #include "device.h"
 
 #include <algorithm>
-#include <cstdio>
 
 namespace emulation {
 namespace {
@@ -80,12 +79,11 @@ bool Device::has_waited(Stream waiting, const Use& use) const {
   return false;
 }
 
-bool Device::use(uint64_t address, size_t bytes, bool writes) {
+bool Device::use(uint64_t address, bool writes) {
   const auto found = find(address);
   if (found == memory_.end()) return false;
   Memory& memory = found->second;
   if (memory.released) fault(name(working_) + " uses memory that was freed");
-  if (address + bytes > memory.end) fault(name(working_) + " goes beyond the end of what was allocated");
   if (memory.device != working_ / kStreams)
     fault(name(working_) + " uses memory of device " + std::to_string(memory.device));
   Use* last = nullptr;
@@ -100,10 +98,8 @@ bool Device::use(uint64_t address, size_t bytes, bool writes) {
   return true;
 }
 
-void Device::use_host_memory(uint64_t address, const char* why) {
-  char digits[32];
-  snprintf(digits, sizeof(digits), "%#llx", static_cast<unsigned long long>(address / 4096 * 4096));
-  fault("a kernel on " + name(working_) + " uses memory of the host (" + why + ", page " + digits + ")");
+void Device::use_host_memory(const char* how) {
+  fault("a kernel on " + name(working_) + " uses memory of the host, which is " + how);
 }
 
 void Device::wait(Stream waiting, Stream working) {

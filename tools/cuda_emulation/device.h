@@ -1,6 +1,6 @@
 // TEST ONLY. What the emulated runtime knows: which memory is of which device, which stream works on it, and what has
-// waited for what. Everything runs at once, in the order of the host; what would be wrong on a GPU, where it does not, is a
-// fault.
+// waited for what. Everything runs at once, in the order of the host; what would be wrong on a GPU, where it does not,
+// is a fault.
 #pragma once
 
 #include <cstdint>
@@ -29,10 +29,10 @@ class Device {
   bool has(const void* address) const;
 
   // ---- work ----
-  void launch(Stream stream);                              // begins a kernel
-  void work_here();                                        // the same of torch's own, on the current stream of its tensors' device
-  bool use(uint64_t address, size_t bytes, bool writes);   // of the work that has begun; false: no memory of a device
-  void use_host_memory(uint64_t address, const char* why); // by a kernel
+  void launch(Stream stream);              // begins a kernel
+  void work_here();                        // begins torch's own, on the current stream of its tensors
+  bool use(uint64_t address, bool writes); // by the work that has begun; false: no memory of a device
+  void use_host_memory(const char* how);   // by a kernel
 
   // ---- order ----
   void wait(Stream waiting, Stream working); // cudaStreamWaitEvent

@@ -1,5 +1,5 @@
-// TEST ONLY. Who watches the emulated device: is told of every launch, and of every read and write of a kernel where the
-// .cu files are compiled with -fsanitize=thread, whose callbacks are those of recorder.cpp.
+// TEST ONLY. Who watches the emulated device: is told of every launch, and of every read and write of a kernel where
+// the .cu files are compiled with -fsanitize=thread, whose callbacks are those of recorder.cpp.
 #pragma once
 
 #include <cstddef>

@@ -13,8 +13,8 @@
 namespace emulation {
 namespace {
 
-// What a kernel may use beside the memory of the device: constants of the program and, for shared memory and the numbers of the
-// thread, what is of each thread of the CPU.
+// What a kernel may use beside the memory of the device: constants of the program and, for shared memory and the
+// numbers of the thread, what is of each thread of the CPU.
 struct Program {
   uint64_t begin_constants = 0, end_constants = 0, begin_threads = 0, end_threads = 0;
 
@@ -25,8 +25,8 @@ struct Program {
 
   static Program here() {
     Program program;
-    dl_iterate_phdr(
-        [](dl_phdr_info* info, size_t, void* to) { return static_cast<Program*>(to)->read(*info) ? 1 : 0; }, &program);
+    dl_iterate_phdr([](dl_phdr_info* info, size_t, void* to) { return static_cast<Program*>(to)->read(*info) ? 1 : 0; },
+                    &program);
     return program;
   }
 
@@ -74,7 +74,7 @@ class Recorder : public Observer {
   void add(const void* instruction, uint64_t address, size_t bytes, bool writes) {
     const Within host(false);
     if (is_of_kernel(address)) return;
-    if (!device.use(address, bytes, writes)) return device.use_host_memory(address, writes ? "written" : "read");
+    if (!device.use(address, writes)) return device.use_host_memory(writes ? "written" : "read");
     for (size_t done = 0; done < bytes;) { // structs: in as few accesses as their alignment allows
       size_t piece = 16;
       while ((address + done) % piece != 0 || piece > bytes - done) piece /= 2;
@@ -102,8 +102,8 @@ class Recorder : public Observer {
 std::unique_ptr<Recorder> recorder;
 bool allocates_for_host = false;
 
-void record(const void* instruction, const void* address, size_t bytes, bool writes) {
-  if (in_kernel && recorder != nullptr) recorder->add(instruction, reinterpret_cast<uint64_t>(address), bytes, writes);
+inline void record(const void* instruction, const void* address, size_t bytes, bool writes) {
+  if (recorder != nullptr && in_kernel) recorder->add(instruction, reinterpret_cast<uint64_t>(address), bytes, writes);
 }
 
 } // namespace
@@ -123,9 +123,12 @@ using emulation::recorder;
   extern "C" void __tsan_write##bytes(void* address) { RECORD(bytes, true) }                                           \
   extern "C" void __tsan_unaligned_read##bytes(void* address) { RECORD(bytes, false) }                                 \
   extern "C" void __tsan_unaligned_write##bytes(void* address) { RECORD(bytes, true) }
-X(1) X(2) X(4) X(8) X(16)
+X(1)
+X(2) X(4) X(8) X(16)
 #undef X
-extern "C" void __tsan_read_range(void* address, size_t bytes) { RECORD(bytes, false) }
+    extern "C" void __tsan_read_range(void* address, size_t bytes) {
+  RECORD(bytes, false)
+}
 extern "C" void __tsan_write_range(void* address, size_t bytes) { RECORD(bytes, true) }
 #undef RECORD
 extern "C" void __tsan_init() {}
@@ -159,6 +162,8 @@ LERAC_VISIBLE void emulation_capture(bool on) {
   device.capturing = on ? std::optional(device.current_stream_of(device.of_tensors)) : std::nullopt;
 }
 LERAC_VISIBLE int64_t emulation_launches() { return int64_t(recorder->launches.size()); }
-LERAC_VISIBLE const emulation::Traffic* emulation_traffic(int64_t launch) { return &recorder->launches[size_t(launch)]; }
+LERAC_VISIBLE const emulation::Traffic* emulation_traffic(int64_t launch) {
+  return &recorder->launches[size_t(launch)];
+}
 LERAC_VISIBLE int64_t emulation_faults() { return int64_t(recorder->device.faults.size()); }
 LERAC_VISIBLE const char* emulation_fault(int64_t i) { return recorder->device.faults[size_t(i)].c_str(); }

@@ -1,5 +1,5 @@
-// TEST ONLY. Records what kernels do with the memory of the emulated device, while somebody watches. Python reads it, by
-// ctypes (tools/gpu_code/emulated.py).
+// TEST ONLY. Records what kernels do with the memory of the emulated device, while somebody watches. Python reads it,
+// by ctypes (tools/gpu_code/emulated.py).
 #pragma once
 
 #include "device.h"

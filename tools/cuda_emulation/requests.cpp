@@ -25,8 +25,8 @@ std::vector<Placed> places(const std::vector<Access>& accesses) {
   std::vector<Placed> placed;
   placed.reserve(accesses.size());
   for (const Access& access : accesses)
-    placed.push_back({&access, access.thread / kWarp, numbers[access.thread]++,
-                      turns[{access.thread, access.instruction}]++});
+    placed.push_back(
+        {&access, access.thread / kWarp, numbers[access.thread]++, turns[{access.thread, access.instruction}]++});
   return placed;
 }
 

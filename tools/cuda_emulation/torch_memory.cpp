@@ -1,5 +1,5 @@
-// TEST ONLY. While somebody watches, tensors that torch allocates on the CPU are memory of the emulated device, and torch's
-// own operations on them work on its current stream.
+// TEST ONLY. While somebody watches, tensors that torch allocates on the CPU are memory of the emulated device, and
+// torch's own operations on them work on its current stream.
 #include <ATen/core/Tensor.h>
 #include <ATen/core/function_schema.h>
 #include <ATen/core/ivalue.h>
@@ -67,8 +67,7 @@ std::unique_ptr<at::ObserverContext> follow(const at::RecordFunction& function) 
     ++(is_on_device ? on_device : on_host);
     const c10::AliasInfo* alias = schema->arguments()[i].alias_info();
     const bool is_viewed = alias != nullptr && !alias->isWrite();
-    if (is_on_device && !is_viewed)
-      device->use(reinterpret_cast<uint64_t>(tensor.const_data_ptr()), 1, alias != nullptr);
+    if (is_on_device && !is_viewed) device->use(reinterpret_cast<uint64_t>(tensor.const_data_ptr()), alias != nullptr);
   }
   if (on_device > 0 && (hands_to_host(function) || (copies(function) && on_host > 0))) device->synchronize();
   return nullptr;
@@ -81,8 +80,8 @@ at::CallbackHandle following = at::INVALID_CALLBACK_HANDLE;
 void watch_torch(bool on) {
   if (on == (following != at::INVALID_CALLBACK_HANDLE)) return;
   if (on) {
-    following = at::addGlobalCallback(
-        at::RecordFunctionCallback(follow).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+    following =
+        at::addGlobalCallback(at::RecordFunctionCallback(follow).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
   } else {
     at::removeCallback(following);
     following = at::INVALID_CALLBACK_HANDLE;

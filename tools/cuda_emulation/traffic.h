@@ -1,5 +1,5 @@
-// TEST ONLY. What the requests of a launch cost, as a profiler would count it: sectors, and bytes between the second-level
-// cache and the memory.
+// TEST ONLY. What the requests of a launch cost, as a profiler would count it: sectors, and bytes between the
+// second-level cache and the memory.
 #pragma once
 
 #include <cstdint>
@@ -27,9 +27,9 @@ struct Traffic {
   int64_t bytes_read, bytes_written; // of the memory
 };
 
-// The requests of each block, by its index. The cache is empty before and written back after, as between the kernels of a
-// profiler; what is in it for longest without use makes room. Blocks begin in the order of their indices, as many at once as the
-// multiprocessor has threads for, and take turns, with one request each.
+// The requests of each block, by its index. The cache is empty before and written back after, as between the kernels of
+// a profiler; what is in it for longest without use makes room. Blocks begin in the order of their indices, as many at
+// once as the multiprocessor has threads for, and take turns, with one request each.
 Traffic traffic_of(const std::map<unsigned, std::vector<Request>>& blocks, unsigned threads);
 
 } // namespace emulation

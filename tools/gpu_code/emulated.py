@@ -1,9 +1,11 @@
-"""Watches the emulated device (tools/cuda_emulation): what kernels ask of its memory, and what would be wrong on a GPU."""
+"""Watches the emulated device (tools/cuda_emulation): what kernels ask of its memory, and what a GPU would not bear."""
 
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
+
+from torch import Tensor
 
 from lerac_fast._native.extension import extension
 
@@ -101,24 +103,35 @@ class EmulatedDevice:
     def synchronize(self) -> None:
         self.library.emulation_synchronize()
 
+    def plant(self, kernel: str, *arguments: Tensor | int) -> None:
+        """Launches one of tools/cuda_emulation/planted.cu. Tensors are handed over as the addresses of their memory."""
+        addresses = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
+        getattr(self.library, f"planted_{kernel}")(*map(ctypes.c_int64, addresses))
+
     @contextmanager
     def capture(self) -> Iterator[None]:
         """The current stream's work, into a graph."""
         self.library.emulation_capture(True)
-        yield
-        self.library.emulation_capture(False)
+        try:
+            yield
+        finally:
+            self.library.emulation_capture(False)
 
     @contextmanager
     def host_memory(self) -> Iterator[None]:
         """Tensors that are made here are the host's."""
         self.library.emulation_allocate_for_host(True)
-        yield
-        self.library.emulation_allocate_for_host(False)
+        try:
+            yield
+        finally:
+            self.library.emulation_allocate_for_host(False)
 
 
 @contextmanager
 def watched() -> Iterator[EmulatedDevice]:
     device = EmulatedDevice()
     device.library.emulation_watch(True)
-    yield device
-    device.library.emulation_watch(False)
+    try:
+        yield device
+    finally:
+        device.library.emulation_watch(False)
