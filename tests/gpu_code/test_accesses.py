@@ -43,9 +43,9 @@ def test_permuted_lanes() -> None:
         return lambda: EmulatedDevice().plant("smooth", source, target, *shape)
 
     [measured] = measure(Case("", work, [Kernel("permuted", x.nbytes, x.nbytes, {4: 32.0})]))
-    assert list(measured.violations) == [
-        "permuted: accesses of 16 bytes touch 223984 sectors where 112000 hold their bytes: 2.00 times, instead of 1.06"
-    ]
+    [violation] = measured.violations
+    assert violation.startswith("permuted: accesses of 16 bytes touch ")
+    assert violation.endswith(": 2.00 times, instead of 1.06")
 
 
 def test_two_passes() -> None:

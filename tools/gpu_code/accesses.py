@@ -26,12 +26,14 @@ NAMES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bf
 
 @dataclass
 class Kernel:
-    """One launch of a case. `widths`: of accesses that take more sectors than the fewest, how many times as many."""
+    """One launch of a case: bytes that it must move; of the widths of accesses that take more sectors than the fewest,
+    how many times as many; and how many times the bytes would do."""
 
     name: str
     bytes_read: int
     bytes_written: int
     widths: dict[int, float] = field(default_factory=dict)
+    most: float = MORE_BYTES
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Measured:
             ("reads", self.traffic.bytes_read, self.kernel.bytes_read),
             ("writes", self.traffic.bytes_written, self.kernel.bytes_written),
         ):
-            if found > MORE_BYTES * floor:
+            if found > self.kernel.most * floor:
                 yield f"{self.name}: {what} {found} bytes of the memory instead of {floor}"
 
 
@@ -120,13 +122,13 @@ def _step(
 
     item, elements = dtype.itemsize, sum(SIZES)
     state_item = 4 if wide_states else item
-    # A lane's elements of a gradient at any place are loaded one by one: 32 lanes lie 16 bytes apart. And rows of
-    # prepared numbers are structs.
-    unaligned = {item: WIDEST / item + 1 / 8} if in_bucket else {}
+    # A lane's elements of a gradient at any place are loaded one by one: 32 lanes lie 16 bytes apart. Wide states take two
+    # accesses, of half a sector each.
+    widths = {item: WIDEST / item + 1 / 8} if in_bucket else {WIDEST: 2.0} if wide_states else {}
     name = f"{optimizer}{' with amsgrad' * ('amsgrad' in options)}{' with momentum' * ('momentum' in options)}"
     name += f", {NAMES[dtype]}{' with float32 states' * wide_states}{', gradients in a bucket' * in_bucket}"
     update = Kernel(
-        "step", elements * (2 * item + states * state_item), elements * (item + states * state_item), unaligned
+        "step", elements * (2 * item + states * state_item), elements * (item + states * state_item), widths
     )
     if not deferred:
         return Case(name, work, [update])
@@ -159,8 +161,9 @@ def deferred_steps() -> Iterator[Case]:
 
 
 def _smoothing(
-    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, size: int, widths: dict[int, float]
-) -> Case:
+    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, size: int, widths: dict[int, float],
+    most: float = MORE_BYTES,
+) -> Case:  # fmt: skip
     def work() -> Work:
         x = torch.randn(shape).to(dtype, memory_format=layout)
         return lambda: gaussian_smooth(x, 0.9 if size == 3 else 2.0, size)
@@ -169,8 +172,8 @@ def _smoothing(
     name = f"{size} x {size}, {'channels_last' if layout == torch.channels_last else 'contiguous'}, {NAMES[dtype]}"
     name += f", {' x '.join(map(str, shape))}"
     if size == 3:
-        return Case(name, work, [Kernel("smoothing", elements * item, elements * item, widths)])
-    passes = (("smoothing, down", {}), ("smoothing, across", widths))
+        return Case(name, work, [Kernel("smoothing", elements * item, elements * item, widths, most)])
+    passes = (("smoothing, across", widths), ("smoothing, down", {}))
     return Case(name, work, [Kernel(which, elements * item, elements * item, w) for which, w in passes])
 
 
@@ -179,7 +182,8 @@ def smoothing() -> Iterator[Case]:
     # Of the neighbours along a row only the outermost are loaded: 32 lanes, 16 bytes apart.
     yield _smoothing((4, 8, 112, 112), torch.float32, rows, 3, {4: 4.25})
     yield _smoothing((4, 8, 112, 112), torch.bfloat16, rows, 3, {2: 8.5})
-    yield _smoothing((4, 32, 56, 56), torch.float32, channels, 3, {})
+    # Threads of the model have more rows in flight than its cache holds, and than the kernel's registers would allow.
+    yield _smoothing((4, 32, 56, 56), torch.float32, channels, 3, {}, most=1.06)
     # Neighbours at every distance: 128 bytes that begin anywhere lie in 5 sectors.
     yield _smoothing((4, 8, 56, 56), torch.float32, rows, 7, {4: 1.25})
     yield _smoothing((4, 32, 28, 28), torch.float32, channels, 7, {})
