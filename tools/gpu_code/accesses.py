@@ -122,8 +122,8 @@ def _step(
 
     item, elements = dtype.itemsize, sum(SIZES)
     state_item = 4 if wide_states else item
-    # A lane's elements of a gradient at any place are loaded one by one: 32 lanes lie 16 bytes apart. Wide states take two
-    # accesses, of half a sector each.
+    # A lane's elements of a gradient at any place are loaded one by one: 32 lanes lie 16 bytes apart. Wide states take
+    # two accesses, each of half a sector.
     widths = {item: WIDEST / item + 1 / 8} if in_bucket else {WIDEST: 2.0} if wide_states else {}
     name = f"{optimizer}{' with amsgrad' * ('amsgrad' in options)}{' with momentum' * ('momentum' in options)}"
     name += f", {NAMES[dtype]}{' with float32 states' * wide_states}{', gradients in a bucket' * in_bucket}"
