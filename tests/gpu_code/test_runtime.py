@@ -169,8 +169,8 @@ def loss(rows: int, reduction: str) -> Callable[[], object]:
     upstream = torch.ones(rows if reduction == "none" else ())
 
     def work() -> None:
-        options = {"weight": weight, "label_smoothing": 0.1, "reduction": reduction}
-        tempered_cross_entropy(logits, targets, sigma, **options).backward(upstream)
+        found = tempered_cross_entropy(logits, targets, sigma, weight=weight, label_smoothing=0.1, reduction=reduction)
+        found.backward(upstream)
 
     return work
 

@@ -173,7 +173,7 @@ def _smoothing(
     name += f", {' x '.join(map(str, shape))}"
     if size == 3:
         return Case(name, work, [Kernel("smoothing", elements * item, elements * item, widths, most)])
-    passes = (("smoothing, across", widths), ("smoothing, down", {}))
+    passes: tuple[tuple[str, dict[int, float]], ...] = (("smoothing, across", widths), ("smoothing, down", {}))
     return Case(name, work, [Kernel(which, elements * item, elements * item, w) for which, w in passes])
 
 
