@@ -124,7 +124,9 @@ using emulation::recorder;
   extern "C" void __tsan_unaligned_read##bytes(void* address) { RECORD(bytes, false) }                                 \
   extern "C" void __tsan_unaligned_write##bytes(void* address) { RECORD(bytes, true) }
 X(1)
-X(2) X(4) X(8) X(16)
+X(2)
+X(4)
+X(8) X(16)
 #undef X
     extern "C" void __tsan_read_range(void* address, size_t bytes) {
   RECORD(bytes, false)
