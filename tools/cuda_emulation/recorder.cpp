@@ -123,13 +123,13 @@ using emulation::recorder;
   extern "C" void __tsan_write##bytes(void* address) { RECORD(bytes, true) }                                           \
   extern "C" void __tsan_unaligned_read##bytes(void* address) { RECORD(bytes, false) }                                 \
   extern "C" void __tsan_unaligned_write##bytes(void* address) { RECORD(bytes, true) }
-// clang-format off
-X(1) X(2) X(4) X(8) X(16)
+X(1);
+X(2);
+X(4);
+X(8);
+X(16);
 #undef X
-    // clang-format on
-    extern "C" void __tsan_read_range(void* address, size_t bytes) {
-  RECORD(bytes, false)
-}
+extern "C" void __tsan_read_range(void* address, size_t bytes) { RECORD(bytes, false) }
 extern "C" void __tsan_write_range(void* address, size_t bytes) { RECORD(bytes, true) }
 #undef RECORD
 extern "C" void __tsan_init() {}
