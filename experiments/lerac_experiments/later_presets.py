@@ -18,8 +18,8 @@ to each as it is to SGD's in the paper."""
 LOWEST = 1e-7
 """LeRaC's lowest rate, of the base rate."""
 
-COMPARATORS = ("efficient-train", "label-similarity")
-"""That the review asks for."""
+COMPARATORS = ("efficient-train", "low-frequency", "rand-augment", "label-similarity")
+"""That the review asks for; and the two parts of EfficientTrain, each alone."""
 
 
 def _review() -> list[Trial]:
@@ -32,7 +32,7 @@ def _review() -> list[Trial]:
         *trials_of(("resnet18", "cvt13"), data, ("conventional", "warm-up+cosine", *CURVES), seeds),
         *trials_of(("resnet18", "cvt13"), data, ("conventional", "lerac", *COMPARATORS), seeds, cosine),
         *trials_of(
-            *(("resnet18",), ("imagenet",), ("conventional", "cbs", "lerac", "efficient-train"), seeds),
+            *(("resnet18",), ("imagenet",), ("conventional", "cbs", "lerac", *COMPARATORS[:3]), seeds),
             replace(cosine, augment_images=True),
             epochs=100,
             batch_size=256,

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from lerac_experiments.combinations import CURRICULA, DCL_RUNS, RUNS, SIGMA_BOUNDS, trials_of
-from lerac_experiments.later_presets import LATER_PRESETS
+from lerac_experiments.later_presets import COMPARATORS, LATER_PRESETS
 from lerac_experiments.settings import Protocol
 from lerac_experiments.trials.trial import Trial
 
@@ -69,7 +69,6 @@ def _small() -> list[Trial]:
     plain = Protocol(plateau_patience=2, stop_patience=None)
     drawn = replace(plain, train_examples=6_000)
     cosine = replace(drawn, schedule="cosine")
-    comparators = ("conventional", "lerac", "efficient-train", "low-frequency", "label-similarity")
     # Augmented as in the paper, it takes more epochs than these to learn anything.
     speech = replace(plain, train_examples=800, augment=False)
     noisy = replace(plain, train_examples=4_000)
@@ -81,7 +80,9 @@ def _small() -> list[Trial]:
         for trial in (
             *trials_of(("resnet-small",), ("fashion-mnist",), all_four, [seed], drawn, **long),
             *trials_of(("resnet-small",), ("cifar10-subset",), images, [seed], drawn, **long),
-            *trials_of(("resnet-small",), ("cifar10-subset",), comparators, [seed], cosine, **long),
+            *trials_of(
+                ("resnet-small",), ("cifar10-subset",), ("conventional", "lerac", *COMPARATORS), [seed], cosine, **long
+            ),
             *_noisy("fashion-mnist", [seed], noisy, **long),
             *trials_of(
                 *(("septr-small",), ("spoken-digits",), all_four, [seed], speech),
