@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
-from rich.console import Console
 
 from lerac_experiments.data.source import Kind, Task
 from lerac_experiments.errors import ExperimentError
@@ -21,7 +20,7 @@ from lerac_experiments.report.statistics import compare as compared
 from lerac_experiments.run import Run
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.source_code import Returning
-from lerac_experiments.terminal import say
+from lerac_experiments.terminal import say, stdout
 from lerac_experiments.trials.manifest import FILE, Manifest
 from lerac_experiments.trials.trial import Trial
 
@@ -101,7 +100,7 @@ def compare(
         protocol=in_protocol,
     )
     trials = plan.trials()
-    console = Console()
+    console = stdout()
     for remark in rehearsed(trials) if rehearse else []:
         say(console, remark)
     _extended(folder, trials).write(folder)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict, get_type_hints
 
 import tyro
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -20,7 +19,7 @@ from lerac_experiments.presets import PRESETS
 from lerac_experiments.rehearsal import rehearse
 from lerac_experiments.scaling import SCALES, scaled
 from lerac_experiments.settings import Protocol, Settings
-from lerac_experiments.terminal import say, table
+from lerac_experiments.terminal import say, stdout, table
 from lerac_experiments.training.regimes import REGIMES
 from lerac_experiments.trials.manifest import Manifest
 from lerac_experiments.trials.trial import Trial
@@ -106,7 +105,7 @@ class Plan:
         tried = rehearse(trials) if self.rehearse else []
         manifest = Manifest(self.preset or self.folder.name, tuple(trials))
         manifest.write(self.folder)
-        console = Console()
+        console = stdout()
         console.print(_summary(manifest))
         for remark in (*tried, *_remarks(manifest)):
             say(console, remark)

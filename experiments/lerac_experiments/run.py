@@ -26,7 +26,7 @@ from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.options import require_at_least
 from lerac_experiments.scaling import fewest_of
-from lerac_experiments.terminal import progress_bar
+from lerac_experiments.terminal import progress_bar, stdout
 from lerac_experiments.training.distributed import Ranks, started
 from lerac_experiments.training.runner import Diverged, Machine, Runner, Unanimous
 from lerac_experiments.trials.manifest import Manifest
@@ -88,7 +88,7 @@ class Run:
             torch.set_num_threads(self.threads)
         with started(self.device) as ranks:
             # Progress goes to the terminal of the first process.
-            console = Console(quiet=quiet or not ranks.first)
+            console = stdout(quiet or not ranks.first)
             counts = _RunAll(self, ranks, console).run(trials)
         console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count), highlight=False)
         return counts
