@@ -94,7 +94,7 @@ reproduce-small: $(BUILT) fashion-mnist
 	$(VENV)/bin/lerac-fast plan $(SMALL)/preset --preset small
 	$(call plan_small,sentences) --models lstm-small --data texts:$(OWN_DATA)/sentences.csv \
 	  --regimes conventional cbs lerac cbs+lerac --epochs 4 --lerac-epochs 0.5 --cbs-every 0.1
-	$(call plan_small,sentences-minilm) --models minilm --data texts:$(OWN_DATA)/sentences.csv --train-examples 1500 \
+	$(call plan_small,sentences-minilm) --models minilm --data texts:$(OWN_DATA)/sentences.csv --train-examples 1000 \
 	  --precision bfloat16 --regimes conventional cbs lerac --epochs 2 --lerac-epochs 0.25 --cbs-every 0.05
 	$(call plan_small,images) --models timm:resnet10t --data images:$(OWN_DATA)/images --epochs 8
 	@($(RUN_SMALL)) >$(SMALL)/second.log 2>&1 & $(RUN_SMALL); wait

@@ -64,15 +64,16 @@ def _small() -> list[Trial]:
     tenths of it. EfficientTrain and label similarity are compared under a cosine, as EfficientTrain's paper has it.
     """
     all_four = (*CURRICULA, "cbs+lerac")
+    images = (*all_four, "warm-up+cosine", "lerac-snr")
     long = {"epochs": 20, "lerac_epochs": 2, "cbs_every": 0.6}
-    short = {"epochs": 10, "lerac_epochs": 1, "cbs_every": 0.25}
+    short = {"epochs": 12, "lerac_epochs": 1.2, "cbs_every": 0.35}
+    speech_settings = {"epochs": 16, "lerac_epochs": 2, "cbs_every": 0.4, "batch_size": 8}
     plain = Protocol(plateau_patience=2, stop_patience=None)
     drawn = replace(plain, train_examples=6_000)
     cosine = replace(drawn, schedule="cosine")
     # Augmented as in the paper, it takes more epochs than these to learn anything.
     speech = replace(plain, train_examples=800, augment=False)
     noisy = replace(plain, train_examples=4_000)
-    images = (*all_four, "warm-up+cosine", "lerac-snr")
 
     return [
         trial
@@ -81,16 +82,11 @@ def _small() -> list[Trial]:
             *trials_of(("resnet-small",), ("fashion-mnist",), all_four, [seed], drawn, **long),
             *trials_of(("resnet-small",), ("cifar10-subset",), images, [seed], drawn, **long),
             *trials_of(
-                ("resnet-small",), ("cifar10-subset",), ("conventional", "lerac", *COMPARATORS), [seed], cosine, **long
+                *(("resnet-small",), ("cifar10-subset",), ("conventional", "lerac", *COMPARATORS), [seed], cosine),
+                **short,
             ),
             *_noisy("fashion-mnist", [seed], noisy, **long),
-            *trials_of(
-                *(("septr-small",), ("spoken-digits",), all_four, [seed], speech),
-                epochs=12,
-                lerac_epochs=1.5,
-                cbs_every=0.3,
-                batch_size=8,
-            ),
+            *trials_of(("septr-small",), ("spoken-digits",), all_four, [seed], speech, **speech_settings),
             *trials_of(("yolo-small",), ("bccd",), ("conventional", "lerac"), [seed], plain, **short),
             *trials_of(("ssd-small",), ("bccd",), ("conventional", "lerac", "dp-instance"), [seed], plain, **long),
         )
