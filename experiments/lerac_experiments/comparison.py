@@ -7,19 +7,19 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
+from lerac_experiments.commands.plan import Plan
+from lerac_experiments.commands.report import write_report
+from lerac_experiments.commands.run import Run
 from lerac_experiments.data.source import Kind, Task
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.own_code import given
-from lerac_experiments.plan import Plan
-from lerac_experiments.rehearsal import rehearse as rehearsed
-from lerac_experiments.report.command import write_report
+from lerac_experiments.own_code.functions import given
+from lerac_experiments.own_code.source import Returning
+from lerac_experiments.plans.rehearsal import rehearse as rehearsed
 from lerac_experiments.report.reading import Reading
 from lerac_experiments.report.records import Cell, Record, baselines, cells_of, comparison_key
 from lerac_experiments.report.statistics import Comparison, mean_and_deviation
 from lerac_experiments.report.statistics import compare as compared
-from lerac_experiments.run import Run
 from lerac_experiments.settings import Protocol, Settings
-from lerac_experiments.source_code import Returning
 from lerac_experiments.terminal import say, stdout
 from lerac_experiments.trials.manifest import FILE, Manifest
 from lerac_experiments.trials.trial import Trial

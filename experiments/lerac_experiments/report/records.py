@@ -10,8 +10,8 @@ from lerac_experiments.data.registry import find_data
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.options import find
+from lerac_experiments.own_code.source import digest
 from lerac_experiments.settings import Protocol
-from lerac_experiments.source_code import digest
 from lerac_experiments.training.history import unpack_bits
 from lerac_experiments.training.phases import Phase
 from lerac_experiments.training.regimes import REGIMES

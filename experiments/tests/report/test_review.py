@@ -11,9 +11,9 @@ import torch
 from experiments.tests.models.samples import sample_parts
 from experiments.tests.report.samples import record
 from experiments.tests.trials.helpers import digits_trial, planned, record_of, run
-from lerac_experiments.check import check
 from lerac_experiments.models import MODELS
 from lerac_experiments.models.initializers import INITIALIZERS, initialise
+from lerac_experiments.plans.check import check
 from lerac_experiments.presets import PRESETS
 from lerac_experiments.report import figures
 from lerac_experiments.report.figures import write_figures

@@ -9,18 +9,18 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
-from lerac_experiments.changes import similarity_content
-from lerac_experiments.check import check
-from lerac_experiments.combinations import RUNS, trials_of
 from lerac_experiments.data.registry import find_data
-from lerac_experiments.grid import expanded, parse_grid
 from lerac_experiments.options import find, require_at_least, shown
+from lerac_experiments.plans.check import check
+from lerac_experiments.plans.grid import expanded, parse_grid
+from lerac_experiments.plans.rehearsal import rehearse
+from lerac_experiments.plans.scaling import SCALES, scaled
 from lerac_experiments.presets import PRESETS
-from lerac_experiments.rehearsal import rehearse
-from lerac_experiments.scaling import SCALES, scaled
+from lerac_experiments.presets.combinations import RUNS, trials_of
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.terminal import say, stdout, table
 from lerac_experiments.training.regimes import REGIMES
+from lerac_experiments.trials.changes import similarity_content
 from lerac_experiments.trials.manifest import Manifest
 from lerac_experiments.trials.trial import Trial
 

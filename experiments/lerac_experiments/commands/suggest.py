@@ -10,19 +10,19 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from lerac_experiments.check import check
-from lerac_experiments.combinations import trials_of
+from lerac_experiments.commands.plan import GivenProtocol, GivenSettings
+from lerac_experiments.commands.snr import FEWEST_EXAMPLES, first_batch, measure, over_runs
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.usual import LERAC_SHARE, NARROWINGS, SMOOTHING_SHARE
 from lerac_experiments.options import require_at_least, shown
-from lerac_experiments.plan import GivenProtocol, GivenSettings
-from lerac_experiments.run import prepared
+from lerac_experiments.plans.check import check
+from lerac_experiments.presets.combinations import trials_of
 from lerac_experiments.settings import Protocol, Settings
-from lerac_experiments.snr import FEWEST_EXAMPLES, first_batch, measure, over_runs
 from lerac_experiments.terminal import progress_bar, say, stdout, table
 from lerac_experiments.training.distributed import Ranks
 from lerac_experiments.training.loading import shuffled
+from lerac_experiments.training.preparation import prepared
 from lerac_experiments.training.runner import Machine, Runner
 from lerac_experiments.trials.trial import Trial
 from lerac_fast.cbs.sites import find_sites
