@@ -193,27 +193,27 @@ class Array:
     contents: bytes = b""
     stream: int = 0
     tensor: Tensor | None = None
-    captured: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    captured: dict[bytes, Tensor] = field(default_factory=dict)
+    """On the host: what graphs copy to the device at each replay. A graph does not say when it is gone."""
 
     def holding(self, contents: bytes) -> Tensor:
         """The tensor that holds `contents`, copied to the device if it does not yet."""
         if self.device.type != "cpu" and torch.cuda.is_current_stream_capturing():
-            # Nothing is copied before the graph's replay, and then at each: no other step may rely on this copy.
-            self.captured.append(self._copy(contents))
-            return self.captured[-1][1]
+            # Nothing is copied before the graph's replay, and then at each: no other step may rely on this copy, whose
+            # memory on the device is the graph's.
+            if contents not in self.captured:
+                self.captured[contents] = _numbers(contents, self.dtype).pin_memory()
+            return self.captured[contents].to(self.device, non_blocking=True)
         stream = _stream(self.device)
         if self.tensor is None or contents != self.contents or stream != self.stream:
-            self.tensor = self._copy(contents)[1]
+            self.tensor = self._copy(contents)
             self.contents, self.stream = contents, stream
         return self.tensor
 
-    def _copy(self, contents: bytes) -> tuple[Tensor, Tensor]:
-        """On the host and on the device. torch keeps the host's pinned memory until the stream has read it."""
+    def _copy(self, contents: bytes) -> Tensor:
+        """On the device. torch keeps the host's pinned memory until the stream has read it."""
         host = _numbers(contents, self.dtype)
-        if self.device.type == "cpu":
-            return host, host
-        host = host.pin_memory()
-        return host, host.to(self.device, non_blocking=True)
+        return host if self.device.type == "cpu" else host.pin_memory().to(self.device, non_blocking=True)
 
 
 @dataclass
