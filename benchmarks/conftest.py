@@ -51,6 +51,11 @@ def seconds_of(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def _interquartile_range(values: list[float]) -> float:
+    first, _, third = statistics.quantiles(values, n=4)
+    return third - first
+
+
 def _cpu() -> str:
     return f"{torch.get_num_threads()} threads, {lerac_fast.build_info()['cpu_capability']}"
 
@@ -103,6 +108,7 @@ def compare(benchmark, request) -> Callable[..., Result]:
         benchmark.extra_info |= {
             "case": case,
             "median_us": {name: round(value, 2) for name, value in medians.items()},
+            "iqr_us": round(_interquartile_range(times[subject]) * 1e6, 2),
             "ratio": {name: round(result.ratio(name), 4) for name in medians if name != subject},
             "median_ratio_within_rounds": {
                 name: round(statistics.median(map(truediv, times[subject], times[name])), 4) for name in peers
@@ -135,7 +141,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             table.add_column(column, justify="left" if column == "case" else "right")
         for result in results:
             cells = [
-                f"{result.medians[c] / 1e3:.3f}" + (f" ({result.ratio(c):.2f})" if c != result.subject else "")
+                f"{result.medians[c] / 1e3:.4g}" + (f" ({result.ratio(c):.2f})" if c != result.subject else "")
                 if c in result.medians
                 else ""
                 for c in columns

@@ -31,7 +31,7 @@ STEP = {
     "median_ratio_within_rounds": {"torch, fused": 0.2512, "stream limit": 2.0},
     "bytes_moved": 2**40,
 }
-ON_GPU = STEP | {"device": "A GPU", "host_median_us": {"ours": 3.5, "torch, fused": 30.0}}
+ON_GPU = STEP | {"device": "A GPU", "iqr_us": 0.5, "host_median_us": {"ours": 3.5, "torch, fused": 30.0}}
 
 
 def test_reads_what_it_writes(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_reads_what_it_writes(tmp_path: Path) -> None:
         bytes_moved=2**40,
     )
     assert rows[1][7:] == (4e-5, None, None, None, 0.2512, None)
-    assert (rows[3].machine, rows[3].host_median_s) == ("A GPU", 3.5e-6)
+    assert (rows[3].machine, rows[3].iqr_s, rows[3].host_median_s) == ("A GPU", 5e-7, 3.5e-6)
 
 
 def test_a_record_is_added_once(tmp_path: Path) -> None:

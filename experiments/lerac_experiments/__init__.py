@@ -34,6 +34,6 @@ def run_trial(folder: Path, trial_id: str, **options: Any) -> str:
     Raises:
         ExperimentError: there is no manifest, or no such trial in it.
     """
-    from lerac_experiments.run import run_one  # it loads the models, which those who plan need not
+    from lerac_experiments.commands.run import run_one  # it loads the models, which those who plan need not
 
     return run_one(folder, trial_id, **options)

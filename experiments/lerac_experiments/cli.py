@@ -59,40 +59,42 @@ class Entry:
 
 
 COMMANDS = {
-    "list": Entry("catalogue", "Catalogue", "List the models, data sets, regimes and presets that can be planned."),
+    "list": Entry(
+        "commands.catalogue", "Catalogue", "List the models, data sets, regimes and presets that can be planned."
+    ),
     "data": Entry(
-        "data_command",
+        "commands.data",
         "ShowData",
         "Show what is read of a data set, how it is divided, its classes and some examples, before anyone trains.",
     ),
     "plan": Entry(
-        "plan",
+        "commands.plan",
         "Plan",
         "Write the manifest of an experiment: every combination of models, data sets, regimes and seeds, or a preset.",
     ),
-    "run": Entry("run", "Run", "Run the trials of a manifest that have not been run yet."),
+    "run": Entry("commands.run", "Run", "Run the trials of a manifest that have not been run yet."),
     "report": Entry(
-        "report.command",
+        "commands.report",
         "Report",
         "Merge the trials that have ended into the papers' tables, as Markdown and LaTeX, and into figures.",
     ),
     "snr": Entry(
-        "snr",
+        "commands.snr",
         "Snr",
         "Measure the signal-to-noise ratio and the entropy of every layer of a randomly initialised network.",
     ),
     "suggest": Entry(
-        "suggest",
+        "commands.suggest",
         "Suggest",
         "Measure a model on data, and propose learning rates, k of LeRaC and settings of CBS, with the reasons.",
     ),
     "demo": Entry(
-        "demo",
+        "commands.demo",
         "Demo",
         "Train a small residual network on real images, conventionally and with each curriculum, and compare.",
     ),
     DEMO_NOISE: Entry(
-        "demo",
+        "commands.demo",
         "Noise",
         "Train a small residual network on images with wrong labels, with and without data parameters, and compare.",
     ),

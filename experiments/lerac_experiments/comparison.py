@@ -6,22 +6,21 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
-from rich.console import Console
 
+from lerac_experiments.commands.plan import Plan
+from lerac_experiments.commands.report import write_report
+from lerac_experiments.commands.run import Run
 from lerac_experiments.data.source import Kind, Task
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.own_code import given
-from lerac_experiments.plan import Plan
-from lerac_experiments.rehearsal import rehearse as rehearsed
-from lerac_experiments.report.command import write_report
+from lerac_experiments.own_code.functions import given
+from lerac_experiments.own_code.source import Returning
+from lerac_experiments.plans.rehearsal import rehearse as rehearsed
 from lerac_experiments.report.reading import Reading
 from lerac_experiments.report.records import Cell, Record, baselines, cells_of, comparison_key
 from lerac_experiments.report.statistics import Comparison, mean_and_deviation
 from lerac_experiments.report.statistics import compare as compared
-from lerac_experiments.run import Run
 from lerac_experiments.settings import Protocol, Settings
-from lerac_experiments.source_code import Returning
-from lerac_experiments.terminal import say
+from lerac_experiments.terminal import say, stdout
 from lerac_experiments.trials.manifest import FILE, Manifest
 from lerac_experiments.trials.trial import Trial
 
@@ -101,7 +100,7 @@ def compare(
         protocol=in_protocol,
     )
     trials = plan.trials()
-    console = Console()
+    console = stdout()
     for remark in rehearsed(trials) if rehearse else []:
         say(console, remark)
     _extended(folder, trials).write(folder)

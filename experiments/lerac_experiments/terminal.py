@@ -1,5 +1,6 @@
 """What commands print."""
 
+import os
 from importlib.util import find_spec
 
 from rich.console import Console
@@ -12,6 +13,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+WIDE = 160
+"""Characters in a line of a file or pipe, which has no width of its own."""
+
+
+def stdout(quiet: bool = False) -> Console:
+    """Standard output: of a terminal as wide as it is."""
+    console = Console(quiet=quiet)
+    if not (console.is_terminal or console.is_jupyter or "COLUMNS" in os.environ):
+        console.width = WIDE
+    return console
 
 
 def say(console: Console, line: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lerac_experiments.report import command
+from lerac_experiments.commands import report
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -20,4 +20,4 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take seconds."""
-    monkeypatch.setattr(command, "write_figures", lambda *_: {})
+    monkeypatch.setattr(report, "write_figures", lambda *_: {})

@@ -126,3 +126,11 @@ def test_the_output_folder_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixtu
     path = tmp_path / "file"
     path.write_text("")
     assert_fails(capsys, [*DIGITS, "--output", str(path)], str(path))
+
+
+def test_tables_are_whole_in_a_pipe() -> None:
+    """A pipe has no width: names are not broken at the 80 characters of a terminal that is not there."""
+    command = [sys.executable, "-m", "lerac_experiments.cli", "list"]
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert max(map(len, printed.splitlines())) > 80

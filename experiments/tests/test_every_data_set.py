@@ -26,8 +26,8 @@ from experiments.tests.trials.helpers import planned, run
 from lerac_experiments.data.fashion_mnist import DEBIAN_FOLDER
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.models import MODELS
-from lerac_experiments.run import request_for
 from lerac_experiments.settings import Protocol
+from lerac_experiments.training.preparation import request_for
 from lerac_experiments.trials.store import TrialFolder
 from lerac_experiments.trials.trial import Trial
 

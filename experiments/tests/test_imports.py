@@ -1,10 +1,16 @@
 """What commands import. What importing the library may import: see tests/test_architecture.py."""
 
+import ast
 import json
 import subprocess
 import sys
+from collections import defaultdict
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
+
+PACKAGE = Path(__file__).parents[1] / "lerac_experiments"
 
 SLOW = (
     "torch",
@@ -70,3 +76,15 @@ def test_commands_import_what_they_need() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for (args, allowed), imported in zip(ALLOWED.items(), json.loads(run.stdout.splitlines()[-1]), strict=True):
         assert set(imported) <= allowed, args
+
+
+def test_no_package_imports_itself_by_way_of_others() -> None:
+    """`data` knows nothing of `models`, these nothing of `trials`, and so on up to `commands`."""
+    graph: dict[str, set[str]] = defaultdict(set)
+    for path in PACKAGE.rglob("*.py"):
+        package = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lerac_experiments."):
+                graph[package].add(node.module.split(".")[1])
+    TopologicalSorter({package: others - {package} for package, others in graph.items()}).prepare()  # or CycleError
+    assert graph["data"] == {"data", "errors", "own_code"}

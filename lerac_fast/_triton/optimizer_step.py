@@ -154,23 +154,28 @@ def prepare(
         there = index < count
         row = rows + index * COLUMNS
         which = tl.load(row + WHICH_NUMBERS, there, other=0)
+        rate = tl.load(rates + 2 * which, there, other=0)
+        has_rate = there & (rate != 0)
+        step = tl.load(row + STEP, there, other=0)
+        counts = there & (step != 0)
+
+        # Each number is stored once: what several threads store to one address has no order.
         column = tl.arange(0, NUMBERS_BLOCK)
-        mask = there[:, None] & (column < NUMBERS)[None, :]
+        of_bias = (column == BIAS_CORRECTION1) | (column == SQRT_BIAS_CORRECTION2)
+        on_device = (column == LR)[None, :] & has_rate[:, None] | of_bias[None, :] & counts[:, None]
+        if UNSCALES:
+            on_device |= (column == INVERSE_SCALE)[None, :]
+        mask = there[:, None] & (column < NUMBERS)[None, :] & ~on_device
         values = tl.load(numbers + which[:, None] * NUMBERS + column[None, :], mask)
         to = prepared + index * NUMBERS
         tl.store(to[:, None] + column[None, :], values, mask)
-        tl.debug_barrier()  # what follows is written over some of it
 
-        rate = tl.load(rates + 2 * which, there, other=0)
-        has_rate = there & (rate != 0)
         rate_is_double = tl.load(rates + 2 * which + 1, there, other=0) != 0
         tl.store(to + LR, _number_at(rate, rate_is_double, has_rate), has_rate)
         if UNSCALES:
             inverse_scale = 1 / tl.load(grad_scale.to(tl.pointer_type(tl.float32))).to(tl.float64)
             tl.store(to + INVERSE_SCALE, tl.zeros([BLOCK], tl.float64) + inverse_scale, there)
 
-        step = tl.load(row + STEP, there, other=0)
-        counts = there & (step != 0)
         is_double = tl.load(row + STEP_IS_DOUBLE, there, other=0) != 0
         t = _number_at(step, is_double, counts) + 1
         tl.store(step.to(tl.pointer_type(tl.float64)), t, counts & is_double)
@@ -193,27 +198,27 @@ class Array:
     contents: bytes = b""
     stream: int = 0
     tensor: Tensor | None = None
-    captured: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    captured: dict[bytes, Tensor] = field(default_factory=dict)
+    """On the host: what graphs copy to the device at each replay. A graph does not say when it is gone."""
 
     def holding(self, contents: bytes) -> Tensor:
         """The tensor that holds `contents`, copied to the device if it does not yet."""
         if self.device.type != "cpu" and torch.cuda.is_current_stream_capturing():
-            # Nothing is copied before the graph's replay, and then at each: no other step may rely on this copy.
-            self.captured.append(self._copy(contents))
-            return self.captured[-1][1]
+            # Nothing is copied before the graph's replay, and then at each: no other step may rely on this copy, whose
+            # memory on the device is the graph's.
+            if contents not in self.captured:
+                self.captured[contents] = _numbers(contents, self.dtype).pin_memory()
+            return self.captured[contents].to(self.device, non_blocking=True)
         stream = _stream(self.device)
         if self.tensor is None or contents != self.contents or stream != self.stream:
-            self.tensor = self._copy(contents)[1]
+            self.tensor = self._copy(contents)
             self.contents, self.stream = contents, stream
         return self.tensor
 
-    def _copy(self, contents: bytes) -> tuple[Tensor, Tensor]:
-        """On the host and on the device. torch keeps the host's pinned memory until the stream has read it."""
+    def _copy(self, contents: bytes) -> Tensor:
+        """On the device. torch keeps the host's pinned memory until the stream has read it."""
         host = _numbers(contents, self.dtype)
-        if self.device.type == "cpu":
-            return host, host
-        host = host.pin_memory()
-        return host, host.to(self.device, non_blocking=True)
+        return host if self.device.type == "cpu" else host.pin_memory().to(self.device, non_blocking=True)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """What a step does while a graph is being captured, on the CPU by a backend that says so; tests/gpu has real graphs."""
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,3 +53,19 @@ def test_sgd_without_momentum_is_captured_at_once(tables: list[Any]) -> None:
     param.grad = torch.ones(5)
     Case("SGD").fast([param]).step()
     assert len(tables) == 1
+
+
+def test_what_graphs_copy_is_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the host, for a graph reads it at each replay; the memory on the device is the graph's own."""
+    pytest.importorskip("triton")
+    from lerac_fast._triton.optimizer_step import Array
+
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda host: host)
+    array, first, other = Array(torch.int64, torch.device("meta")), bytes(16), bytes([1] * 16)
+    there = [weakref.ref(array.holding(contents)) for contents in (first, other, first)]
+    assert [tensor() for tensor in there] == [None] * 3
+    assert {contents: host.tolist() for contents, host in array.captured.items()} == {
+        first: [0, 0],
+        other: [0x0101010101010101] * 2,
+    }

@@ -14,9 +14,9 @@ from lerac_experiments.data.download import find, find_or_download
 from lerac_experiments.data.images_in_memory import ImageData, Labelled, in_memory
 from lerac_experiments.data.npz import read_npz
 from lerac_experiments.data.pickled import read_pickle
-from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder, size_note
+from lerac_experiments.data.source import DataSet, Parts, Request, data_folder, size_note
 from lerac_experiments.data.stored import Stored
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 _LIMIT = 1_000_000_000  # bytes; an archive, or the subset, holds 180 million
 _PUBLISHED = (50_000, 10_000)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from lerac_experiments.data.audio import Recordings, count_note, sound_parts
 from lerac_experiments.data.media import SOUNDS, left_out_note
-from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder, draw_test, join_notes
+from lerac_experiments.data.source import DataSet, Parts, Request, data_folder, draw_test, join_notes
 from lerac_experiments.data.stored import Stored, find_stored
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 SAMPLE_RATE = 16_000
 SAMPLES = 4 * SAMPLE_RATE

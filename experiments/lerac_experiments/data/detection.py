@@ -4,9 +4,10 @@ from pathlib import Path
 
 from lerac_experiments.data.archives import read_archive, unpack
 from lerac_experiments.data.download import find, find_or_download
-from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, cache_folder, data_folder
+from lerac_experiments.data.source import DataSet, Parts, Request, cache_folder, data_folder
 from lerac_experiments.data.stored import Stored
 from lerac_experiments.data.voc import load_voc
+from lerac_experiments.errors import Unavailable
 
 # fmt: off
 _VOC_CLASSES = (

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pooch
 
-from lerac_experiments.data.source import Unavailable, cache_folder, data_folder
+from lerac_experiments.data.source import cache_folder, data_folder
+from lerac_experiments.errors import Unavailable
 
 _TIMEOUT = 20.0  # seconds without an answer
 

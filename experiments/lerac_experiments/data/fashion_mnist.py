@@ -5,8 +5,8 @@ from pathlib import Path
 from lerac_experiments.data.download import download
 from lerac_experiments.data.idx import read_idx
 from lerac_experiments.data.images_in_memory import ImageData, Labelled, in_memory
-from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, cache_folder, data_folder
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.data.source import DataSet, Parts, Request, cache_folder, data_folder
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 _NAMES = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")

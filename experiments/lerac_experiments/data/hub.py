@@ -3,7 +3,8 @@
 from contextlib import suppress
 from typing import Any
 
-from lerac_experiments.data.source import Unavailable, cache_folder
+from lerac_experiments.data.source import cache_folder
+from lerac_experiments.errors import Unavailable
 
 _TIMEOUT = 10.0  # seconds without an answer
 

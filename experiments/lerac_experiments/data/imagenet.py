@@ -6,10 +6,10 @@ from pathlib import Path
 from lerac_experiments.data.download import find
 from lerac_experiments.data.image_folders import Framing, ImageFiles, image_parts, list_classes, list_images
 from lerac_experiments.data.media import Listing, left_out_note
-from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
+from lerac_experiments.data.source import DataSet, Parts, Request, data_folder
 from lerac_experiments.data.tiny_imagenet import FOLDER as TINY_IMAGENET_FOLDER
 from lerac_experiments.data.tiny_imagenet import tiny_wnids
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 _FOLDERS = ("imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC")
 _PUBLISHED = (1_281_167, 50_000)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from lerac_experiments.data.download import find
 from lerac_experiments.data.media import decode_image, image_tensor
-from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
+from lerac_experiments.data.source import DataSet, Parts, Request, data_folder
 from lerac_experiments.data.stored import Stored
 from lerac_experiments.data.voc import Annotation, BoxedImages, boxed_parts
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 CLASSES = ("Car", "Pedestrian", "Cyclist")
 NEIGHBOURS = {"Van": "Car", "Person_sitting": "Pedestrian"}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lerac_experiments.data.examples import Batch, Examples
-from lerac_experiments.data.source import VALIDATION_SHARE, Parts
+from lerac_experiments.data.source import FEWEST, VALIDATION_SHARE, Parts
 from lerac_experiments.errors import ExperimentError
 
 
@@ -68,6 +68,11 @@ def fewest_to_corrupt(noise: float) -> int:
         return 0
     held_out = next(count for count in itertools.count(2) if 0 < round(noise * count) < count)
     return math.ceil(held_out / VALIDATION_SHARE)
+
+
+def fewest_of(noise: float) -> int:
+    """Examples that are left of a part at least, so that it can be divided, and some of its labels be made wrong."""
+    return max(FEWEST, fewest_to_corrupt(noise))
 
 
 class Chosen(Examples):

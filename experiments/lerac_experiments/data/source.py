@@ -25,10 +25,6 @@ FEWEST = 10
 _USUAL_FOLDER = "~/.cache/lerac_fast"
 
 
-class Unavailable(ExperimentError):
-    """A data set is neither on this machine nor could it be downloaded. The message says what to do."""
-
-
 @dataclass(frozen=True)
 class TextEncoding:
     """How a model reads text (Croitoru et al., section 4.2). All words are lower-cased.

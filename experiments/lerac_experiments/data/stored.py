@@ -18,8 +18,8 @@ from lerac_experiments.data.reading import (
     refuse_pointer,
     require_file,
 )
-from lerac_experiments.data.source import Unavailable, cache_folder
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.data.source import cache_folder
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 
 class Stored:

@@ -1,9 +1,9 @@
 """TREC's questions (Li and Roth, 2002): 5,952 of them, and of which of six kinds the answer is."""
 
-from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
+from lerac_experiments.data.source import DataSet, Parts, Request, data_folder
 from lerac_experiments.data.stored import Stored, find_stored
 from lerac_experiments.data.text import Texts, text_parts
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 _PLACES = ("TREC", "trec", "TREC.zip", "trec.zip")
 _TRAIN, _TEST = "train_5500.label", "TREC_10.label"

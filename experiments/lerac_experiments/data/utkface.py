@@ -8,8 +8,8 @@ import torch
 from lerac_experiments.data.download import find
 from lerac_experiments.data.image_folders import Framing, ImageFiles, image_parts
 from lerac_experiments.data.media import IMAGES, left_out_note, list_media
-from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable, data_folder
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.data.source import DataSet, Parts, Request, data_folder
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 _FOLDER = "UTKFace"
 _SIDE = 64

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from lerac_experiments.data.own.places import digest
-from lerac_experiments.data.source import Parts, Unavailable, data_folder
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.data.source import Parts, data_folder
+from lerac_experiments.errors import ExperimentError, Unavailable
 from lerac_experiments.models.adapters import adapted, fit_channels, fit_classes
 from lerac_experiments.models.shapes import image_shape
 from lerac_experiments.models.weights import CONFIGURATION, only_what_can_be_reached, pretrained_folder, quiet_loading

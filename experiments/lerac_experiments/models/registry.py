@@ -37,8 +37,8 @@ from lerac_experiments.models.libraries import (
 from lerac_experiments.models.smoothing import smoothing_of
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.models.usual import usual_settings
-from lerac_experiments.own_code import OwnFunction, options_of
-from lerac_experiments.source_code import digest
+from lerac_experiments.own_code.functions import OwnFunction, options_of
+from lerac_experiments.own_code.source import digest
 
 FORMS = {
     "FILE.py:FUNCTION": "a function or class of one's own that gives an nn.Module; options: FILE.py:FUNCTION,width=32",

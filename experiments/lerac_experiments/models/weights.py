@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from lerac_experiments.data.source import Unavailable, data_folder
+from lerac_experiments.data.source import data_folder
+from lerac_experiments.errors import Unavailable
 
 CONFIGURATION = "config.json"
 FORMATS = ("model.safetensors", "pytorch_model.bin")

@@ -10,8 +10,8 @@ from lerac_experiments.data.registry import find_data
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.options import find
+from lerac_experiments.own_code.source import digest
 from lerac_experiments.settings import Protocol
-from lerac_experiments.source_code import digest
 from lerac_experiments.training.history import unpack_bits
 from lerac_experiments.training.phases import Phase
 from lerac_experiments.training.regimes import REGIMES
@@ -143,7 +143,7 @@ class Cell:
     variant: str
     """In which settings it differs from others on the same data, for people; empty where in none."""
     regime_variant: str
-    """In which of those `OF_REGIMES` it differs from others of the same regime."""
+    """In which of those `OF_REGIMES` it differs from others of the same regime that are compared with the same."""
     condition: str
     """Wrong labels, for people, and which of several data sets of one title; empty without."""
     records: tuple[Record, ...]
@@ -258,7 +258,8 @@ def _all_cells(records: Sequence[Record]) -> list[Cell]:
         members.sort(key=lambda record: record.trial.seed)
         trial = members[0].trial
         alike = [r.trial for r in done if _place(r.trial) == _place(trial)]
-        of_regime = [other for other in alike if other.regime == trial.regime]
+        key = _comparison_key(trial)
+        of_regime = [other for other in alike if other.regime == trial.regime and _comparison_key(other) == key]
         variant = ", ".join(filter(None, (_version(trial, done), _differing(trial, alike, _shared(trial)))))
         own_variant = _differing(trial, of_regime, _own_names(trial))
         condition = ", ".join(filter(None, (_namesake(trial, done), _condition(trial.protocol))))

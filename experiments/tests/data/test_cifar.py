@@ -17,8 +17,8 @@ from experiments.tests.data.image_parts import cut, load_all
 from experiments.tests.data.loading import peak_below
 from lerac_experiments.data import cifar
 from lerac_experiments.data.cifar import CIFAR10, CIFAR10_SUBSET, CIFAR100
-from lerac_experiments.data.source import DataSet, Request, Unavailable
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.data.source import DataSet, Request
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 TRAIN_BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
 

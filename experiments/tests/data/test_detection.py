@@ -10,9 +10,9 @@ import torch
 
 from experiments.tests.data.image_parts import batches, cut, load_all, write_image
 from lerac_experiments.data.detection import BCCD, VOC
-from lerac_experiments.data.source import Request, Unavailable
+from lerac_experiments.data.source import Request
 from lerac_experiments.data.voc import BoxedImages, parse_annotation
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 SIZE = (60, 40)
 BOX = (11, 21, 30, 40)

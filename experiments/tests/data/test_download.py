@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lerac_experiments.data.download import find, find_or_download
-from lerac_experiments.data.source import Unavailable
+from lerac_experiments.errors import Unavailable
 
 CONTENT = b"data"
 MD5 = hashlib.md5(CONTENT).hexdigest()

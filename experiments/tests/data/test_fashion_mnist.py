@@ -10,8 +10,7 @@ from lerac_experiments.data import fashion_mnist
 from lerac_experiments.data.digits import load_digits
 from lerac_experiments.data.fashion_mnist import load_fashion_mnist
 from lerac_experiments.data.idx import read_idx
-from lerac_experiments.data.source import Unavailable
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 
 def idx_bytes(values: torch.Tensor) -> bytes:

@@ -10,8 +10,8 @@ import torch
 
 from experiments.tests.data.image_parts import load_all, write_image
 from lerac_experiments.data.food101 import FOOD_101
-from lerac_experiments.data.source import Request, Unavailable
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.data.source import Request
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 CLASSES = ("apple_pie", "baby_back_ribs")
 

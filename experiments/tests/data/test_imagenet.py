@@ -8,8 +8,8 @@ import torch
 
 from experiments.tests.data.image_parts import load_all, write_image
 from lerac_experiments.data.imagenet import IMAGENET, IMAGENET_200
-from lerac_experiments.data.source import Request, Unavailable
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.data.source import Request
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 WNIDS = [f"n{number:08}" for number in range(6)]
 

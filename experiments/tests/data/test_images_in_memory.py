@@ -12,8 +12,8 @@ from lerac_experiments.data.digits import DIGITS
 from lerac_experiments.data.examples import TensorExamples
 from lerac_experiments.data.fashion_mnist import FASHION_MNIST
 from lerac_experiments.data.images_in_memory import ImageData, Labelled, in_memory
-from lerac_experiments.data.source import Request, Unavailable
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.data.source import Request
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 
 def test_normalised_by_channel_of_the_images_to_train_with() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from experiments.tests.data.image_parts import load_all, write_image
 from lerac_experiments.data.kitti import KITTI, parse_label
-from lerac_experiments.data.source import Request, Unavailable
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.data.source import Request
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 REST = "1.5 1.6 3.9 1.0 1.5 20.0 -1.5"
 

@@ -26,9 +26,9 @@ from lerac_experiments.data.audio import Recordings, SoundExamples
 from lerac_experiments.data.crema_d import CREMA_D, EMOTIONS
 from lerac_experiments.data.esc50 import ESC50
 from lerac_experiments.data.examples import Examples
-from lerac_experiments.data.source import DataSet, Request, Unavailable
+from lerac_experiments.data.source import DataSet, Request
 from lerac_experiments.data.spoken_digits import SPOKEN_DIGITS
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,10 @@ from lerac_experiments.data import hub
 from lerac_experiments.data.boolq import BOOLQ
 from lerac_experiments.data.examples import Examples
 from lerac_experiments.data.glue import QNLI, RTE
-from lerac_experiments.data.source import DataSet, Parts, Request, TextEncoding, Unavailable
+from lerac_experiments.data.source import DataSet, Parts, Request, TextEncoding
 from lerac_experiments.data.text import TextExamples
 from lerac_experiments.data.tokens import WordPieces, Words
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 WORDS = TextEncoding("words", 200)
 PIECES = TextEncoding("wordpiece", 512)

@@ -8,11 +8,11 @@ import torch
 
 from experiments.tests.data.loading import write_folder, write_zip
 from experiments.tests.data.test_text import PIECES, SENTENCES, WORDS, check_parts, inputs_of, load
-from lerac_experiments.data.source import TextEncoding, Unavailable
+from lerac_experiments.data.source import TextEncoding
 from lerac_experiments.data.text import TextExamples
 from lerac_experiments.data.tokens import WordPieces, Words
 from lerac_experiments.data.trec import TREC
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 
 @pytest.fixture(autouse=True)

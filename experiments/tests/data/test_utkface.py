@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from experiments.tests.data.image_parts import load_all, write_image
-from lerac_experiments.data.source import Request, Unavailable
+from lerac_experiments.data.source import Request
 from lerac_experiments.data.utkface import UTKFACE
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from experiments.tests.data.image_parts import load_all, write_image
-from lerac_experiments.data.source import Request, Unavailable
+from lerac_experiments.data.source import Request
 from lerac_experiments.data.webvision import WEBVISION
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 
 @pytest.fixture

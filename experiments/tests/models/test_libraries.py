@@ -14,8 +14,8 @@ from huggingface_hub import constants
 from torch import Tensor, nn
 
 from experiments.tests.models.samples import CLASSES, VOCABULARY, parts_of, sample_parts, text
-from lerac_experiments.data.source import Kind, Unavailable
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.data.source import Kind
+from lerac_experiments.errors import ExperimentError, Unavailable
 from lerac_experiments.models.adapters import fit_channels
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.weights import only_what_can_be_reached

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from experiments.tests.models.samples import parts_of
-from lerac_experiments.check import check
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models import MODELS
+from lerac_experiments.plans.check import check
 from lerac_experiments.trials.trial import Trial
 from lerac_fast import LeRaC, optim
 

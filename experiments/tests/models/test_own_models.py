@@ -16,8 +16,8 @@ from lerac_experiments.data.source import Kind, Parts
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.smoothing import smoothing_of
-from lerac_experiments.own_code import given, options_of
-from lerac_experiments.source_code import Returning, digest
+from lerac_experiments.own_code.functions import given, options_of
+from lerac_experiments.own_code.source import Returning, digest
 from lerac_fast.cbs.sites import Tokens
 
 SOURCE = """

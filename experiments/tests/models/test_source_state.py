@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.source_code import digest
+from lerac_experiments.own_code.source import digest
 
 
 @dataclass

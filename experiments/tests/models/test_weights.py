@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lerac_experiments.data.source import Unavailable
+from lerac_experiments.errors import Unavailable
 from lerac_experiments.models import weights
 from lerac_experiments.models.weights import pretrained_folder
 

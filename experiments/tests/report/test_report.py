@@ -107,6 +107,16 @@ def test_conventional_training_counts_once_a_seed() -> None:
     ]
 
 
+def test_what_rows_say_already_is_not_said_of_their_regimes() -> None:
+    """A k for each length of the training."""
+    trials = [digits_trial("lerac", epochs=epochs, lerac_epochs=k) for epochs, k in ((3, 1), (6, 2))]
+    cells = cells_of([record(trial, [1]) for trial in trials])
+    assert [(cell.model_title, cell.regime_title) for cell in cells] == [
+        ("ResNet, small (epochs=3)", "LeRaC"),
+        ("ResNet, small (epochs=6)", "LeRaC"),
+    ]
+
+
 def test_the_best_is_bold() -> None:
     records = [
         record(digits_trial(seed=0), [1, 1, 0, 0]),

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from experiments.tests.trials.helpers import digits_trial
-from lerac_experiments import run as runs
 from lerac_experiments.data import registry
 from lerac_experiments.data.audio_augmentation import mix_up
 from lerac_experiments.data.source import Parts, Request
 from lerac_experiments.models import MODELS
+from lerac_experiments.training import preparation
 from lerac_experiments.trials.trial import Trial
 
 
@@ -29,5 +29,5 @@ def random_trial(monkeypatch: pytest.MonkeyPatch) -> Trial:
 
     monkeypatch.setitem(MODELS, "lenet", replace(spec, build=build))
     monkeypatch.setitem(registry.DATA, "digits", replace(digits, load=load))
-    monkeypatch.setattr(runs, "_loaded", runs._loaded.__wrapped__)  # without what it remembers
+    monkeypatch.setattr(preparation, "_loaded", preparation._loaded.__wrapped__)  # without what it remembers
     return replace(digits_trial(), model="lenet")

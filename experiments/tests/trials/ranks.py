@@ -31,7 +31,7 @@ def run_ranks(folder: Path, target: Callable[..., int], *args: Any) -> Ended:
     What they print goes to files in `folder`.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lerac_experiments.run", "lerac_experiments.cli", __name__])
+    context.set_forkserver_preload(["lerac_experiments.commands.run", "lerac_experiments.cli", __name__])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -8,8 +8,8 @@ import pytest
 
 from lerac_experiments.cli import main
 from lerac_experiments.models import MODELS
-from lerac_experiments.run import request_for
 from lerac_experiments.settings import Protocol
+from lerac_experiments.training.preparation import request_for
 from lerac_experiments.trials.manifest import FILE, Manifest
 from lerac_experiments.trials.trial import Trial
 

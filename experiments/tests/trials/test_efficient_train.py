@@ -134,7 +134,9 @@ def test_images_grow_and_magnitudes_rise(tmp_path: Path) -> None:
     """A residual network pools whatever comes; LeNet's layers fit one size alone, and get it."""
     grows = digits_trial("efficient-train", epochs=5)
     fixed = replace(grows, model="lenet", settings=replace(MODELS["lenet"].settings, epochs=5, batch_size=16))
-    assert run(planned(tmp_path, grows, fixed)) == 0
+    as_strong = digits_trial("rand-augment", epochs=5)
+    assert run(planned(tmp_path, grows, fixed, as_strong)) == 0
+    assert [epoch["magnitude"] for epoch in record_of(tmp_path, as_strong)["epochs"]] == [9.0] * 5
     for trial, sides in ((grows, [6, 6, 6, 8, 8]), (fixed, [8] * 5)):
         epochs = record_of(tmp_path, trial)["epochs"]
         assert [epoch["bandwidth"] for epoch in epochs] == [6, 6, 6, 8, 8], "of the step after each epoch"

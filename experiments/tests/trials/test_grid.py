@@ -8,9 +8,9 @@ import pytest
 from experiments.tests.report.samples import record
 from experiments.tests.trials.helpers import digits_trial
 from lerac_experiments.cli import main
+from lerac_experiments.commands.report import write_report
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.grid import expanded, parse_grid
-from lerac_experiments.report.command import write_report
+from lerac_experiments.plans.grid import expanded, parse_grid
 from lerac_experiments.report.reading import Reading, write_lines
 from lerac_experiments.report.records import Record, cells_of
 from lerac_experiments.report.tables import comparison_table, grid_table

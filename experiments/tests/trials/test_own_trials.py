@@ -11,16 +11,16 @@ from torch import nn
 from experiments.tests.models.samples import sample_parts
 from experiments.tests.report.samples import record
 from experiments.tests.trials.helpers import digits_trial, record_of, run
-from lerac_experiments.changes import Changed, require_unchanged
 from lerac_experiments.cli import main
+from lerac_experiments.commands.report import write_report
 from lerac_experiments.data import registry
-from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.data.source import DataSet, Parts, Request
+from lerac_experiments.errors import ExperimentError, Unavailable
 from lerac_experiments.models.registry import find_model
-from lerac_experiments.report.command import write_report
 from lerac_experiments.report.reading import write_lines
 from lerac_experiments.report.records import cells_of
 from lerac_experiments.training.regimes.temperatures import Temperatures
+from lerac_experiments.trials.changes import Changed, require_unchanged
 from lerac_experiments.trials.manifest import FILE, Manifest
 from lerac_experiments.trials.trial import Trial
 

@@ -7,9 +7,9 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from lerac_experiments.check import RANGES, check
 from lerac_experiments.cli import main
 from lerac_experiments.models import MODELS
+from lerac_experiments.plans.check import RANGES, check
 from lerac_experiments.presets import PRESETS
 from lerac_experiments.settings import Protocol, Settings
 from lerac_experiments.training.regimes import REGIMES

@@ -14,11 +14,12 @@ import pytest
 import torch
 
 from experiments.tests.trials.helpers import Killed, die, digits_trial, on_call, outcome, planned, record_of, run
-from lerac_experiments import run as runs
 from lerac_experiments import run_trial
 from lerac_experiments.data import registry
 from lerac_experiments.data.examples import Batch
-from lerac_experiments.data.source import DataSet, Parts, Request, Unavailable
+from lerac_experiments.data.source import DataSet, Parts, Request
+from lerac_experiments.errors import Unavailable
+from lerac_experiments.training import preparation
 from lerac_experiments.training.regimes import REGIMES
 from lerac_experiments.training.runner import Runner
 from lerac_experiments.training.tasks import Classification, Outcome
@@ -180,7 +181,7 @@ def test_data_that_cannot_be_had_is_asked_for_again(
 
     with monkeypatch.context() as patch:
         patch.setitem(registry.DATA, "digits", DataSet("digits", "Digits", "image", missing))
-        patch.setattr(runs, "_loaded", runs._loaded.__wrapped__)  # without what it remembers
+        patch.setattr(preparation, "_loaded", preparation._loaded.__wrapped__)  # without what it remembers
         assert run(folder) == 1
     assert "none of 1 trials could be run" in capsys.readouterr().err
     assert record_of(folder, trial)["status"] == "unavailable"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from experiments.tests.trials.helpers import digits_trial, record_of, run
-from lerac_experiments.check import check
 from lerac_experiments.cli import main
 from lerac_experiments.data.source import Request
+from lerac_experiments.plans.check import check
+from lerac_experiments.plans.scaling import scaled
 from lerac_experiments.presets import PRESETS
-from lerac_experiments.scaling import scaled
 from lerac_experiments.trials.manifest import Manifest
 
 

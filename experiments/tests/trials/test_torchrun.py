@@ -17,7 +17,7 @@ from experiments.tests.trials.helpers import digits_trial, outcome, planned, rec
 from experiments.tests.trials.ranks import run_ranks
 from lerac_experiments.cli import main
 from lerac_experiments.data.registry import DATA
-from lerac_experiments.data.source import Unavailable
+from lerac_experiments.errors import Unavailable
 from lerac_experiments.models import MODELS
 from lerac_experiments.training.distributed import Ranks
 from lerac_experiments.training.regimes import LeRaCRates

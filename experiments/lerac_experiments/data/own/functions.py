@@ -25,7 +25,7 @@ from lerac_experiments.data.own.splits import PART_NAMES, divide
 from lerac_experiments.data.source import DataSet, Kind, Parts, Request, Task
 from lerac_experiments.data.text import Texts, encoded_parts
 from lerac_experiments.errors import ExperimentError
-from lerac_experiments.own_code import OwnFunction, options_of, told
+from lerac_experiments.own_code.functions import OwnFunction, options_of, told
 
 _DIMENSIONS = {"image": 3, "audio": 3, "table": 1, "detection": 3}
 """Of the inputs of one example."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from lerac_experiments.data.archives import unpack
 from lerac_experiments.data.media import Listing, is_hidden, list_folder
-from lerac_experiments.data.source import Unavailable, cache_folder, data_folder
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.data.source import cache_folder, data_folder
+from lerac_experiments.errors import ExperimentError, Unavailable
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 _UNPACKED_LIMIT = 50_000_000_000

@@ -10,7 +10,7 @@ from functools import partial
 
 from lerac_experiments.data.source import Kind
 from lerac_experiments.training.phases import BANDWIDTH, LERAC, SMOOTHING, WARM_UP, Phase
-from lerac_experiments.training.regimes.efficient_train import LowFrequencies, RisingAugmentation
+from lerac_experiments.training.regimes.efficient_train import Augmentation, LowFrequencies, RisingAugmentation
 from lerac_experiments.training.regimes.ingredient import Ingredient, Setup
 from lerac_experiments.training.regimes.label_similarity import SimilarLabels
 from lerac_experiments.training.regimes.rates import LeRaCRates, WarmUpCosine
@@ -66,6 +66,7 @@ REGIMES: dict[str, Regime] = {
     "cbs+lerac": Regime("CBS + LeRaC", (Smoothing, _EXPONENTIAL), (SMOOTHING, LERAC)),
     "low-frequency": Regime("low-frequency cropping", (LowFrequencies,), (BANDWIDTH,), kinds=("image",)),
     "efficient-train": Regime("EfficientTrain", (RisingAugmentation, LowFrequencies), (BANDWIDTH,), kinds=("image",)),
+    "rand-augment": Regime("RandAugment", (Augmentation,), kinds=("image",)),
     "label-similarity": Regime("label similarity", (SimilarLabels,), classifies=True),
     "dp-class": _temperatures("class", classes=True, instances=False),
     "dp-instance": _temperatures("instance", classes=False, instances=True),

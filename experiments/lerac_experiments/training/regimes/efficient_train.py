@@ -52,8 +52,8 @@ class LowFrequencies(Ingredient):
         return {"bandwidth": float(kept), "side": float(kept if self._crops else self._side)}
 
 
-class RisingAugmentation(Ingredient):
-    """RandAugment, whose magnitude rises linearly from 0."""
+class Augmentation(Ingredient):
+    """RandAugment, always at the magnitude that `RisingAugmentation` ends with: what that is to be compared with."""
 
     def __init__(self, setup: Setup) -> None:
         if setup.parts.normalisation is None:
@@ -67,14 +67,12 @@ class RisingAugmentation(Ingredient):
                 f"{setup.trial.regime} augments grey and colour images, of 1 or 3 channels, and {setup.trial.data} has "
                 f"{channels}: choose the regime low-frequency"
             )
-        self.kept = self._steps = StepCount()
-        self._total = setup.total_steps
         self._mean, self._deviation = (values.to(setup.ranks.device) for values in setup.parts.normalisation)
 
     @property
     def magnitude(self) -> float:
         """In the next step, of 10."""
-        return HIGHEST_MAGNITUDE * self._steps.done / self._total
+        return HIGHEST_MAGNITUDE
 
     def on_batch(self, batch: Batch) -> Batch:
         assert isinstance(batch.inputs, Tensor)
@@ -83,11 +81,24 @@ class RisingAugmentation(Ingredient):
         augmented = rand_augment(pixels, self.magnitude).to(batch.inputs.dtype).div_(255.0)
         return batch._replace(inputs=augmented.sub_(self._mean).div_(self._deviation))
 
-    def on_step(self) -> None:
-        self._steps.done += 1
-
     def trace(self) -> dict[str, float]:
         return {"magnitude": self.magnitude}
+
+
+class RisingAugmentation(Augmentation):
+    """RandAugment, whose magnitude rises linearly from 0."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.kept = self._steps = StepCount()
+        self._total = setup.total_steps
+
+    @property
+    def magnitude(self) -> float:
+        return HIGHEST_MAGNITUDE * self._steps.done / self._total
+
+    def on_step(self) -> None:
+        self._steps.done += 1
 
 
 def kept_of(side: int, share: float) -> int:

@@ -11,9 +11,9 @@ from torch import nn
 
 from experiments.tests.trials.helpers import digits_trial
 from lerac_experiments.cli import main
-from lerac_experiments.run import prepared
-from lerac_experiments.suggest import Proposal, RangeTest, propose, range_test, rising_rates
+from lerac_experiments.commands.suggest import Proposal, RangeTest, propose, range_test, rising_rates
 from lerac_experiments.training.distributed import Ranks
+from lerac_experiments.training.preparation import prepared
 from lerac_experiments.training.runner import Machine
 from lerac_experiments.trials.manifest import Manifest
 from lerac_fast.lerac.snr import Decay

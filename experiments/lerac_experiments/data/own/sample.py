@@ -1,4 +1,4 @@
-"""`python -m tools.own_data SENTENCES FOLDER`: files as people have them, for `make reproduce-small`.
+"""Files as people have them: `python -m lerac_experiments.data.own.sample SENTENCES FOLDER` for `make reproduce-small`.
 
 FOLDER/sentences.csv, with the columns text and label, and FOLDER/images, with a folder of png files for each class.
 The tool reads them like anybody's texts and images.
@@ -28,7 +28,7 @@ TRAIN_IMAGES, TEST_IMAGES = 300, 200
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.own_data", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lerac_experiments.data.own.sample", description=__doc__)
     parser.add_argument("sentences", type=Path, help="the source archive of vaderSentiment 3.3.2")
     parser.add_argument("folder", type=Path, help="where the files go")
     arguments = parser.parse_args()

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from lerac_experiments.data.images_in_memory import Labelled
+from lerac_experiments.data.own.sample import RATINGS, SNIPPETS, write_images, write_sentences
 from lerac_experiments.data.registry import find_data
 from lerac_experiments.data.source import Request, TextEncoding
-from tools.own_data import RATINGS, SNIPPETS, write_images, write_sentences
 
 _SENTENCES = ((2.5, 'a "joy", again'), (-0.79, "so so"), (-0.8, "dull, dull"), (0.8, "fine"), (-3.0, "awful — really"))
 

@@ -4,15 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-
+from lerac_experiments.commands.report import Report
+from lerac_experiments.commands.run import Run
 from lerac_experiments.data.fashion_mnist import load_fashion_mnist
-from lerac_experiments.data.source import Unavailable
+from lerac_experiments.errors import Unavailable
 from lerac_experiments.options import require_at_least
-from lerac_experiments.presets import DEMO_DATA, demo, demo_noise
-from lerac_experiments.report.command import Report
-from lerac_experiments.run import Run
-from lerac_experiments.terminal import say
+from lerac_experiments.presets.small import DEMO_DATA, demo, demo_noise
+from lerac_experiments.terminal import say, stdout
 from lerac_experiments.trials.manifest import Manifest
 
 
@@ -55,7 +53,7 @@ class Demo:
         try:
             load_fashion_mnist()
         except Unavailable as error:
-            say(Console(), f"Digits instead of Fashion-MNIST: {error}")
+            say(stdout(), f"Digits instead of Fashion-MNIST: {error}")
             return "digits"
         return DEMO_DATA
 

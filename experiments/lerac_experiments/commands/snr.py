@@ -11,7 +11,6 @@ import torch
 import tyro
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from rich.console import Console
 from rich.table import Table
 
 from lerac_experiments.data.examples import Batch, Inputs
@@ -24,7 +23,7 @@ from lerac_experiments.files import write_json
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.options import require_at_least
-from lerac_experiments.terminal import progress_bar, say, table
+from lerac_experiments.terminal import progress_bar, say, stdout, table
 from lerac_fast.lerac.snr import HIGHEST_SNR, LOWEST_SNR, Decay, LayerSignal, decay_rate, signal_to_noise
 
 FEWEST_EXAMPLES = 4  # which an unbiased estimate takes
@@ -75,7 +74,7 @@ class Snr:
         drawn = 1 + math.ceil(self.examples / (1.0 - VALIDATION_SHARE))
         parts = data.load(Request(train_examples=drawn, encoding=spec.encoding))
         batch = first_batch(parts, self.examples)
-        console = Console()
+        console = stdout()
         with progress_bar(console) as progress:
             seeds = progress.track(range(self.seeds), description="Initialisations")
             runs = [measure(spec, parts, batch.inputs, seed) for seed in seeds]

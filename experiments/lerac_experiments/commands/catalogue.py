@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 
-from rich.console import Console
-
 from lerac_experiments.data.own.readers import FUNCTIONS, READERS
 from lerac_experiments.data.registry import DATA
 from lerac_experiments.models import MODELS
 from lerac_experiments.models.registry import FORMS
 from lerac_experiments.presets import PRESETS
-from lerac_experiments.terminal import table
+from lerac_experiments.terminal import stdout, table
 from lerac_experiments.training.regimes import REGIMES
 
 
@@ -19,7 +17,7 @@ class Catalogue:
 
     def run(self) -> None:
         """Prints them."""
-        console = Console()
+        console = stdout()
         models = table("models", "of data", "optimizer", "lr .. min_lr", "batch", "epochs", "k", whole=1)
         for name, spec in MODELS.items():
             s = spec.settings

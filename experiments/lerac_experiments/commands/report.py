@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.files import replacing
@@ -29,7 +28,7 @@ from lerac_experiments.report.tables import (
     time_table,
     wrong_labels_table,
 )
-from lerac_experiments.terminal import say
+from lerac_experiments.terminal import say, stdout
 
 MOST_NAMED = 5
 """Of what cannot be read, on the terminal; the report names all."""
@@ -61,7 +60,7 @@ class Report:
             raise ExperimentError("give the folder of an experiment")
         written = write_report(*self.folders, output=self.output, title=self.title)
         reading, records, cells = written.reading, written.reading.records, written.cells
-        console = Console()
+        console = stdout()
         for table in written.tables:
             if table.title == _TIMES or table.title.startswith("Test "):  # the others are too wide for a terminal
                 console.print(table.rich())

@@ -4,9 +4,9 @@ from functools import partial
 from pathlib import Path
 
 from lerac_experiments.data.registry import find_data
-from lerac_experiments.data.source import Unavailable
+from lerac_experiments.errors import Unavailable
 from lerac_experiments.models.registry import find_model
-from lerac_experiments.source_code import digest
+from lerac_experiments.own_code.source import digest
 from lerac_experiments.trials.trial import Trial
 
 

@@ -21,7 +21,7 @@ from lerac_experiments.data.registry import find_data
 from lerac_experiments.data.source import DataSet, Parts, Request, TextEncoding
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.options import require_at_least
-from lerac_experiments.terminal import say, table
+from lerac_experiments.terminal import say, stdout, table
 
 _TOKENS = 200
 """Of a text, whose examples are shown as a model of words reads them."""
@@ -53,7 +53,7 @@ class ShowData:
         Raises:
             ExperimentError: there is no such data, it cannot be read, or some of it is damaged.
         """
-        data, console = find_data(self.data), Console()
+        data, console = find_data(self.data), stdout()
         request = Request(
             split_seed=self.split_seed,
             augment_seed=None,

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from lerac_experiments.data.examples import Batch
 from lerac_experiments.data.registry import find_data
-from lerac_experiments.data.source import Parts, Unavailable
-from lerac_experiments.errors import ExperimentError
+from lerac_experiments.data.source import Parts
+from lerac_experiments.errors import ExperimentError, Unavailable
 from lerac_experiments.models.registry import find_model, source_files
-from lerac_experiments.own_code import told
-from lerac_experiments.run import parts_of, prepared
+from lerac_experiments.own_code.functions import told
 from lerac_experiments.training.distributed import Ranks
+from lerac_experiments.training.preparation import parts_of, prepared
 from lerac_experiments.training.runner import Machine, Runner
 from lerac_experiments.trials.trial import Trial
 from lerac_fast.cbs.sites import find_sites

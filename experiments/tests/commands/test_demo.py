@@ -8,10 +8,10 @@ import pytest
 from matplotlib.image import imread
 
 from experiments.tests.trials.helpers import record_of
-from lerac_experiments import demo
 from lerac_experiments.cli import main
+from lerac_experiments.commands import demo
 from lerac_experiments.data import fashion_mnist
-from lerac_experiments.data.source import Unavailable
+from lerac_experiments.errors import Unavailable
 from lerac_experiments.trials.manifest import Manifest
 from lerac_experiments.trials.trial import Trial
 

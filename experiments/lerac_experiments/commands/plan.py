@@ -6,22 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypedDict, get_type_hints
 
 import tyro
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lerac_experiments.changes import similarity_content
-from lerac_experiments.check import check
-from lerac_experiments.combinations import RUNS, trials_of
 from lerac_experiments.data.registry import find_data
-from lerac_experiments.grid import expanded, parse_grid
 from lerac_experiments.options import find, require_at_least, shown
+from lerac_experiments.plans.check import check
+from lerac_experiments.plans.grid import expanded, parse_grid
+from lerac_experiments.plans.rehearsal import rehearse
+from lerac_experiments.plans.scaling import SCALES, scaled
 from lerac_experiments.presets import PRESETS
-from lerac_experiments.rehearsal import rehearse
-from lerac_experiments.scaling import SCALES, scaled
+from lerac_experiments.presets.combinations import RUNS, trials_of
 from lerac_experiments.settings import Protocol, Settings
-from lerac_experiments.terminal import say, table
+from lerac_experiments.terminal import say, stdout, table
 from lerac_experiments.training.regimes import REGIMES
+from lerac_experiments.trials.changes import similarity_content
 from lerac_experiments.trials.manifest import Manifest
 from lerac_experiments.trials.trial import Trial
 
@@ -106,7 +105,7 @@ class Plan:
         tried = rehearse(trials) if self.rehearse else []
         manifest = Manifest(self.preset or self.folder.name, tuple(trials))
         manifest.write(self.folder)
-        console = Console()
+        console = stdout()
         console.print(_summary(manifest))
         for remark in (*tried, *_remarks(manifest)):
             say(console, remark)

@@ -7,8 +7,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,17 +16,12 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from lerac_experiments.changes import require_unchanged
-from lerac_experiments.data.registry import find_data
-from lerac_experiments.data.source import Parts, Request, Unavailable
 from lerac_experiments.environment import environment
-from lerac_experiments.errors import ExperimentError
-from lerac_experiments.models.registry import find_model
-from lerac_experiments.models.spec import ModelSpec
+from lerac_experiments.errors import ExperimentError, Unavailable
 from lerac_experiments.options import require_at_least
-from lerac_experiments.scaling import fewest_of
-from lerac_experiments.terminal import progress_bar
+from lerac_experiments.terminal import progress_bar, stdout
 from lerac_experiments.training.distributed import Ranks, started
+from lerac_experiments.training.preparation import prepared
 from lerac_experiments.training.runner import Diverged, Machine, Runner, Unanimous
 from lerac_experiments.trials.manifest import Manifest
 from lerac_experiments.trials.store import DONE, FAILED, UNAVAILABLE, Busy, Damaged, TrialFolder
@@ -88,7 +82,7 @@ class Run:
             torch.set_num_threads(self.threads)
         with started(self.device) as ranks:
             # Progress goes to the terminal of the first process.
-            console = Console(quiet=quiet or not ranks.first)
+            console = stdout(quiet or not ranks.first)
             counts = _RunAll(self, ranks, console).run(trials)
         console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count), highlight=False)
         return counts
@@ -258,48 +252,6 @@ class _RunAll:
                 self._set_aside(folder, checkpoint)
             return None
         return runner
-
-
-def prepared(trial: Trial, machine: Machine) -> Runner:
-    """A trial before its first step: its data is loaded, its model built.
-
-    Raises:
-        ExperimentError: of any kind; Changed, if it was planned with another source or other data.
-    """
-    require_unchanged(trial)
-    spec, data = find_model(trial.model), find_data(trial.data)
-    spec.check_takes(data)
-    weights = None if spec.pretrained is None else spec.pretrained()
-    return Runner(trial, spec, parts_of(trial, spec, weights), machine, weights)
-
-
-def parts_of(trial: Trial, spec: ModelSpec, weights: Path | None) -> Parts:
-    """The data of a trial; Unavailable, if it cannot be had."""
-    return _loaded(trial.data, request_for(trial, spec, weights), trial.data_content)
-
-
-def request_for(trial: Trial, spec: ModelSpec, weights: Path | None) -> Request:
-    """What a trial asks of its data set. Folds go by the seed."""
-    protocol = trial.protocol
-    return Request(
-        augment_seed=trial.seed if protocol.augment else None,
-        image_seed=trial.seed if protocol.augment_images else None,
-        fold=trial.seed % 5,
-        train_examples=protocol.train_examples,
-        test_examples=protocol.test_examples,
-        share=protocol.share,
-        fewest=fewest_of(protocol),
-        image_size=protocol.image_size,
-        seconds=protocol.seconds,
-        encoding=None if spec.encoding is None else replace(spec.encoding, folder=weights),
-        by_speaker=protocol.by_speaker,
-    )
-
-
-@lru_cache(maxsize=1)  # trials on the same data often follow each other
-def _loaded(name: str, request: Request, content: str | None) -> Parts:  # noqa: ARG001 (what is remembered is of it)
-    parts: Parts = find_data(name).load(request)
-    return parts
 
 
 def _failure(error: Exception) -> dict[str, Any]:

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from experiments.tests.data.test_cifar import write_cifar100
+from lerac_experiments.commands.snr import LayerMeasure, Snr, picture
 from lerac_experiments.data import registry
 from lerac_experiments.data.examples import TensorExamples
 from lerac_experiments.data.source import DataSet, Parts, Request
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.spec import ModelSpec
 from lerac_experiments.settings import Settings
-from lerac_experiments.snr import LayerMeasure, Snr, picture
 from lerac_fast.lerac.snr import LayerSignal, decay_rate, signal_to_noise
 
 SETTINGS = Settings("SGD", lr=0.1, min_lr=1e-8, batch_size=8, epochs=1, lerac_epochs=1)

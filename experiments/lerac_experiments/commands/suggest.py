@@ -9,21 +9,20 @@ from typing import Annotated, Any
 
 import torch
 import tyro
-from rich.console import Console
 
-from lerac_experiments.check import check
-from lerac_experiments.combinations import trials_of
+from lerac_experiments.commands.plan import GivenProtocol, GivenSettings
+from lerac_experiments.commands.snr import FEWEST_EXAMPLES, first_batch, measure, over_runs
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.models.usual import LERAC_SHARE, NARROWINGS, SMOOTHING_SHARE
 from lerac_experiments.options import require_at_least, shown
-from lerac_experiments.plan import GivenProtocol, GivenSettings
-from lerac_experiments.run import prepared
+from lerac_experiments.plans.check import check
+from lerac_experiments.presets.combinations import trials_of
 from lerac_experiments.settings import Protocol, Settings
-from lerac_experiments.snr import FEWEST_EXAMPLES, first_batch, measure, over_runs
-from lerac_experiments.terminal import progress_bar, say, table
+from lerac_experiments.terminal import progress_bar, say, stdout, table
 from lerac_experiments.training.distributed import Ranks
 from lerac_experiments.training.loading import shuffled
+from lerac_experiments.training.preparation import prepared
 from lerac_experiments.training.runner import Machine, Runner
 from lerac_experiments.trials.trial import Trial
 from lerac_fast.cbs.sites import find_sites
@@ -118,7 +117,7 @@ class Suggest:
         trial = trials_of((self.model,), (self.data,), ("conventional",), [0], protocol, **self.settings)[0]
         check(trial)
         proposals = self.proposals(trial)
-        console = Console()
+        console = stdout()
         made = table("setting", "proposal", "why", whole=2)
         for proposal in proposals:
             made.add_row(proposal.setting.replace("_", "-"), shown(proposal.value), proposal.reason)
@@ -129,7 +128,7 @@ class Suggest:
     def proposals(self, trial: Trial) -> list[Proposal]:
         """What is proposed for the trial's model and data; settings that were given are left alone."""
         runner = prepared(trial, Machine(Ranks()))
-        with progress_bar(Console()) as progress:
+        with progress_bar(stdout()) as progress:
             rates = rising_rates(trial.settings, self.steps)
             tested = range_test(trial, runner, progress.track(rates, description="Learning rates"))
             draws = progress.track(range(self.draws), description="Signal to noise")

@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 
-from lerac_experiments.data.noise import fewest_to_corrupt
+from lerac_experiments.data.noise import fewest_of
 from lerac_experiments.data.source import FEWEST
 from lerac_experiments.options import Range
-from lerac_experiments.settings import Protocol
 from lerac_experiments.trials.trial import Trial
 
 SCALES = Range(0, 1, above=True)
@@ -25,7 +24,7 @@ def scaled(trial: Trial, scale: float) -> Trial:
     settings, protocol = trial.settings, trial.protocol
     epochs = min(settings.epochs, max(FEWEST_EPOCHS, round(scale * settings.epochs)))
     shorter = epochs / settings.epochs
-    to_train = protocol.train_examples and _fewer(protocol.train_examples, scale, fewest_of(protocol))
+    to_train = protocol.train_examples and _fewer(protocol.train_examples, scale, fewest_of(protocol.label_noise))
     return replace(
         trial,
         settings=replace(
@@ -44,11 +43,6 @@ def scaled(trial: Trial, scale: float) -> Trial:
             stop_patience=protocol.stop_patience and _fewer(protocol.stop_patience, shorter, 1),
         ),
     )
-
-
-def fewest_of(protocol: Protocol) -> int:
-    """Examples that are left of a part, so that it can be divided, and some of its labels be made wrong."""
-    return max(FEWEST, fewest_to_corrupt(protocol.label_noise))
 
 
 def _fewer(count: int, scale: float, fewest: int) -> int:

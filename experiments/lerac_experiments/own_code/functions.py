@@ -15,9 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lerac_experiments.data.source import Unavailable
-from lerac_experiments.errors import ExperimentError
-from lerac_experiments.source_code import digest, reachable
+from lerac_experiments.errors import ExperimentError, Unavailable
+from lerac_experiments.own_code.source import digest, reachable
 
 _GIVEN: dict[str, Callable[..., Any]] = {}
 """Functions that a program has given, by their names: those of no file that another process could import."""
