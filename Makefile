@@ -17,7 +17,7 @@ FASHION_MNIST := /usr/share/datasets/fashion-mnist
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
 	@echo "make noise     train on labels of which 40% are wrong, with and without data parameters (about 3 minutes)"
-	@echo "make reproduce-small  the papers' regimes on images, text, speech and boxes, 195 trainings, and their report (about an hour)"
+	@echo "make reproduce-small  the papers' regimes on images, text, speech and boxes, 195 trainings, and their report (two hours on two busy cores)"
 	@echo "make reproduce-scaled  every preset at SCALE (0.02) of its examples and epochs, on the data that is here"
 	@echo "make test      run the tests"
 	@echo "make test-presets  train every model of the presets at its full size, on a few examples (an hour or more)"

@@ -60,7 +60,7 @@ def _differences(cells: Sequence[Cell]) -> Figure | None:
     ax.set_yticks(range(len(names)), names, fontsize=8)
     ax.axvline(0.0, color="black", linewidth=0.8)
     ax.grid(alpha=0.25)
-    ax.set_xlabel("difference of the test metric, mean and deviation over the seeds")
+    figure.supxlabel("difference of the test metric, mean and deviation over the seeds", fontsize=9)
     return figure
 
 

@@ -11,6 +11,7 @@ import torch
 from experiments.tests.models.samples import sample_parts
 from experiments.tests.report.samples import record
 from experiments.tests.trials.helpers import digits_trial, planned, record_of, run
+from lerac_experiments.figure_style import STYLES
 from lerac_experiments.models import MODELS
 from lerac_experiments.models.initializers import INITIALIZERS, initialise
 from lerac_experiments.plans.check import check
@@ -21,6 +22,7 @@ from lerac_experiments.report.records import Record, among_curricula, cells_of
 from lerac_experiments.report.statistics import mcnemar_p
 from lerac_experiments.report.tables import curricula_table
 from lerac_experiments.settings import Initializer, Protocol
+from lerac_experiments.training.regimes import REGIMES
 
 
 def test_the_review_preset() -> None:
@@ -128,3 +130,9 @@ def test_right_and_wrong_labels_are_traced(tmp_path: Path, monkeypatch: pytest.M
     names = ("temperatures", "wrong_found", "training_accuracy")
     monkeypatch.setattr(figures, "_FIGURES", {name: figures._FIGURES[name] for name in names})
     assert [*write_figures(cells, tmp_path)] == [f"{name}.png" for name in names]
+
+
+def test_each_regime_has_a_style_of_its_own() -> None:
+    assert len(STYLES) > len(REGIMES), "and one for the oracle"
+    for kind in zip(*STYLES, strict=True):
+        assert len(set(kind)) == len(STYLES)
