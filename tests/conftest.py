@@ -12,11 +12,15 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from lerac_fast._native.triton import register_triton
 from tests.kernels import KERNELS, NUMBERS_ON_DEVICE
 from tests.processes import Processes, shared
+
+# However busy the machine is.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # What is left out: an expression that finds the tests' names -> why.
 NOT_FOR_GPUS = {
