@@ -1,8 +1,8 @@
 """Watches the emulated device (tools/cuda_emulation): what kernels ask of its memory, and what a GPU would not bear."""
 
 import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 from torch import Tensor
@@ -108,30 +108,26 @@ class EmulatedDevice:
         addresses = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
         getattr(self.library, f"planted_{kernel}")(*map(ctypes.c_int64, addresses))
 
-    @contextmanager
-    def capture(self) -> Iterator[None]:
+    def capture(self) -> AbstractContextManager[None]:
         """The current stream's work, into a graph."""
-        self.library.emulation_capture(True)
-        try:
-            yield
-        finally:
-            self.library.emulation_capture(False)
+        return _on(self.library.emulation_capture)
 
-    @contextmanager
-    def host_memory(self) -> Iterator[None]:
+    def host_memory(self) -> AbstractContextManager[None]:
         """Tensors that are made here are the host's."""
-        self.library.emulation_allocate_for_host(True)
-        try:
-            yield
-        finally:
-            self.library.emulation_allocate_for_host(False)
+        return _on(self.library.emulation_allocate_for_host)
 
 
 @contextmanager
 def watched() -> Iterator[EmulatedDevice]:
     device = EmulatedDevice()
-    device.library.emulation_watch(True)
-    try:
+    with _on(device.library.emulation_watch):
         yield device
+
+
+@contextmanager
+def _on(switch: Callable[[bool], object]) -> Iterator[None]:
+    switch(True)
+    try:
+        yield
     finally:
-        device.library.emulation_watch(False)
+        switch(False)
