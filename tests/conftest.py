@@ -18,7 +18,7 @@ from lerac_fast._native.triton import register_triton
 from tests.kernels import KERNELS, NUMBERS_ON_DEVICE
 from tests.processes import Processes, shared
 
-# However busy the machine is.
+# For all tests: an example takes as long as it takes, however busy the machine is.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from lerac_experiments.commands import report
 
-# However busy the machine is.
+# For all tests: an example takes as long as it takes, however busy the machine is.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 

@@ -14,7 +14,7 @@ from tests.cbs.smoothing import KINDS, hooks, images, network, smoothing_calls, 
 from tests.reference import cbs as reference
 from tests.reference.gaussian_smooth import weights
 
-reproducible = settings(derandomize=True, deadline=None)
+reproducible = settings(derandomize=True)
 
 HALF_ULP = {
     dtype: torch.finfo(dtype).eps / 2 for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)

@@ -22,7 +22,7 @@ from tests.data_parameters.batches import (
 )
 from tests.reference import data_parameters as reference
 
-reproducible = settings(derandomize=True, deadline=None)
+reproducible = settings(derandomize=True)
 
 JOINT = {"num_classes": CLASSES, "num_instances": INSTANCES}
 CASES = {

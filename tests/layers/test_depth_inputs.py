@@ -180,7 +180,7 @@ def graphs(draw):
     return parents, draw(st.permutations(range(size)))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(graphs())
 def test_random_graphs(graph):
     parents, registration = graph

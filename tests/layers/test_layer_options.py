@@ -146,7 +146,7 @@ def test_wrong_options_are_refused(options, error, message):
         layer_groups(models.Branches(), options=options)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(graphs(), st.data())
 def test_random_graphs(graph, data):
     parents, registration = graph

@@ -53,7 +53,7 @@ def test_groups_of_an_order_are_those_of_the_example_inputs(model, x, by):
     assert summary(model, layer_groups(model, order=order, by=by)) == summary(model, expected)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(graphs())
 def test_depths_of_an_order_in_random_graphs(graph):
     model = models.Graph(*graph)

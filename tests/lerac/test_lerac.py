@@ -15,8 +15,7 @@ from lerac_fast.lerac.scheduler import LeRaC
 from tests.lerac.rates import groups_at, rates, run, sgd
 from tests.reference import lerac as reference
 
-# No deadline: the first optimizer step of a process imports much of torch.
-reproducible = settings(derandomize=True, deadline=None)
+reproducible = settings(derandomize=True)
 
 
 @pytest.mark.parametrize("curve", ["linear", "cosine"])

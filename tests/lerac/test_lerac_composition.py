@@ -33,8 +33,7 @@ REPLACES_TENSOR_LR = pytest.mark.skipif(
 )
 TENSOR_LR = pytest.mark.parametrize("tensor_lr", [False, pytest.param(True, marks=REPLACES_TENSOR_LR)])
 
-# No deadline: the first optimizer step of a process imports much of torch.
-reproducible = settings(derandomize=True, deadline=None)
+reproducible = settings(derandomize=True)
 
 K = 20
 STEPS = 50

@@ -169,7 +169,7 @@ def test_fine_tuning_of_a_backbone_as_trainers_do_it(adam):
 # Removed and replaced
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(
     at=st.integers(0, K + 1),
     kept=st.lists(st.integers(0, 4), min_size=1, max_size=5, unique=True),

@@ -155,7 +155,7 @@ def test_any_order_resumes_to_the_bit(order, setup, tensor_lr):
         assert run(optimizer, schedule, STEPS - stop) == straight_through[stop:]
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(
     order=st.sampled_from(["bos", "bso", "obs", "bs"]),
     base_lrs=st.lists(st.floats(1e-4, 1.0), min_size=1, max_size=5),

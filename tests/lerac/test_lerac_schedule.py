@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lerac_fast.lerac.schedule import CURVES, decade_layout, geometric_ratios, lerac_factors, rate_table
 from tests.reference import lerac as reference
 
-reproducible = settings(derandomize=True, deadline=None)
+reproducible = settings(derandomize=True)
 
 SMOOTH = {
     "exponential": reference.eq8,

@@ -21,7 +21,7 @@ from lerac_fast.lerac.snr import (
 )
 from tests.layers.models import AuxiliaryHead, Functional, KeepsState, RegisteredInReverse, TiedEmbedding
 
-reproducible = settings(derandomize=True, deadline=None)
+reproducible = settings(derandomize=True)
 
 
 def perceptron(dtype=torch.float32, depth=4, width=24):

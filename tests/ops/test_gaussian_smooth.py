@@ -108,7 +108,7 @@ def strided_tensors(draw) -> tuple[Tensor, list[int]]:
     return x, dims
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(strided_tensors(), st.sampled_from([1, 3, 5, 7]), st.just(0.0) | st.floats(0.05, 4))
 def test_strided_tensors(case, kernel_size, sigma) -> None:
     x, dims = case

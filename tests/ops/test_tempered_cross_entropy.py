@@ -93,7 +93,7 @@ def test_more_dimensions(layout, options, dtype) -> None:
     check(logits, targets.view(4, 5, 6), sigma.view(4, 5, 6), **with_weight(options, 19))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     rows=st.integers(0, 9),
     classes=st.integers(1, 70),

@@ -18,7 +18,7 @@ from tests.optim.edited import EDITS, World, edit_both, step_both
 @pytest.mark.filterwarnings("ignore:lerac_fast.optim")
 @typical_cases
 @given(edits=st.lists(st.sampled_from(sorted(EDITS)), min_size=1, max_size=10), seed=st.integers(0, 2**16))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_random_edits(case: Case, edits: list[str], seed: int) -> None:
     kept, forgetful = World.of(case, seed), World.of(case, seed)
     for _ in range(3):  # the third is by the plan of the second

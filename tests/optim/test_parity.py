@@ -291,7 +291,7 @@ def test_groups_of_different_kinds_in_one_step(case: Case) -> None:
             assert_equal(param, twin)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_structure_of_groups_and_shapes(data: st.DataObject) -> None:
     """How parameters are divided into groups changes nothing; neither does their order."""

@@ -54,7 +54,7 @@ def assert_same(found: Any, expected: Any) -> None:
 
 @typical_cases
 @given(layouts(NAMES), layouts(NAMES), st.booleans(), st.booleans())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_any_layout_to_any_other_and_back(
     case: Case, first: Layout, second: Layout, from_torch: bool, to_torch: bool
 ) -> None:

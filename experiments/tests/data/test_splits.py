@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lerac_experiments.data.source import Request, draw
 
-reproducible = settings(derandomize=True, deadline=None)
+reproducible = settings(derandomize=True)
 
 
 @reproducible

@@ -9,7 +9,7 @@ from lerac_experiments.data.own.splits import Division, divide
 from lerac_experiments.data.source import Request
 from lerac_experiments.errors import ExperimentError
 
-reproducible = settings(derandomize=True, deadline=None, max_examples=60)
+reproducible = settings(derandomize=True, max_examples=60)
 
 
 def sets(division: Division) -> tuple[set[int], set[int], set[int]]:

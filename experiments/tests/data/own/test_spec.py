@@ -14,7 +14,7 @@ from lerac_experiments.data.own.spec import Spec
 from lerac_experiments.data.registry import DATA, find_data
 from lerac_experiments.errors import ExperimentError
 
-reproducible = settings(derandomize=True, deadline=None, max_examples=60)
+reproducible = settings(derandomize=True, max_examples=60)
 texts = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=12)
 
 
