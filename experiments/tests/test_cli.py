@@ -72,8 +72,8 @@ def test_an_encoding_that_lacks_characters_ends_no_command(tmp_path: Path) -> No
     (place / "records.jsonl").write_text("\n".join(lines))
     run = run_in(environment, "report", str(place / "records.jsonl"))
     assert run.returncode == 0, run.stderr
-    assert "52.27 +- 2.41" in run.stdout
-    assert "20 of 20 trials have ended. The report is in " in run.stdout
+    assert "83.19 +- 0.88" in run.stdout
+    assert "15 of 15 trials have ended. The report is in " in run.stdout
     assert run_in(environment, "plan", str(place / "mine"), "--models", "lenet", "--data", "digits").returncode == 0
     run = run_in(environment, "plan", str(place / "mine"), "--models", "caf\u00e9", "--data", "digits")
     assert run.returncode == 1
