@@ -36,6 +36,10 @@ SLOW = {
     r"test_parity.py::test_layouts\[1": "layouts are the engine's; once is enough",
     r"test_determinism.py": "equal elements, in tens of launches",
     r"test_edits.py": "the plan is the engine's, and thousands of launches",
+    r"test_memory.py::test_nothing_is_left": "what is left over is the engine's, and thousands of launches",
+    r"distributed/test_layouts.py::test_parity": "shards reach kernels as plain tensors, whose parity is tested",
+    r"test_interruptions.py::test_(rates_that_change|a_warning_handler)": "the walk is the engine's; large tensors",
+    r"test_regroup.py::test_any_layout": "state dicts are rearranged without a kernel, between hundreds of launches",
     r"test_boundaries.py::test_(sizes_of_maps|wide_windows|numbers_of_)": "hundreds of launches, around CUDA's limits",
     r"test_gaussian_smooth_autograd.py::test_derivatives": "thousands of launches; the derivative is every backend's",
     r"test_values_and_layout\[11-": "to these kernels like 5; other tests have sizes of 7, 31 and more",
@@ -77,12 +81,34 @@ def _mend_bfloat16() -> None:
     interpreter._convert_float = convert
 
 
+def _patch_the_language_once_a_launch() -> None:
+    """The interpreter looks for what it replaces in Triton's language at every launch, and again at every call of a
+    device function in it, when there is nothing left to replace: a fifth of its time."""
+    from triton.runtime import interpreter
+
+    patch, restore = interpreter._patch_builtin, interpreter._LangPatchScope.restore
+    patched = set()
+
+    def patch_once(package: object, *arguments: object) -> None:
+        if package not in patched:
+            patched.add(package)
+            patch(package, *arguments)
+
+    def restore_at_its_end(scope: object) -> None:
+        patched.clear()
+        restore(scope)
+
+    interpreter._patch_builtin = patch_once
+    interpreter._LangPatchScope.restore = restore_at_its_end
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if KERNELS != "triton":
         return
     # NumPy, which computes for the interpreter, warns of what GPUs compute in silence: infinities and NaN.
     config.addinivalue_line("filterwarnings", "ignore::RuntimeWarning:triton")
     _mend_bfloat16()
+    _patch_the_language_once_a_launch()
     _resize_programs()
     config.triton_library = register_triton(torch.device("cpu"), NUMBERS_ON_DEVICE)  # lives as long as the tests
 
