@@ -77,16 +77,21 @@ def compiling_for(target: Target) -> Iterator[None]:
         driver._active = previous
 
 
+def warm_up(launch: Launch, target: Target) -> Any:
+    """What Triton compiles for the launch, within `compiling_for(target)`, or has compiled in this process."""
+    return launch.kernel.warmup(
+        *launch.arguments,
+        grid=(1,),
+        **launch.constants,
+        num_warps=max(1, launch.threads // target.warp),
+        enable_fp_fusion=False,
+    )
+
+
 def compile_launch(launch: Launch, target: Target) -> tuple[Kernel, int]:
     """The kernel as the launch would compile it, and the shared memory that it takes."""
     with compiling_for(target):
-        compiled = launch.kernel.warmup(
-            *launch.arguments,
-            grid=(1,),
-            **launch.constants,
-            num_warps=max(1, launch.threads // target.warp),
-            enable_fp_fusion=False,
-        )
+        compiled = warm_up(launch, target)
     if target.vendor == "amd":
         kernel = amdgcn.read(compiled.asm["amdgcn"])
     else:
