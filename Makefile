@@ -9,6 +9,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 SOURCES := CMakeLists.txt pyproject.toml experiments/pyproject.toml $(wildcard cmake/*) $(shell find csrc -type f)
 CXX_SOURCES := $(shell find csrc benchmarks tools -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 BENCH ?= optimizer_step gaussian_smooth data_parameters training_step distributed
+BENCH_GPU ?= optimizer_step ops training_step distributed
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
@@ -215,10 +216,11 @@ test-gpu: $(ON_GPU)
 roofline-gpu: $(ON_GPU)
 	$(if $(HERE),cd build/here &&) $(if $(HERE),$(PYTHON),$(PY)) -m benchmarks.gpu.roofline
 
-# The table of `roofline-gpu` first, and then everything against its peers.
+# The table of `roofline-gpu` first, and then everything against its peers, or with BENCH_GPU=ops one file of it: where a
+# machine is lent for minutes.
 bench-gpu: $(ON_GPU) roofline-gpu
 	@mkdir -p runs/bench-gpu
-	for op in optimizer_step ops training_step distributed; do \
+	for op in $(BENCH_GPU); do \
 	  $(GPU_PYTEST) benchmarks/gpu/bench_$$op.py --benchmark-columns=median,iqr,rounds \
 	    --benchmark-json=$(abspath runs/bench-gpu)/$$op.json $(ARGS) || exit; \
 	done
