@@ -41,6 +41,7 @@ $(TORCH_STAMP):
 	@echo "Setting up $(VENV) with $(TORCH_SPEC)"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@rm -f $(VENV)/.torch-* $(VENV)/.built-*
+	@$(PIP) 'pip>=23.1' # the first with -C, by which the build is told its options; Python 3.10 brings an older one
 	@$(PIP) $(foreach spec,$(TORCH_SPEC),'$(spec)')
 	@touch $@
 

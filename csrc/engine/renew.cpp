@@ -76,8 +76,9 @@ bool Renewal::groups(Optimizer optimizer, PyObject* param_groups) {
 bool Renewal::group(Optimizer optimizer, size_t g, PyObject* dict) {
   Plan::Group& known = plan_.groups[g];
   if (!PyDict_Check(dict)) return false;
-  if (const uint64_t version = version_of(dict); version != known.version) { // a scheduler wrote a rate, most likely
-    const auto owned = py::reinterpret_borrow<py::object>(dict);             // reading may run Python code
+  if (!is_unwritten(dict, known.version)) {                      // a scheduler wrote a rate, most likely
+    const auto owned = py::reinterpret_borrow<py::object>(dict); // reading may run Python code
+    const uint64_t version = version_of(dict);
     Plan::GroupPolicy& policy = plan_.policies[g];
     const Group group{dict, static_cast<Py_ssize_t>(g)};
     at::Tensor rate;
@@ -111,7 +112,7 @@ bool Renewal::parameter(Source& source, PyObject* object) {
   const at::Tensor* gradient = &THPVariable_Unpack(object).unsafeGetTensorImpl()->grad();
   if (gradient->defined() != source.has_row()) return false;
   if (!source.has_row()) return true;
-  if (source.dict != nullptr && version_of(source.dict) != source.dict_version) return false;
+  if (source.dict != nullptr && !is_unwritten(source.dict, source.dict_version)) return false;
   if (local.spec != nullptr) {
     if (!local_gradient(source, local.spec, gradient)) return false;
   } else if (!is_brief_) {
@@ -257,7 +258,7 @@ void keep(Plan& plan, const std::vector<ReadGroup>& groups, uint64_t state_versi
 
 bool renew(Plan& plan, Memory& memory, Optimizer optimizer, PyObject* param_groups, PyObject* state,
            const StepFacts& step) {
-  if (!PyDict_Check(state) || version_of(state) != plan.state_version || !same_devices(plan, step)) return false;
+  if (!PyDict_Check(state) || !is_unwritten(state, plan.state_version) || !same_devices(plan, step)) return false;
   Renewal renewal(plan, memory);
   if (!renewal.groups(optimizer, param_groups) || !renewal.parameters()) return false;
   renewal.numbers();

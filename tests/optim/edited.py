@@ -85,6 +85,18 @@ class World:
         return None
 
 
+class Attributes:
+    """Of an object: they can be a dictionary, too, and are then written without it."""
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Attributes":
+        # Of a class of its own, as how Python keeps attributes depends on all objects of a class.
+        attributes = type("OfItsOwn", (cls,), {})()
+        for name, value in values.items():
+            setattr(attributes, name, value)
+        return attributes
+
+
 EDITS: dict[str, Callable[[World], object]] = {}
 
 

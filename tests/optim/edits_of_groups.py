@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.optim.edited import World, edit
+from tests.optim.edited import Attributes, World, edit
 
 
 @edit
@@ -78,6 +78,20 @@ def betas_in_place(w: World) -> None:
     for group in w.groups:
         if isinstance(group.get("betas"), list):
             group["betas"][0] = 0.25
+
+
+@edit
+def groups_of_attributes(w: World) -> None:
+    for index, group in enumerate(w.groups):
+        w.alive += [group, Attributes.of(group)]
+        w.groups[index] = vars(w.alive[-1])
+
+
+@edit
+def rates_by_attribute(w: World) -> None:
+    for attributes in w.alive:
+        if isinstance(attributes, Attributes) and hasattr(attributes, "lr"):
+            attributes.lr *= 0.5
 
 
 @edit

@@ -3,10 +3,10 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Partial, Replicate
 
-from tests.optim.edited import World, edit
+from tests.optim.edited import Attributes, World, edit
 
 
 @edit
@@ -233,3 +233,20 @@ def swap(w: World) -> None:
     other = nn.Parameter(w.like(param))
     other.grad = w.like(param)
     torch.utils.swap_tensors(param, other)
+
+
+@edit
+def states_of_attributes(w: World) -> None:
+    for param in w.params:
+        w.alive += [w.optimizer.state[param], Attributes.of(w.optimizer.state[param])]
+        w.optimizer.state[param] = vars(w.alive[-1])
+
+
+@edit
+def states_by_attribute(w: World) -> None:
+    for attributes in w.alive:
+        if isinstance(attributes, Attributes):
+            for name, value in list(vars(attributes).items()):
+                if isinstance(value, Tensor) and name != "lr":
+                    w.alive.append(value)
+                    setattr(attributes, name, value.detach().clone())

@@ -31,7 +31,13 @@ def test_random_edits(case: Case, edits: list[str], seed: int) -> None:
 @pytest.mark.filterwarnings("ignore:lerac_fast.optim")
 @typical_cases
 @pytest.mark.parametrize(
-    ("first", "then"), [("rates_in_tensors", "rate_in_place"), ("betas_in_lists", "betas_in_place")]
+    ("first", "then"),
+    [
+        ("rates_in_tensors", "rate_in_place"),
+        ("betas_in_lists", "betas_in_place"),
+        ("groups_of_attributes", "rates_by_attribute"),
+        ("states_of_attributes", "states_by_attribute"),
+    ],
 )
 def test_what_is_edited_without_a_trace(case: Case, first: str, then: str) -> None:
     """Values that change while the group holds the same objects are never kept."""
