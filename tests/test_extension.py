@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -52,6 +53,13 @@ def test_module_of_other_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         loading.load()
     monkeypatch.setattr(loading, "_SOURCES", tmp_path / "none")
     assert loading.load() is loading.extension
+
+
+def test_threads_are_those_of_torch() -> None:
+    """With an OpenMP of its own, the module would know nothing of `torch.set_num_threads`."""
+    loaded = "import lerac_fast.optim; print(open('/proc/self/maps').read())"
+    maps = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout
+    assert len(set(re.findall(r"/\S*/lib(?:g|i)?omp\S*", maps))) == 1
 
 
 def test_local_versions_of_one_torch_are_one() -> None:

@@ -51,10 +51,13 @@ class TrialFolder:
 
         Raises:
             Busy: another process holds it.
-            ExperimentError: the file system has no locks.
+            ExperimentError: the file system has no locks, or something else is in the lock's place.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / "lock", timeout=0)
+        lock_path = self.path / "lock"
+        if lock_path.exists() and not lock_path.is_file():  # versions of filelock differ in what they make of a pipe
+            raise ExperimentError(f"{lock_path} is no regular file: remove it")
+        lock = FileLock(lock_path, timeout=0)
         try:
             lock.acquire()
         except Timeout:
