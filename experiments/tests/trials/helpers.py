@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -46,6 +48,14 @@ def outcome(record: dict[str, Any]) -> dict[str, Any]:
     """What must be the same whenever and however often a trial is run: all but times and the machine."""
     epochs = [{k: v for k, v in epoch.items() if "seconds" not in k} for epoch in record["epochs"]]
     return {"epochs": epochs, **{key: record[key] for key in ("trial", "status", "result", "rates", "sizes", "model")}}
+
+
+@cache
+def undisturbed(trial: Trial) -> dict[str, Any]:
+    """The outcome of a trial that nothing interrupts."""
+    with TemporaryDirectory() as folder:
+        assert run(planned(Path(folder), trial)) == 0
+        return outcome(record_of(Path(folder), trial))
 
 
 class Killed(BaseException):

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.tests.trials.helpers import Killed, die, digits_trial, on_call, outcome, planned, record_of, run
+from experiments.tests.trials.helpers import (
+    Killed,
+    die,
+    digits_trial,
+    on_call,
+    outcome,
+    planned,
+    record_of,
+    run,
+    undisturbed,
+)
 from lerac_experiments.files import Damaged
 from lerac_experiments.training.runner import Runner
 from lerac_experiments.trials import sealed
@@ -26,14 +36,6 @@ def interrupted(folder: Path, trial: Trial, steps: int = 8) -> TrialFolder:
         with pytest.raises(Killed):
             run(folder)
     return TrialFolder(folder, trial)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What comes of the trial."""
-    folder = planned(tmp_path_factory.mktemp("undisturbed"), digits_trial())
-    assert run(folder) == 0
-    return outcome(record_of(folder, digits_trial()))
 
 
 class _Evil:
@@ -96,7 +98,6 @@ def test_what_is_damaged_is_set_aside(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    undisturbed: dict[str, Any],
     spoil: Callable[[Path], Any],
     both: bool,
 ) -> None:
@@ -115,26 +116,24 @@ def test_what_is_damaged_is_set_aside(
     monkeypatch.setattr(Runner, "_step", counted)
     assert run(tmp_path / "runs") == 0
     assert steps[0] == (0 if both else 6), "of 7 steps the last checkpoint but one has 6"
-    assert outcome(record_of(tmp_path / "runs", trial)) == undisturbed
+    assert outcome(record_of(tmp_path / "runs", trial)) == undisturbed(digits_trial())
     printed = "".join(capsys.readouterr().out.split())
     assert "".join(str(folder.path / "checkpoint.aside.pt").split()) in printed
     assert (folder.path / "checkpoint.aside.pt").exists()
     assert not (tmp_path / "evil").exists()
 
 
-def test_a_checkpoint_of_another_trial_is_not_taken(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], undisturbed: dict[str, Any]
-) -> None:
+def test_a_checkpoint_of_another_trial_is_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = interrupted(tmp_path / "other", digits_trial(seed=1))
     own = interrupted(tmp_path / "runs", digits_trial())
     for path, place in zip(other.checkpoint_paths, own.checkpoint_paths, strict=True):
         path.replace(place)
     assert run(tmp_path / "runs") == 0
-    assert outcome(record_of(tmp_path / "runs", digits_trial())) == undisturbed
+    assert outcome(record_of(tmp_path / "runs", digits_trial())) == undisturbed(digits_trial())
     assert f"isofthetrial{digits_trial(seed=1).id},notofthisone" in "".join(capsys.readouterr().out.split())
 
 
-def test_checkpoints_of_earlier_versions_are_taken(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+def test_checkpoints_of_earlier_versions_are_taken(tmp_path: Path) -> None:
     """They have neither a checksum nor an id."""
     folder = interrupted(tmp_path / "runs", digits_trial())
     state = sealed.load(folder.checkpoint_path).state
@@ -143,16 +142,16 @@ def test_checkpoints_of_earlier_versions_are_taken(tmp_path: Path, undisturbed: 
     folder.checkpoint_paths[1].unlink()
     assert run(tmp_path / "runs") == 0
     assert record_of(tmp_path / "runs", digits_trial())["resumed"] == 1
-    assert outcome(record_of(tmp_path / "runs", digits_trial())) == undisturbed
+    assert outcome(record_of(tmp_path / "runs", digits_trial())) == undisturbed(digits_trial())
 
 
-def test_one_killed_between_two_checkpoints_goes_on(tmp_path: Path, undisturbed: dict[str, Any]) -> None:
+def test_one_killed_between_two_checkpoints_goes_on(tmp_path: Path) -> None:
     """After the last one has become the one before, and ere the new one has taken its place."""
     folder = interrupted(tmp_path / "runs", digits_trial())
     folder.checkpoint_path.replace(folder.checkpoint_paths[1])
     assert run(tmp_path / "runs") == 0
     assert record_of(tmp_path / "runs", digits_trial())["resumed"] == 1
-    assert outcome(record_of(tmp_path / "runs", digits_trial())) == undisturbed
+    assert outcome(record_of(tmp_path / "runs", digits_trial())) == undisturbed(digits_trial())
 
 
 def test_every_change_of_a_file_is_found(tmp_path: Path) -> None:
@@ -226,7 +225,7 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_while_a_checkpoint_is_written_ends_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], undisturbed: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Not the trial, which would have failed with what torch makes of it."""
     folder = TrialFolder(planned(tmp_path, digits_trial()), digits_trial())
@@ -241,4 +240,4 @@ def test_an_interrupt_while_a_checkpoint_is_written_ends_the_run(
     assert not folder.record_path.exists()
     assert run(tmp_path) == 0
     assert record_of(tmp_path, digits_trial())["resumed"] == 1
-    assert outcome(record_of(tmp_path, digits_trial())) == undisturbed
+    assert outcome(record_of(tmp_path, digits_trial())) == undisturbed(digits_trial())

@@ -7,15 +7,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
 
-from experiments.tests.trials.helpers import Killed, die, digits_trial, on_call, outcome, planned, record_of, run
+from experiments.tests.trials.helpers import (
+    Killed,
+    die,
+    digits_trial,
+    on_call,
+    outcome,
+    planned,
+    record_of,
+    run,
+    undisturbed,
+)
 from lerac_experiments import run_trial
 from lerac_experiments.data import registry
 from lerac_experiments.data.examples import Batch
@@ -48,23 +56,12 @@ def test_every_regime_trains(tmp_path: Path, regime: str) -> None:
     assert ("sigma" in record["epochs"][0]) == ("cbs" in regime)
 
 
-def long_enough_to_kill(regime: str) -> Trial:
-    return digits_trial(regime, epochs=4, plateau_patience=0, weight_decay=1e-3)
-
-
-@cache
-def undisturbed(regime: str) -> dict[str, Any]:
-    with TemporaryDirectory() as folder:
-        assert run(planned(Path(folder), long_enough_to_kill(regime))) == 0
-        return outcome(record_of(Path(folder), long_enough_to_kill(regime)))
-
-
 @pytest.mark.parametrize("regime", ["conventional", "cbs+lerac", "lerac-snr", "warm-up+cosine", "dp-joint"])
 @pytest.mark.parametrize("killed_in", ["training", "checkpoint", "checkpoint after an epoch's first", "record"])
 def test_a_killed_trial_goes_on_to_the_same_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, regime: str, killed_in: str
 ) -> None:
-    killed = planned(tmp_path, trial := long_enough_to_kill(regime))
+    killed = planned(tmp_path, trial := digits_trial(regime, epochs=4, plateau_patience=0, weight_decay=1e-3))
     owner, name, number = {
         "training": (Runner, "_step", 13),  # in the third of four epochs of five steps
         "checkpoint": (sealed.torch, "save", 8),  # there is one before each step
@@ -79,7 +76,7 @@ def test_a_killed_trial_goes_on_to_the_same_result(
     assert run(killed) == 0
     again = record_of(killed, trial)
     assert again["resumed"] == 1
-    assert outcome(again) == undisturbed(regime)
+    assert outcome(again) == undisturbed(trial)
     assert not any(path.exists() for path in TrialFolder(killed, trial).checkpoint_paths)
 
 
