@@ -96,6 +96,23 @@ def test_a_model_of_ones_own_is_planned_run_and_reported(folder: Path, capsys: p
     assert "model.py:net" in (folder / "mine" / "report" / "report.md").read_text()
 
 
+def test_what_was_done_before_a_model_was_edited_is_said_to_be_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan() == 0
+    assert run(Path("mine")) == 0
+    capsys.readouterr()
+    assert run(Path("mine")) == 0
+    assert "changed" not in capsys.readouterr().out
+    (folder / "model.py").write_text(SOURCE.replace("nn.Conv2d(1, width, 3)", "nn.Conv2d(1, width, 3, bias=False)"))
+    assert run(Path("mine")) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "done before, but the source of model.py:net has changed since the trial was planned" in printed
+    assert printed.count("changed") == 1, "of each model once"
+    (folder / "model.py").unlink()
+    assert run(Path("mine")) == 0, "what is done does not need it any more"
+
+
 def test_an_edited_model_is_another_trial(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert plan() == 0
     planned = Manifest.read(folder / "mine").trials
