@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -83,7 +84,13 @@ class Run:
             raise ExperimentError(bad)
 
     def outcomes(self, trials: list[Trial], quiet: bool = False) -> dict[str, int]:
-        """Runs trials, with as many threads as are asked for. Returns how many came to what."""
+        """Runs trials, with as many threads as are asked for. Returns how many came to what.
+
+        Raises:
+            ExperimentError: TensorBoard's logs are asked for, and it is not installed. No trial has failed then.
+        """
+        if self.tensorboard is not None and find_spec("tensorboard") is None:
+            raise ExperimentError("tensorboard is not installed, which writes the logs: pip install tensorboard")
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         with started(self.device) as ranks:
