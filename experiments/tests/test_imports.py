@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.tests.trials.helpers import digits_trial, planned
+from lerac_experiments.cli import main
+from lerac_experiments.trials.store import TrialFolder
+
 PACKAGE = Path(__file__).parents[1] / "lerac_experiments"
 
 SLOW = (
@@ -37,6 +41,17 @@ def test_a_missing_extra_is_named_in_one_line(module: str) -> None:
     assert run.stderr.count("\n") == 1
     assert f"{module} is not installed" in run.stderr
     assert "pip install lerac-fast-experiments" in run.stderr
+
+
+def test_trials_do_not_fail_for_want_of_tensorboard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = digits_trial()
+    folder = planned(tmp_path, trial)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert main(["run", str(folder), "--tensorboard", str(tmp_path / "logs")]) == 1
+    assert "tensorboard is not installed, which writes the logs: pip install tensorboard" in capsys.readouterr().err
+    assert TrialFolder(folder, trial).record() is None
 
 
 def test_info_takes_the_core_alone() -> None:

@@ -11,9 +11,10 @@ from lerac_experiments.errors import ExperimentError
 from lerac_experiments.files import replacing
 from lerac_experiments.models.registry import find_model
 from lerac_experiments.report.figures import write_figures
-from lerac_experiments.report.notes import NOTES
+from lerac_experiments.report.notes import GRID_NOTE, NOTES
 from lerac_experiments.report.reading import Reading, write_lines
 from lerac_experiments.report.records import Cell, Record, cells_of
+from lerac_experiments.report.statistics import SIGNIFICANT
 from lerac_experiments.report.tables import (
     DIFFERENCE,
     MCNEMAR_P,
@@ -61,6 +62,8 @@ class Report:
         written = write_report(*self.folders, output=self.output, title=self.title)
         reading, records, cells = written.reading, written.reading.records, written.cells
         console = stdout()
+        for line in _shortened([record for record in records if record.done]):
+            say(console, line)
         for table in written.tables:
             if table.title == _TIMES or table.title.startswith("Test "):  # the others are too wide for a terminal
                 console.print(table.rich())
@@ -141,20 +144,29 @@ def _in_words(comparison: Table) -> list[str]:
         of = dict(zip(comparison.columns, row, strict=True))
         if of[DIFFERENCE]:
             said = [f"{of[DIFFERENCE]} against conventional"]
-            said += [f"p {of[P_VALUE] or 'unknown'}"]
+            said += [f"p {of[P_VALUE] or 'unknown'} ({_verdict(of[P_VALUE])})"]
             if "(" in of[MCNEMAR_P]:
                 said += [f"McNemar's alone {of[MCNEMAR_P].replace('(', '(seeds better, worse: ')}"]
             lines.append(f"{of['model']} on {of['data']}, {of['regime']}: {', '.join(said)}")
     return lines
 
 
+def _verdict(p_value: str) -> str:
+    """What the p-value of a table says to those who do not deal in them."""
+    if not p_value:
+        return "several seeds would tell"
+    return "hardly chance" if float(p_value.lstrip("<")) < SIGNIFICANT else "may be chance"
+
+
 def _markdown(
     title: str, reading: Reading, cells: Sequence[Cell], tables: Sequence[Table], figures: dict[str, str]
 ) -> str:
     done = [record for record in reading.records if record.done]
-    lines = [f"# {title}", "", f"{len(done)} of {reading.planned} trials are done.", *_repeated(reading), "", NOTES]
+    lines = [f"# {title}", "", f"{len(done)} of {reading.planned} trials are done.", *_repeated(reading), ""]
     for table in tables:
         lines += [f"## {table.title}", "", table.markdown(), ""]
+    lines += ["## What the numbers mean", "", NOTES]
+    lines += [GRID_NOTE] if any(table.title == _GRID for table in tables) else []
     lines += ["## Figures", ""] if figures else []
     for file, caption in figures.items():
         lines += [f"![{caption}]({file})", "", f"{caption}.", ""]
@@ -224,4 +236,4 @@ def _shortened(records: Sequence[Record]) -> list[str]:
 
 def _data_note(record: Record) -> str:
     data = record.content["data"]
-    return f"{record.trial.data}: {data['source']}." + (f" {data['note']}" if data["note"] else "")
+    return f"{record.trial.data}: {data['source']}" + (f"; {data['note']}" if data["note"] else "")

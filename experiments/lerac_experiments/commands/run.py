@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from lerac_experiments.terminal import progress_bar, stdout
 from lerac_experiments.training.distributed import Ranks, started
 from lerac_experiments.training.preparation import prepared
 from lerac_experiments.training.runner import Diverged, Machine, Runner, Unanimous
+from lerac_experiments.trials.changes import Changed, require_unchanged
 from lerac_experiments.trials.manifest import Manifest
 from lerac_experiments.trials.store import DONE, FAILED, UNAVAILABLE, Busy, Damaged, TrialFolder
 from lerac_experiments.trials.trial import Trial
@@ -68,16 +70,27 @@ class Run:
         """Runs them.
 
         Raises:
-            ExperimentError: no manifest, no such trial; or, at the end, that some have failed, now or before, or that
-                none could be run.
+            ExperimentError: no manifest, no such trial; an interrupt; or, at the end, that some have failed, now or
+                before, or that none could be run.
         """
         manifest = Manifest.read(self.folder)
-        counts = self.outcomes(self._chosen(manifest))
+        try:
+            counts = self.outcomes(self._chosen(manifest))
+        except KeyboardInterrupt:
+            raise ExperimentError(
+                f"interrupted: `lerac-fast run {self.folder}` goes on from the last checkpoint"
+            ) from None
         if bad := _what_is_wrong(counts, self.folder):
             raise ExperimentError(bad)
 
     def outcomes(self, trials: list[Trial], quiet: bool = False) -> dict[str, int]:
-        """Runs trials, with as many threads as are asked for. Returns how many came to what."""
+        """Runs trials, with as many threads as are asked for. Returns how many came to what.
+
+        Raises:
+            ExperimentError: TensorBoard's logs are asked for, and it is not installed. No trial has failed then.
+        """
+        if self.tensorboard is not None and find_spec("tensorboard") is None:
+            raise ExperimentError("tensorboard is not installed, which writes the logs: pip install tensorboard")
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         with started(self.device) as ranks:
@@ -127,6 +140,8 @@ class _RunAll:
     def __init__(self, options: Run, ranks: Ranks, console: Console) -> None:
         self.options, self.ranks, self.console = options, ranks, console
         self._said: set[str] = set()
+        self._compared: set[tuple[str | None, ...]] = set()
+        """Models, data and files of one's own that were compared with what done trials were trained with."""
         self._marks: dict[str, str | None] = {}
         """Of the records that there were at the start, by the ids of their trials."""
 
@@ -184,9 +199,25 @@ class _RunAll:
             return None
         folder.remove_unneeded(record)  # left by a process that was killed before it had
         if record["status"] == DONE:
+            if not as_at_start:
+                return "run elsewhere"
+            self._tell_of_changes(folder.trial)
             return "done before"
         again = record["status"] == UNAVAILABLE or self.options.retry_failed
         return None if again and as_at_start else FAILED_BEFORE
+
+    def _tell_of_changes(self, trial: Trial) -> None:
+        """Whoever has edited a model and runs it again is not to take the old results for those of the new one."""
+        of_ones_own = (trial.model, trial.data, trial.protocol.class_similarity)
+        if of_ones_own in self._compared:
+            return
+        self._compared.add(of_ones_own)
+        try:
+            require_unchanged(trial)
+        except Changed as change:
+            self._say(trial, f"done before, but {change}")
+        except (ExperimentError, OSError):
+            pass  # what is done needs neither its model nor its data any more
 
     def _set_aside(self, folder: TrialFolder, path: Path) -> None:
         self._say(folder.trial, f"set aside as {folder.set_aside(path)}")

@@ -151,10 +151,12 @@ class Suggest:
         return decay_rate(signals), max(depths) - min(depths)
 
     def command(self, proposals: Sequence[Proposal], *, grid: bool = False) -> str:
-        """The command line that plans with the proposals; or with a grid of k and min_lr around them."""
+        """The command line that plans with the proposals, or with a grid of k and min_lr around them. Each has a folder
+        of its own, for a folder takes no trials with other settings."""
         values = {proposal.setting: proposal.value for proposal in proposals}
         regimes = ["conventional", "lerac", *(["cbs"] if "cbs_every" in values else [])]
-        words = ["lerac-fast", "plan", "runs/mine", "--models", self.model, "--data", self.data, "--regimes", *regimes]
+        folder = "runs/suggested-grid" if grid else "runs/suggested"
+        words = ["lerac-fast", "plan", folder, "--models", self.model, "--data", self.data, "--regimes", *regimes]
         if grid:
             k, least = values.pop("lerac_epochs"), values.pop("min_lr")
             ks = ",".join(f"{k * factor:.2g}" for factor in (0.5, 1, 2))

@@ -86,6 +86,9 @@ def build_transformers(spec: str, name: str, options: Options, parts: Parts, fol
         kind = transformers.AutoModelForImageClassification
         channels, height, width = image_shape(parts)
         changes = {"num_channels": channels, "image_size": (height, width), **changes}
+    if type(config) not in kind._model_mapping:
+        what = "texts" if text else "images"
+        raise ExperimentError(f"{spec}: transformers has no {config.model_type!r} that classifies {what}")
     for key, value in changes.items():
         if not hasattr(config, key):
             if key in options:

@@ -14,13 +14,21 @@ might have had.) In brackets: in how many seeds the regime is better and worse w
 larger of the two (the intersection-union test, Berger, 1982): a difference is to be believed where neither other seeds
 nor other examples would undo it. Of a single seed nothing can be said of others, and there is no such p.
 
+The least time per step and per epoch is the mean of the fastest run. Overhead is the ratio of the times per epoch of
+runs of the same seed, with its 95% interval over the seeds (Student's, of the logarithms); "within noise" where that
+takes in 0; nothing for a single seed. These runs were not interleaved, so that times hold for an idle machine only;
+`make bench` measures overheads in interleaved pairs.
+
+Settings: eta_1 and eta_n are the rates with which LeRaC starts at the first and at the last layer (`--lr`, `--min-lr`),
+and k the epochs after which all layers have eta_1 (`--lerac-epochs`). CBS starts with a Gaussian of width sigma
+(`--sigma`), which is multiplied by d (`--decay`) every u epochs (`--cbs-every`). All regimes of a model are in one row,
+also if none of them uses LeRaC or CBS.
+"""
+
+GRID_NOTE = """\
 Where settings were chosen among (a grid), every combination is on the validation part alone, and the best of each
 regime by its mean there stands in all other tables. The choice has not seen the test part. But the same trained models
 were chosen by and are compared, and the p-values know nothing of the choice: they are too small where many were chosen
 among, or where one regime had more combinations than another. For p-values without that, train the chosen settings
 again with other seeds.
-
-Overhead is the ratio of the times per epoch of runs of the same seed, with its 95% interval over the seeds (Student's,
-of the logarithms); "within noise" where that takes in 0; nothing for a single seed. These runs were not interleaved, so
-that times hold for an idle machine only; `make bench` measures overheads in interleaved pairs.
 """

@@ -1,7 +1,8 @@
 """The list of the trials of an experiment, as a file."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Manifest:
         write_json(path, {"format": FORMAT, "name": self.name, "trials": trials})
 
     def _changed(self, before: "Manifest") -> str:
-        """What of one's own is not as it was, if that is why trials are others."""
+        """What of one's own, or which settings, are not as they were, if that is why trials are others."""
         for trial, planned in zip(self, before, strict=False):
             if trial.id != planned.id and replace(trial, **_UNKNOWN).id == replace(planned, **_UNKNOWN).id:
                 what = f"the data {trial.data}"
@@ -80,6 +81,8 @@ class Manifest:
                 elif trial.similarity_content != planned.similarity_content:
                     what = f"the file {trial.protocol.class_similarity}"
                 return f", as {what} has changed since"
+            if trial.name == planned.name and (differences := _differences(trial, planned)):
+                return f", with {', '.join(differences)}"
         return ""
 
     @classmethod
@@ -103,3 +106,10 @@ class Manifest:
             raise
         except ExperimentError as error:
             raise ExperimentError(f"{path}: {error}") from error
+
+
+def _differences(trial: Trial, planned: Trial) -> list[str]:
+    """The first settings in which a trial is another than the one that was planned."""
+    ours, theirs = ({**asdict(each.settings), **asdict(each.protocol)} for each in (trial, planned))
+    differing = (name for name in ours if ours[name] != theirs[name])
+    return [f"{name}={theirs[name]} instead of {ours[name]}" for name in islice(differing, 3)]

@@ -104,11 +104,12 @@ def test_the_command_that_it_prints_plans(
     assert main(["suggest", "own net.py:make", "digits", "--steps", "30", "--draws", "1", *options]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "lerac-fast plan" in line]
     assert len(lines) == 2
-    for number, line in enumerate(lines):
+    # After the comparison that the README begins with.
+    assert main(["plan", "runs/mine", "--models", "own net.py:make", "--data", "digits", "--seeds", "1"]) == 0
+    for line in lines:
         words = shlex.split(line[line.index("lerac-fast plan") :])
-        assert words[:3] == ["lerac-fast", "plan", "runs/mine"]
-        assert main(["plan", str(tmp_path / str(number)), *words[3:], "--seeds", "1"]) == 0
-    compared, grid = (Manifest.read(tmp_path / str(number)) for number in range(2))
+        assert main([*words[1:], "--seeds", "1"]) == 0
+    compared, grid = (Manifest.read(Path("runs") / name) for name in ("suggested", "suggested-grid"))
     assert [trial.regime for trial in compared] == ["conventional", "lerac", "cbs"]
     assert {(t.protocol.stop_patience, t.protocol.augment, t.settings.epochs) for t in compared} == {(None, False, 10)}
     assert len(grid) == 1 + 3 * 2 + 1

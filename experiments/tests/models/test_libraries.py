@@ -82,6 +82,8 @@ def test_a_regression_gives_a_value_each() -> None:
         ("timm:test_resnet,foo=3", "image", r"timm:test_resnet,foo=3 could not be built: TypeError: .*'foo'"),
         ("torchvision:resnet19", "image", r"torchvision has no classifier 'resnet19' \(did you mean resnet18"),
         ("torchvision:resnet18", "detection", "torchvision has no detector 'resnet18'"),
+        ("transformers:bert", "image", "transformers has no 'bert' that classifies images"),
+        ("transformers:vit", "text", "transformers has no 'vit' that classifies texts"),
         (f"transformers:bert,{TINY},layers=3", "text", "BertConfig has no 'layers'"),
         ("transformers:bert,max_length=3", "text", "max_length must be a whole number of tokens, 4 or more, got 3"),
         ("transformers:bert,unit=letters", "text", "unit must be words or wordpiece, got 'letters'"),

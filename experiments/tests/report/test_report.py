@@ -58,6 +58,41 @@ def test_the_direction_of_an_error_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(
+    ("lerac", "verdict"),
+    [
+        ((5.0, 5.4), "p 0.070 (may be chance)"),
+        ((5.0, 5.21), "p 0.003 (hardly chance)"),
+        ((5.0,), "p unknown (several seeds would tell)"),
+    ],
+)
+def test_the_answer_is_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lerac: tuple[float, ...], verdict: str
+) -> None:
+    errors = {"conventional": (6.0, 6.2), "lerac": lerac}
+    write_lines(
+        tmp_path / "records.jsonl",
+        [
+            regression(digits_trial(regime, seed), error)
+            for regime, found in errors.items()
+            for seed, error in enumerate(found)
+        ],
+    )
+    assert main(["report", str(tmp_path / "records.jsonl")]) == 0
+    assert verdict in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_report_begins_with_its_tables_and_explains_what_is_in_them(tmp_path: Path) -> None:
+    write_lines(tmp_path / "records.jsonl", [record(digits_trial(), [1, 0])])
+    assert main(["report", str(tmp_path / "records.jsonl")]) == 0
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert text.index("## Test accuracy") < text.index("## What the numbers mean") < text.index("## Data")
+    assert all(f"`--{name}`" in text for name in ("lr", "min-lr", "lerac-epochs", "sigma", "decay", "cbs-every"))
+    assert "grid" not in text
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_what_had_not_its_course_is_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Records of before such plans were refused, and trainings that were stopped early."""
     records = [

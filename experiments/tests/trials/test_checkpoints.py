@@ -236,7 +236,7 @@ def test_an_interrupt_while_a_checkpoint_is_written_ends_the_run(
     with monkeypatch.context() as patch:
         on_call(patch, sealed._Summing, "write", 1_500, interrupt)
         assert run(tmp_path) == 1
-    assert "interrupted" in capsys.readouterr().err
+    assert f"interrupted: `lerac-fast run {tmp_path}` goes on" in " ".join(capsys.readouterr().err.split())
     assert not folder.record_path.exists()
     assert run(tmp_path) == 0
     assert record_of(tmp_path, digits_trial())["resumed"] == 1

@@ -12,7 +12,6 @@ from experiments.tests.models.samples import sample_parts
 from experiments.tests.report.samples import record
 from experiments.tests.trials.helpers import digits_trial, record_of, run
 from lerac_experiments.cli import main
-from lerac_experiments.commands.report import write_report
 from lerac_experiments.data import registry
 from lerac_experiments.data.source import DataSet, Parts, Request
 from lerac_experiments.errors import ExperimentError, Unavailable
@@ -96,6 +95,23 @@ def test_a_model_of_ones_own_is_planned_run_and_reported(folder: Path, capsys: p
     assert "model.py:net" in (folder / "mine" / "report" / "report.md").read_text()
 
 
+def test_what_was_done_before_a_model_was_edited_is_said_to_be_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan() == 0
+    assert run(Path("mine")) == 0
+    capsys.readouterr()
+    assert run(Path("mine")) == 0
+    assert "changed" not in capsys.readouterr().out
+    (folder / "model.py").write_text(SOURCE.replace("nn.Conv2d(1, width, 3)", "nn.Conv2d(1, width, 3, bias=False)"))
+    assert run(Path("mine")) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "done before, but the source of model.py:net has changed since the trial was planned" in printed
+    assert printed.count("changed") == 1, "of each model once"
+    (folder / "model.py").unlink()
+    assert run(Path("mine")) == 0, "what is done does not need it any more"
+
+
 def test_an_edited_model_is_another_trial(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert plan() == 0
     planned = Manifest.read(folder / "mine").trials
@@ -143,11 +159,13 @@ def test_temperatures_are_for_detectors_that_have_a_loss_of_their_own() -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_a_report_says_what_short_titles_stand_for(tmp_path: Path) -> None:
+def test_a_report_says_what_short_titles_stand_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = "transformers:bert,num_hidden_layers=2,hidden_size=16"
     write_lines(tmp_path / "records.jsonl", [record(replace(digits_trial(), model=long), [1, 0])])
-    text = (write_report(tmp_path / "records.jsonl").output / "report.md").read_text()
-    assert f"- {find_model(long).title}: `{long}`" in text
+    assert main(["report", str(tmp_path / "records.jsonl")]) == 0
+    said = f"{find_model(long).title}: `{long}`"
+    assert f"- {said}" in (tmp_path / "report" / "report.md").read_text()
+    assert said in capsys.readouterr().out
 
 
 def test_what_a_trial_has_not_is_not_in_its_content() -> None:

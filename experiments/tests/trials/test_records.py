@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from experiments.tests.trials.helpers import Killed, die, digits_trial, on_call, planned, record_of, run
+from lerac_experiments import run_trial
 from lerac_experiments.cli import main
 from lerac_experiments.errors import ExperimentError
 from lerac_experiments.files import read_json, write_json
@@ -56,6 +57,21 @@ def _then(function: Callable[..., Any], act: Callable[[], Any]) -> Callable[...,
         act()
 
     return call
+
+
+def test_what_another_process_has_done_meanwhile_was_not_done_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = digits_trial(), digits_trial(seed=1)
+    folder = planned(tmp_path, first, second)
+    others = [second.id]
+    monkeypatch.setattr(
+        TrialFolder,
+        "write_record",
+        _then(TrialFolder.write_record, lambda: run_trial(folder, others.pop()) if others else None),
+    )
+    assert run(folder) == 0
+    assert "1 done, 1 run elsewhere" in capsys.readouterr().out
 
 
 def test_numbers_that_json_does_not_have_are_null(tmp_path: Path) -> None:

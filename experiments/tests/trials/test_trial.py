@@ -75,6 +75,14 @@ def test_trials_are_added_and_never_replaced(tmp_path: Path) -> None:
     assert len(Manifest.read(tmp_path)) == 2
 
 
+def test_the_settings_are_named_in_which_planned_trials_are_others(tmp_path: Path) -> None:
+    Manifest("mine", (digits_trial(), digits_trial("lerac", epochs=5))).write(tmp_path)
+    with pytest.raises(ExperimentError, match="plans other trials, with epochs=5 instead of 6: plan into another"):
+        Manifest("mine", (digits_trial(), digits_trial("lerac", epochs=6))).write(tmp_path)
+    with pytest.raises(ExperimentError, match="plans other trials: "):
+        Manifest("mine", (digits_trial(), digits_trial("cbs", epochs=6))).write(tmp_path)
+
+
 def test_a_trial_is_planned_once() -> None:
     with pytest.raises(ExperimentError, match="resnet-small on digits, conventional, seed 0 is planned twice"):
         Manifest("mine", (digits_trial(), digits_trial()))

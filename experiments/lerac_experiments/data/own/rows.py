@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,12 +46,14 @@ class Rows:
         source: the file, or the first of them.
         lines: the file that each row is in, and the line in which it ends.
         values: stripped of white space around; None where a jsonl file has none.
+        has_header: whether the first line of the file was taken for the names of the columns.
     """
 
     source: Path
     columns: list[str]
     lines: list[tuple[Path, int]]
     values: list[list[str | None]]
+    has_header: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -68,9 +70,10 @@ class Rows:
         """
         if self.columns.count(name) != 1:
             found = "two columns" if name in self.columns else "no column"
+            no_header = ", or say by `,no-header` that the first line is an example" if self.has_header else ""
             raise ExperimentError(
                 f"{self.source} has {found} {name!r}, but {', '.join(map(repr, self.columns))}: name another by "
-                f"`,{option}=...`, or say by `,no-header` that the first line is an example"
+                f"`,{option}=...`{no_header}"
             )
         at = self.columns.index(name)
         return [row[at] for row in self.values]
@@ -87,7 +90,7 @@ class Rows:
             raise ExperimentError(f"{other.source} has no column {missing[0]!r}, which {self.source} has")
         order = [other.columns.index(name) for name in self.columns]
         values = [[row[at] for at in order] for row in other.values]
-        return Rows(self.source, self.columns, [*self.lines, *other.lines], [*self.values, *values])
+        return replace(self, lines=[*self.lines, *other.lines], values=[*self.values, *values])
 
 
 def read_rows(path: Path, options: RowOptions, faults: Faults) -> Rows:
@@ -156,7 +159,7 @@ def _separated_rows(text: str, path: Path, options: RowOptions, faults: Faults) 
             raise ExperimentError(
                 f"{path}, line {reader.line_num}: {error}. If quotation marks belong to the texts, add `,quotes=no`"
             ) from error
-    return Rows(path, columns or [], lines, values)
+    return Rows(path, columns or [], lines, values, has_header=not options.no_header)
 
 
 def _header(row: list[str], path: Path, delimiter: str, no_header: bool) -> list[str]:

@@ -11,6 +11,7 @@ from experiments.tests.data.own.helpers import counts, faulty, load, refused, wr
 from lerac_experiments.data.own.faults import Faults
 from lerac_experiments.data.own.rows import RowOptions, read_rows
 from lerac_experiments.data.registry import find_data
+from lerac_experiments.errors import ExperimentError
 
 LABELS = ("bad", "good")
 
@@ -154,6 +155,20 @@ def test_lines_that_are_no_json_are_named(tmp_path: Path, line: str) -> None:
 def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     write(tmp_path, {name: content})
     refused(f"texts:{tmp_path}/{name}", message)
+
+
+@pytest.mark.parametrize(
+    ("name", "offered"), [("a.csv", True), ("a.csv,no-header", False), ("a.jsonl", False), ("a.csv,test=b.csv", True)]
+)
+def test_no_header_is_offered_to_files_whose_first_line_was_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, offered: bool
+) -> None:
+    content = csv().partition("\n")[2]
+    write(tmp_path, {"a.csv": content, "b.csv": content, "a.jsonl": '{"review": "a", "label": "good"}\n'})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ExperimentError, match=r"name another by `,text=\.\.\.`") as raised:
+        load(f"texts:{name}")
+    assert ("`,no-header`" in str(raised.value)) == offered
 
 
 def test_wrong_options_are_refused(tmp_path: Path) -> None:
