@@ -151,12 +151,14 @@ class _RunAll:
             self._marks = {trial.id: TrialFolder(self.options.folder, trial).record_mark() for trial in trials}
         with progress_bar(self.console) as progress:
             task = progress.add_task("Trials", total=len(trials))
-            for trial in trials:
+            for number, trial in enumerate(trials, start=1):
                 bar = progress.add_task(escape(trial.name), total=trial.settings.epochs)
                 outcome = self._one(trial, lambda epochs: progress.update(bar, completed=epochs))  # noqa: B023 (called here)
                 progress.remove_task(bar)
                 progress.advance(task)
                 counts[outcome] += 1
+                if outcome == DONE and not (self.console.is_terminal or self.console.is_jupyter):  # a log shows no bars
+                    self.console.print(f"{trial.name}: done, {number} of {len(trials)}", highlight=False, markup=False)
         return counts
 
     def _one(self, trial: Trial, on_epoch: Callable[[int], None]) -> str:

@@ -290,3 +290,13 @@ def _after(act: Callable[..., Any], function: Callable[..., Any]) -> Callable[..
         return function(*args)
 
     return call
+
+
+def test_a_log_says_what_has_been_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is no terminal for bars; once, and not what was done before."""
+    first, second = digits_trial(), digits_trial(seed=1)
+    assert run(planned(tmp_path, first, second)) == 0
+    said = capsys.readouterr().out
+    assert f"{first.name}: done, 1 of 2\n{second.name}: done, 2 of 2\n" in said
+    assert run(tmp_path) == 0
+    assert first.name not in capsys.readouterr().out
