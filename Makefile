@@ -13,7 +13,7 @@ BENCH_GPU ?= optimizer_step ops training_step distributed
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 
 .DEFAULT_GOAL := help
-.PHONY: help build build-here wheel test-wheel demo noise reproduce-small reproduce-scaled test test-presets test-gpu roofline-gpu bench bench-gpu history check-gpu-code gpu-code-interpreted gpu-code-compiled gpu-code-absent architectures lint format types docs docs-serve sanitize clean fashion-mnist
+.PHONY: help build build-here wheel test-wheel demo noise reproduce-small reproduce-scaled test test-presets test-gpu roofline-gpu bench bench-gpu history check-gpu-code gpu-code-interpreted gpu-code-inspected gpu-code-emulated gpu-code-absent architectures lint format types docs docs-serve sanitize clean fashion-mnist
 
 help:
 	@echo "make demo      train on real images, conventionally and with each curriculum, and compare (about 3 minutes)"
@@ -25,7 +25,7 @@ help:
 	@echo "make wheel     a wheel for the installed torch, in dist/;  make test-wheel  tests it where there is no compiler"
 	@echo "make bench     time everything against its peers (on an idle machine; BENCH=optimizer_step: one file of it)"
 	@echo "make history   add what make bench has timed to docs/results/benchmarks.csv"
-	@echo "make check-gpu-code  test and inspect the GPU code without a GPU (about 8 minutes)"
+	@echo "make check-gpu-code  test and inspect the GPU code without a GPU (about 8 minutes on two cores)"
 	@echo "make architectures  layer_groups on the models of torchvision, timm, transformers and diffusers (about 20 minutes)"
 	@echo "make test-gpu  run the tests that need a GPU;  make roofline-gpu  time every kernel on it, in a minute;  make bench-gpu  time"
 	@echo "               everything on it; HERE=1 with any of these: the Python at hand, offline"
@@ -151,10 +151,10 @@ test-wheel: wheel
 	  python -m pytest -n auto --dist loadfile -q -m 'not compiles and not gpu_code and not architectures' \
 	  tests/optim tests/ops tests/layers tests/lerac tests/cbs tests/data_parameters tests/test_gpu_backend.py $(ARGS)
 
-# What can be known of the GPU code without a GPU; docs/gpu.md explains it. Two things at a time, as interpreting takes one
-# processor and long.
+# What can be known of the GPU code without a GPU; docs/gpu.md explains it. Two things at a time, the longest first.
 check-gpu-code: $(BUILT)
-	@$(MAKE) --no-print-directory -j2 --output-sync=target gpu-code-interpreted gpu-code-compiled gpu-code-absent
+	@$(MAKE) --no-print-directory -j2 --output-sync=target \
+	  gpu-code-interpreted gpu-code-inspected gpu-code-emulated gpu-code-absent
 
 # Triton's kernels, interpreted, run the CPU's tests; those that read numbers of the device, once more.
 gpu-code-interpreted: export TRITON_INTERPRET=1
@@ -164,11 +164,14 @@ gpu-code-interpreted:
 	LERAC_FAST_EMULATED_NUMBERS=device $(PY) -m pytest tests/optim/test_amp.py tests/optim/test_parity.py -q \
 	  -k 'amp or (reference and float32) or tensor_learning_rate or late'
 
-# All kernels are compiled ahead of time and their machine code is inspected. The CUDA kernels, emulated on the CPU, run its
-# tests; and what they do with memory and streams is watched.
-gpu-code-compiled: export OMP_NUM_THREADS=1
-gpu-code-compiled:
+# All kernels are compiled ahead of time and their machine code is inspected.
+gpu-code-inspected: export OMP_NUM_THREADS=1
+gpu-code-inspected:
 	$(PY) -m tools.gpu_code
+
+# The CUDA kernels, emulated on the CPU, run its tests; and what they do with memory and streams is watched.
+gpu-code-emulated: export OMP_NUM_THREADS=1
+gpu-code-emulated:
 	$(call install_variant,emulated,$(call options,OFF,ON))
 	cd build/emulated && LERAC_FAST_EMULATED_NUMBERS=host \
 	  $(abspath $(PY)) tests/run_variant.py tests/optim tests/ops -q -m 'not compiles'
