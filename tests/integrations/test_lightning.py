@@ -55,7 +55,6 @@ def fit(folder: Path, *parts: Any, module: Module | None = None, checkpoint: str
     data = TensorDataset(inputs, inputs.sum(1, keepdim=True).tanh())
     trainer = lightning.Trainer(
         accelerator="cpu",
-        devices=1,
         max_epochs=EPOCHS,
         accumulate_grad_batches=ACCUMULATED,
         gradient_clip_val=0.5,
@@ -64,9 +63,9 @@ def fit(folder: Path, *parts: Any, module: Module | None = None, checkpoint: str
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=1,
-        **({"logger": False, "enable_checkpointing": False} | more),
+        **({"devices": 1, "logger": False, "enable_checkpointing": False} | more),
     )
-    trainer.fit(module, DataLoader(data, batch_size=BATCH), ckpt_path=checkpoint)
+    trainer.fit(module, DataLoader(data, batch_size=BATCH // trainer.world_size), ckpt_path=checkpoint)
     return module
 
 
