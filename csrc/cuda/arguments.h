@@ -17,20 +17,22 @@ inline constexpr size_t kArgumentBytes = 4096;
 #endif
 inline constexpr size_t kSmallArgumentBytes = 4096; // larger ones take longer to launch
 
-// An array of First followed by one of Second, of any lengths that fit into kBytes beside kOthers bytes of arguments.
-template <typename First, typename Second, size_t kBytes, size_t kOthers> struct Arrays {
-  static_assert(alignof(First) <= 8 && alignof(Second) <= 8 && sizeof(First) % 8 == 0);
+// Three arrays behind one another that fit into kBytes beside kOthers bytes of arguments: First and Second have an
+// element for each row, Third has any number.
+template <typename First, typename Second, typename Third, size_t kBytes, size_t kOthers> struct Arrays {
+  static_assert(alignof(First) <= 8 && alignof(Second) <= 8 && alignof(Third) <= 8);
+  static_assert(sizeof(First) % 8 == 0 && sizeof(Second) % 8 == 0);
   static constexpr size_t kSize = (kBytes - kOthers) / 8 * 8;
 
-  static constexpr bool fit(size_t firsts, size_t seconds) {
-    return sizeof(First) * firsts + sizeof(Second) * seconds <= kSize;
+  static constexpr bool fit(size_t rows, size_t thirds) {
+    return (sizeof(First) + sizeof(Second)) * rows + sizeof(Third) * thirds <= kSize;
   }
   LERAC_INLINE First* first() { return reinterpret_cast<First*>(bytes); }
+  LERAC_INLINE Second* second(uint32_t rows) { return reinterpret_cast<Second*>(first() + rows); }
+  LERAC_INLINE Third* third(uint32_t rows) { return reinterpret_cast<Third*>(second(rows) + rows); }
   LERAC_INLINE const First* first() const { return reinterpret_cast<const First*>(bytes); }
-  LERAC_INLINE Second* second(uint32_t firsts) { return reinterpret_cast<Second*>(bytes + sizeof(First) * firsts); }
-  LERAC_INLINE const Second* second(uint32_t firsts) const {
-    return reinterpret_cast<const Second*>(bytes + sizeof(First) * firsts);
-  }
+  LERAC_INLINE const Second* second(uint32_t rows) const { return reinterpret_cast<const Second*>(first() + rows); }
+  LERAC_INLINE const Third* third(uint32_t rows) const { return reinterpret_cast<const Third*>(second(rows) + rows); }
 
   alignas(8) unsigned char bytes[kSize];
 };

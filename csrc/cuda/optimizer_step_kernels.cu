@@ -6,16 +6,14 @@
 
 #include "cuda/arguments.h"
 #include "cuda/launch.h"
+#include "cuda/prepare.h"
 #include "cuda/vector.h"
-#include "math/bias_correction.h"
 #include "math/float16.h"
 
 namespace lerac_fast::cuda {
 namespace {
 
-using engine::DeviceNumber;
 using math::Compute;
-using math::Hyperparameters;
 
 constexpr int kThreads = 256;
 // At least; said so that the compiler does not spill registers to make room for more.
@@ -28,23 +26,26 @@ template <typename Element> inline constexpr int kChunk = kThreads * kTimes * kA
 
 // ---- what a kernel is handed ----
 
-template <int kStates> struct KernelRow {
-  void* operands[2 + kStates]; // parameter, gradient, states
+// Of a row: which blocks update it. Apart from its operands, so that few lines of the constant cache hold those that
+// bisection looks at.
+struct Place {
   uint32_t first_block;
   uint16_t rule;   // index into the rules
   uint16_t beyond; // elements that its last chunk lacks
 };
+
+template <int kStates> struct Operands {
+  void* at[2 + kStates]; // parameter, gradient, states
+};
 static_assert(kChunk<math::Half> <= 65536);
 
 template <template <typename> class Rule, typename T, size_t kBytes> struct KernelArguments {
-  using Row = KernelRow<Rule<T>::kStates>;
-
   uint32_t rows;
   T inverse_scale;         // known to the host, or
   const float* grad_scale; // to the device
   const float* found_inf;  // nullptr: nothing has overflown
   const Rule<T>* prepared; // of every row, by `prepare`; nullptr: they follow the rows
-  Arrays<Row, Rule<T>, kBytes, 40> arrays;
+  Arrays<Place, Operands<Rule<T>::kStates>, Rule<T>, kBytes, 40> arrays;
 };
 
 // ---- the update ----
@@ -57,12 +58,12 @@ enum class Access {
 };
 
 // kCount elements from i on. All are loaded before any is stored. With kUnscales gradients are left unscaled.
-template <typename Element, typename State, bool kUnscales, Access kAccess, int kCount, typename Row, typename Rule,
-          typename T>
-__device__ __forceinline__ void update_elements(const Row& row, const Rule& rule, T inverse_scale, int64_t i) {
+template <typename Element, typename State, bool kUnscales, Access kAccess, int kCount, typename Rule, typename T>
+__device__ __forceinline__ void update_elements(const Operands<Rule::kStates>& operands, const Rule& rule,
+                                                T inverse_scale, int64_t i) {
   constexpr int kStates = Rule::kStates;
-  Element* const param = static_cast<Element*>(row.operands[0]) + i;
-  Element* const gradient = static_cast<Element*>(row.operands[1]) + i;
+  Element* const param = static_cast<Element*>(operands.at[0]) + i;
+  Element* const gradient = static_cast<Element*>(operands.at[1]) + i;
   const auto load_from = [](const auto* from, T(&to)[kCount]) {
     if constexpr (kAccess == Access::kApart)
       load_apart<kThreads>(from, to);
@@ -82,7 +83,7 @@ __device__ __forceinline__ void update_elements(const Row& row, const Rule& rule
   else
     load_from(gradient, g);
 #pragma unroll
-  for (int k = 0; k < kStates; ++k) load_from(static_cast<const State*>(row.operands[2 + k]) + i, s[k]);
+  for (int k = 0; k < kStates; ++k) load_from(static_cast<const State*>(operands.at[2 + k]) + i, s[k]);
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
     T states[engine::kMaxStates];
@@ -95,24 +96,23 @@ __device__ __forceinline__ void update_elements(const Row& row, const Rule& rule
   }
   store_to(param, p);
 #pragma unroll
-  for (int k = 0; k < kStates; ++k) store_to(static_cast<State*>(row.operands[2 + k]) + i, s[k]);
+  for (int k = 0; k < kStates; ++k) store_to(static_cast<State*>(operands.at[2 + k]) + i, s[k]);
   if constexpr (kUnscales) store_to(gradient, g);
 }
 
-template <typename Row> __device__ __forceinline__ bool are_aligned_but_gradient(const Row& row) {
-  uintptr_t bits = reinterpret_cast<uintptr_t>(row.operands[0]);
+template <int kStates> __device__ __forceinline__ bool are_aligned_but_gradient(const Operands<kStates>& operands) {
+  uintptr_t bits = reinterpret_cast<uintptr_t>(operands.at[0]);
 #pragma unroll
-  for (int k = 2; k < int(sizeof(row.operands) / sizeof(void*)); ++k)
-    bits |= reinterpret_cast<uintptr_t>(row.operands[k]);
+  for (int k = 2; k < 2 + kStates; ++k) bits |= reinterpret_cast<uintptr_t>(operands.at[k]);
   return bits % kAccessBytes == 0;
 }
 
 // The row of a block, by bisection.
-template <typename Row> __device__ __forceinline__ uint32_t row_of(const Row* rows, uint32_t count, uint32_t block) {
-  uint32_t first = 0, last = count - 1;
+__device__ __forceinline__ uint32_t row_of(const Place* places, uint32_t rows, uint32_t block) {
+  uint32_t first = 0, last = rows - 1;
   while (first < last) {
     const uint32_t middle = (first + last + 1) / 2;
-    if (rows[middle].first_block <= block)
+    if (places[middle].first_block <= block)
       first = middle;
     else
       last = middle - 1;
@@ -125,91 +125,39 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
     update_rows(const __grid_constant__ KernelArguments<Rule, Compute<Element>, kBytes> a) {
   using T = Compute<Element>;
   if (a.found_inf != nullptr && *a.found_inf != 0) return;
-  const auto* rows = a.arrays.first();
-  const uint32_t index = row_of(rows, a.rows, blockIdx.x);
-  const auto& row = rows[index];
-  const Rule<T> rule = a.prepared != nullptr ? a.prepared[index] : a.arrays.second(a.rows)[row.rule];
+  const Place* places = a.arrays.first();
+  const uint32_t index = row_of(places, a.rows, blockIdx.x);
+  const Place place = places[index];
+  const auto& operands = a.arrays.second(a.rows)[index];
+  const Rule<T> rule = a.prepared != nullptr ? a.prepared[index] : a.arrays.third(a.rows)[place.rule];
   const T inverse_scale = a.grad_scale != nullptr ? T(1 / double(*a.grad_scale)) : a.inverse_scale;
 
   constexpr int64_t kSize = kChunk<Element>;
-  const int64_t begin = int64_t(blockIdx.x - row.first_block) * kSize;
-  const bool last = index + 1 == a.rows ? blockIdx.x + 1 == gridDim.x : blockIdx.x + 1 == rows[index + 1].first_block;
-  const int size = int(kSize) - (last ? row.beyond : 0);
+  const int64_t begin = int64_t(blockIdx.x - place.first_block) * kSize;
+  const bool last = index + 1 == a.rows ? blockIdx.x + 1 == gridDim.x : blockIdx.x + 1 == places[index + 1].first_block;
+  const int size = int(kSize) - (last ? place.beyond : 0);
   constexpr int kCount = kAtOnce<Element>;
   int i = int(threadIdx.x);
   const auto update_wide = [&]<Access kAccess>(std::integral_constant<Access, kAccess>) {
     for (i *= kCount; i + kCount <= size; i += kThreads * kCount)
-      update_elements<Element, State, kUnscales, kAccess, kCount>(row, rule, inverse_scale, begin + i);
+      update_elements<Element, State, kUnscales, kAccess, kCount>(operands, rule, inverse_scale, begin + i);
     i = size / kCount * kCount + int(threadIdx.x);
   };
   // Gradients are often views into a bucket, at any place in it, while nothing else is.
-  const bool wide = are_aligned_but_gradient(row), wide_gradient = is_aligned(row.operands[1]);
+  const bool wide = are_aligned_but_gradient(operands), wide_gradient = is_aligned(operands.at[1]);
   if (wide && wide_gradient) {
     update_wide(std::integral_constant<Access, Access::kWide>());
   } else if (wide && !kUnscales) {
     if constexpr (!kUnscales) update_wide(std::integral_constant<Access, Access::kWideButGradient>());
   } else {
     for (; i + (kCount - 1) * kThreads < size; i += kThreads * kCount)
-      update_elements<Element, State, kUnscales, Access::kApart, kCount>(row, rule, inverse_scale, begin + i);
+      update_elements<Element, State, kUnscales, Access::kApart, kCount>(operands, rule, inverse_scale, begin + i);
   }
   for (; i < size; i += kThreads)
-    update_elements<Element, State, kUnscales, Access::kWide, 1>(row, rule, inverse_scale, begin + i);
-}
-
-// ---- numbers of the device: read, and turned into what the rules need, by one thread for each row ----
-
-struct Numbers {
-  Hyperparameters hyperparameters;
-  DeviceNumber rate;
-};
-
-struct PreparedRow {
-  DeviceNumber step;
-  uint64_t numbers; // index
-};
-
-constexpr int kPrepareThreads = 64;
-
-struct PrepareArguments {
-  uint32_t rows;
-  const float* grad_scale;
-  const float* found_inf;
-  Arrays<PreparedRow, Numbers, kArgumentBytes, 24 + sizeof(void*)> arrays; // a pointer is the other argument
-};
-static_assert(sizeof(PrepareArguments) + sizeof(void*) <= kArgumentBytes);
-
-__device__ __forceinline__ double read(const DeviceNumber& number) {
-  return number.is_double ? *static_cast<const double*>(number.address) : *static_cast<const float*>(number.address);
-}
-
-__device__ __forceinline__ void write(const DeviceNumber& number, double value) {
-  if (number.is_double)
-    *static_cast<double*>(number.address) = value;
-  else
-    *static_cast<float*>(number.address) = static_cast<float>(value);
-}
-
-template <typename Rule>
-__global__ void __launch_bounds__(kPrepareThreads)
-    prepare(const __grid_constant__ PrepareArguments a, Rule* __restrict__ prepared) {
-  const uint32_t index = blockIdx.x * kPrepareThreads + threadIdx.x;
-  if (index >= a.rows || (a.found_inf != nullptr && *a.found_inf != 0)) return;
-  const PreparedRow& row = a.arrays.first()[index];
-  const Numbers& numbers = a.arrays.second(a.rows)[row.numbers];
-  Hyperparameters h = numbers.hyperparameters;
-  if (numbers.rate.address != nullptr) h.lr = read(numbers.rate);
-  if (a.grad_scale != nullptr) h.inverse_scale = 1 / double(*a.grad_scale);
-  if (row.step.address != nullptr) {
-    const double t = read(row.step) + 1;
-    write(row.step, t);
-    math::correct_bias(h, t);
-  }
-  prepared[index] = Rule(h);
+    update_elements<Element, State, kUnscales, Access::kWide, 1>(operands, rule, inverse_scale, begin + i);
 }
 
 // ---- launches ----
-
-int64_t blocks_of(int64_t numel, int64_t chunk) { return (numel + chunk - 1) / chunk; }
 
 // A launch has room for blocks of 32 bits.
 constexpr int64_t kMostBlocks = (int64_t(1) << 31) - 1;
@@ -218,7 +166,6 @@ template <template <typename> class Rule, typename Element, typename State> clas
   using T = Compute<Element>;
   template <size_t kBytes> using Arguments = KernelArguments<Rule, T, kBytes>;
   template <size_t kBytes> using Fitting = decltype(Arguments<kBytes>::arrays);
-  using Row = typename Arguments<kArgumentBytes>::Row;
 
  public:
   Launcher(const Update& update, void* workspace, void* stream)
@@ -228,7 +175,7 @@ template <template <typename> class Rule, typename Element, typename State> clas
   void run() {
     for (int64_t begin = 0; begin < update_.count;) {
       const auto [end, rules, blocks] = as_many_as_fit(begin);
-      if (prepared_ != nullptr) run_prepare(begin, end);
+      if (prepared_ != nullptr) prepare_rows(update_, begin, end, prepared_, stream_);
       if (blocks == 0) {
         // Nothing but tensors without elements.
       } else if (Fitting<kSmallArgumentBytes>::fit(size_t(end - begin), rules)) {
@@ -247,7 +194,7 @@ template <template <typename> class Rule, typename Element, typename State> clas
     int64_t blocks;
   };
 
-  int64_t blocks_of_row(int64_t r) const { return blocks_of(update_.rows[r].numel, kChunk<Element>); }
+  int64_t blocks_of_row(int64_t r) const { return (update_.rows[r].numel + kChunk<Element> - 1) / kChunk<Element>; }
 
   // Whether a row needs a rule that those before it, from `begin` on, did not bring.
   bool brings_rule(int64_t begin, int64_t r) const {
@@ -271,60 +218,30 @@ template <template <typename> class Rule, typename Element, typename State> clas
     static_assert(sizeof(Arguments<kBytes>) <= kBytes);
     Arguments<kBytes> a;
     a.rows = uint32_t(end - begin);
-    a.inverse_scale = T(update_.hyperparameters[update_.rows[begin].hyperparameters].inverse_scale);
+    a.inverse_scale = T(update_.numbers(begin).inverse_scale);
     a.grad_scale = update_.grad_scale;
     a.found_inf = update_.found_inf;
     a.prepared = prepared_ == nullptr ? nullptr : prepared_ + begin;
-    auto* rules = a.arrays.second(a.rows);
+    auto* rules = a.arrays.third(a.rows);
     uint16_t rule = 0;
     uint32_t block = 0;
     for (int64_t r = begin; r < end; ++r) {
       const engine::Row& from = update_.rows[r];
       if (brings_rule(begin, r)) {
         if (r > begin) ++rule;
-        new (rules + rule) Rule<T>(update_.hyperparameters[from.hyperparameters]);
+        new (rules + rule) Rule<T>(update_.numbers(r));
       }
-      Row& to = a.arrays.first()[r - begin];
-      to.operands[0] = from.param;
-      to.operands[1] = from.gradient;
-      for (int k = 0; k < Rule<T>::kStates; ++k) to.operands[2 + k] = from.states[k];
-      to.first_block = block;
-      to.rule = rule;
-      to.beyond = uint16_t(blocks_of_row(r) * kChunk<Element> - from.numel);
+      a.arrays.first()[r - begin] = {block, rule, uint16_t(blocks_of_row(r) * kChunk<Element> - from.numel)};
+      auto& operands = a.arrays.second(a.rows)[r - begin];
+      operands.at[0] = from.param;
+      operands.at[1] = from.gradient;
+      for (int k = 0; k < Rule<T>::kStates; ++k) operands.at[2 + k] = from.states[k];
       block += uint32_t(blocks_of_row(r));
     }
     if (a.grad_scale != nullptr || a.inverse_scale != 1)
       launch(update_rows<Rule, Element, State, true, kBytes>, blocks, kThreads, stream_, a);
     else
       launch(update_rows<Rule, Element, State, false, kBytes>, blocks, kThreads, stream_, a);
-  }
-
-  void run_prepare(int64_t begin, int64_t end) {
-    while (begin < end) {
-      PrepareArguments a;
-      a.grad_scale = update_.grad_scale;
-      a.found_inf = update_.found_inf;
-      // Rows and numbers grow from both ends; how many rows there are is known only afterwards.
-      int64_t last = begin;
-      size_t numbers = 0;
-      for (; last < end; ++last) {
-        const bool brings =
-            last == begin || update_.rows[last].hyperparameters != update_.rows[last - 1].hyperparameters;
-        if (!a.arrays.fit(size_t(last + 1 - begin), numbers + brings)) break;
-        numbers += brings;
-      }
-      a.rows = uint32_t(last - begin);
-      const int32_t first = update_.rows[begin].hyperparameters;
-      for (int64_t r = begin; r < last; ++r) {
-        const engine::Row& from = update_.rows[r];
-        a.arrays.first()[r - begin] = {from.step, uint64_t(from.hyperparameters - first)};
-        a.arrays.second(a.rows)[from.hyperparameters - first] = {update_.hyperparameters[from.hyperparameters],
-                                                                 update_.rates[from.hyperparameters]};
-      }
-      launch(prepare<Rule<T>>, blocks_of(last - begin, kPrepareThreads), kPrepareThreads, stream_, a,
-             prepared_ + begin);
-      begin = last;
-    }
   }
 
   const Update& update_;

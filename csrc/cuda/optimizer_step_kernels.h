@@ -19,6 +19,7 @@ struct Update {
   const float* grad_scale;
   const float* found_inf;
 
+  const math::Hyperparameters& numbers(int64_t row) const { return hyperparameters[rows[row].hyperparameters]; }
   // Some of its numbers are known to the device alone.
   bool is_deferred() const;
 };

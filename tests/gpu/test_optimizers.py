@@ -13,7 +13,7 @@ from tests.gpu.twins import Twins, plain
 from tests.kernels import NUMBERS_ON_DEVICE
 from tests.optim.cases import COUNTING, TYPICAL, Case, all_cases, all_dtypes, groups, random, typical_cases
 from tests.optim.test_launches import CASES as LAUNCH_CASES
-from tests.optim.test_launches import launches_of_a_step, shrunk
+from tests.optim.test_launches import LAUNCHES_WITH_NUMBERS_OF_THE_DEVICE, launches_of_a_step, shrunk
 from tests.reference import optimizers as reference
 
 pytestmark = pytest.mark.gpu
@@ -233,12 +233,8 @@ def test_a_step_does_not_wait(case: Case, device: torch.device, no_synchronizati
 # ---- launches, devices ----
 
 
-# A launch before the others prepares up to 240 tensors with rates of their own, where the device counts their steps.
-COUNTED_BY_DEVICE = {"ResNet-18": 2, "BERT-large": 3}
-
-
 @pytest.mark.parametrize("capturable", [False, True])
-@pytest.mark.parametrize("model", COUNTED_BY_DEVICE)
+@pytest.mark.parametrize("model", ["ResNet-18", "BERT-large"])
 @pytest.mark.parametrize(("case", "most"), LAUNCH_CASES, ids=str)
 def test_launches(
     case: Case, most: dict[str, int], model: str, capturable: bool, device: torch.device, gpu_kernels: str
@@ -248,7 +244,7 @@ def test_launches(
     counts = case.name in {counting.name for counting in COUNTING}
     options = {"capturable": True} if capturable and counts else {}
     by_device = counts and (NUMBERS_ON_DEVICE or (capturable and device.type == "cuda"))
-    expected = COUNTED_BY_DEVICE[model] if by_device else most.get(model, 1)
+    expected = LAUNCHES_WITH_NUMBERS_OF_THE_DEVICE if by_device else most.get(model, 1)
     assert launches_of_a_step(case, shrunk(MODELS[model]()), device, **options) == expected
 
 

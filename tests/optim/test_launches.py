@@ -27,6 +27,9 @@ CASES: list[tuple[Case, dict[str, int]]] = [
 ]
 # Bytes that a launch carries, besides a few numbers, and those of a tensor with a rate of its own, in float32.
 CARRIES = 32764 - 40
+# Where the device counts steps or has the rates, a launch before the others prepares up to 670 tensors with rates of
+# their own, for the update of which their operands alone are carried.
+LAUNCHES_WITH_NUMBERS_OF_THE_DEVICE = 2
 BYTES = {"SGD": 32 + 24, "Adam": 40 + 36, "AdamW": 40 + 36, "Adamax": 40 + 24, "Lion": 32 + 28}
 
 
@@ -92,3 +95,39 @@ def test_one_rate_for_many_tensors_is_carried_once() -> None:
     before = extension.launches()
     optimizer.step()
     assert extension.launches() - before == 1
+
+
+@pytest.mark.skipif(KERNELS != "cuda" or not NUMBERS_ON_DEVICE, reason="about emulated kernels and what a device knows")
+@pytest.mark.parametrize("model", ["ResNet-18", "BERT-large"])
+@pytest.mark.parametrize("case", [case for case, _ in CASES if case.name not in ("SGD", "Lion")], ids=str)
+def test_numbers_of_the_device_take_one_launch_more(case: Case, model: str) -> None:
+    """Whatever the rates, and where tensors with and without weight decay take turns."""
+    params = parameters(shrunk(MODELS[model]()), torch.device("cpu"))
+    grouped = groups(params)
+    for group in grouped[::2]:
+        group["weight_decay"] = 0.0
+    optimizer = case.fast(grouped)
+    optimizer.step()
+    before = extension.launches()
+    optimizer.step()
+    assert extension.launches() - before == LAUNCHES_WITH_NUMBERS_OF_THE_DEVICE
+
+
+@pytest.mark.skipif(KERNELS != "cuda" or not NUMBERS_ON_DEVICE, reason="about emulated kernels and what a device knows")
+@pytest.mark.parametrize("kinds", [1, 3, 7])
+def test_what_one_launch_cannot_prepare(kinds: int) -> None:
+    """3000 tensors with rates of their own and so many other numbers: the same numbers as the reference's."""
+    case = Case("AdamW", {"weight_decay": 0.3})
+    params = parameters([(1 + i % 7,) for i in range(3000)], torch.device("cpu"))
+    grouped = groups(params, lr=0.0002)
+    for i, group in enumerate(grouped):
+        group["weight_decay"] = 0.1 * (i % kinds)
+    optimizer = case.fast(grouped)
+    expected = [param.detach().clone() for param in params]
+    states = [reference.new_state(case.name, p, g) for p, g in zip(expected, optimizer.param_groups, strict=True)]
+    for _ in range(2):
+        optimizer.step()
+        for param, p, state, group in zip(params, expected, states, optimizer.param_groups, strict=True):
+            reference.step(case.name, p, param.grad, state, group)
+    for param, p in zip(params, expected, strict=True):
+        assert_equal(param.detach(), p)

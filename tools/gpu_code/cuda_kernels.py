@@ -36,9 +36,9 @@ def reports(operation: str, target: Target) -> list[Report]:
 
 def _threads(operation: str, kernel: str) -> int:
     name = {"prepare": "kPrepareThreads", "finish": "kThreadsToFinish"}.get(kernel, "kThreads")
-    source = (nvcc.ROOT / f"csrc/cuda/{operation}_kernels.cu").read_text()
-    match = re.search(rf"constexpr int {name} = (\d+);", source)
-    assert match, f"{operation}: no {name}"
+    file = "prepare.h" if kernel == "prepare" else f"{operation}_kernels.cu"
+    match = re.search(rf"constexpr int {name} = (\d+);", (nvcc.ROOT / "csrc/cuda" / file).read_text())
+    assert match, f"{file}: no {name}"
     return int(match[1])
 
 
@@ -56,7 +56,8 @@ def _update_rows(report: Report, kernel: Kernel, rule: str, element: str, state:
         # Elements: what the counter of the loop grows by is for the whole block.
         steps = sass.steps(kernel, loop)
         report.expect("one counter in the loop over vectors", len(steps), 1)
-        elements = max(steps, default=0) // report.threads
+        # What unrolling has left over is counted one by one: a vector each time.
+        elements = at_once if steps == {1} else max(steps, default=0) // report.threads
         times, rest = divmod(elements, at_once)
         report.expect("elements of a vector left over", rest, 0)
         param, _gradient, *states = [accesses(at_once, size) for size in reads]
