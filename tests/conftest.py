@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+import torch._dynamo  # else every child that measures the depth of a model would load it anew, in half a second
 from hypothesis import HealthCheck, settings
 
 from lerac_fast._native.triton import register_triton
