@@ -37,7 +37,8 @@ def compile_kernels(operation: str, target: Target) -> dict[tuple[str, tuple[str
         if run.returncode != 0:
             raise RuntimeError(f"{' '.join(command)}: {run.stderr.strip()}")
         unfinished.rename(cubin)
-    kernels = sass.read(sass.disassemble(cubin.read_bytes(), BUILD / "sass"))
+    [listing] = sass.disassemble([cubin.read_bytes()], target, BUILD / "sass")
+    kernels = sass.read(listing)
     names = subprocess.run(["c++filt"], input="\n".join(kernels), check=True, capture_output=True, text=True).stdout
     return {_parse(name): kernel for name, kernel in zip(names.splitlines(), kernels.values(), strict=True)}
 

@@ -1,16 +1,20 @@
-"""Reads NVIDIA's machine code, as cuobjdump prints it."""
+"""Reads NVIDIA's machine code, as nvdisasm prints it."""
 
 import hashlib
 import re
+import struct
 import subprocess
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import triton
 
 from tools.gpu_code.machine_code import Access, Instruction, Kernel
+from tools.gpu_code.targets import Target
 
-CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+CUOBJDUMP, NVDISASM = (Path(triton.__file__).parent / "backends/nvidia/bin" / n for n in ("cuobjdump", "nvdisasm"))
+BYTES = 16  # of an instruction
 
 _RESOURCES = re.compile(r"Function (\S+):\n\s*REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 _FUNCTION = re.compile(r"\n\s*Function : (\S+)\n")
@@ -27,19 +31,54 @@ _WITHOUT_RESULT = (
 )  # fmt: skip
 
 
-def disassemble(cubin: bytes, cache: Path) -> str:
-    """Of all kernels in it, with their resources."""
-    to = cache / f"{hashlib.sha256(cubin).hexdigest()[:32]}.sass"
-    if not to.exists():
+def disassemble(cubins: Sequence[bytes], target: Target, cache: Path) -> list[str]:
+    """Of each all kernels, with their resources. A call costs as much as hundreds of kernels do."""
+    paths = [cache / f"{hashlib.sha256(cubin).hexdigest()[:32]}.sass" for cubin in cubins]
+    missing = {path: cubin for path, cubin in zip(paths, cubins, strict=True) if not path.exists()}
+    if missing:
         cache.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=cache) as folder:  # another process may do the same
-            file = Path(folder) / "kernels.cubin"
-            file.write_bytes(cubin)
-            command = [str(CUOBJDUMP), "-res-usage", "-sass", str(file)]
-            text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            file.write_text("\n".join(line.split("/* 0x")[0].rstrip() for line in text.splitlines()))
-            file.rename(to)
-    return to.read_text()
+            for path, text in zip(missing, _disassemble(list(missing.values()), target, Path(folder)), strict=True):
+                file = Path(folder) / path.name
+                file.write_text(text)
+                file.rename(path)
+    return [path.read_text() for path in paths]
+
+
+def _disassemble(cubins: list[bytes], target: Target, folder: Path) -> Iterator[str]:
+    functions = [list(_functions(cubin)) for cubin in cubins]
+    code = folder / "code"
+    code.write_bytes(b"".join(text for of_one in functions for _, text in of_one))
+    listing = _run([NVDISASM, "--binary", target.name.replace("_", "").upper(), code])
+    lines = {int(line[1], 16): line[0] for line in _LINE.finditer(listing)}
+    begin = 0
+    for cubin, of_one in zip(cubins, functions, strict=True):
+        file = folder / "cubin"
+        file.write_bytes(cubin)
+        parts = [_run([CUOBJDUMP, "-res-usage", file])]
+        for name, text in of_one:
+            end = begin + len(text)
+            # Addresses are those of all code together, in jumps, too.
+            parts.append(f"\n\tFunction : {name}\n")
+            parts.extend(f"{lines[address]}\n" for address in range(begin, end, BYTES) if address in lines)
+            begin = end
+        yield "".join(parts)
+
+
+def _run(command: list[str | Path]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _functions(cubin: bytes) -> Iterator[tuple[str, bytes]]:
+    """The names and the code of its kernels: sections of an ELF file of 64 bits."""
+    [headers] = struct.unpack_from("<Q", cubin, 0x28)
+    size, count, of_names = struct.unpack_from("<HHH", cubin, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQ", cubin, headers + size * i) for i in range(count)]
+    names = cubin[sections[of_names][4] :]
+    for name, _, _, _, offset, length in sections:
+        text = names[name : names.index(b"\0", name)].decode()
+        if text.startswith(".text."):
+            yield text.removeprefix(".text."), cubin[offset : offset + length]
 
 
 def read(text: str) -> dict[str, Kernel]:

@@ -18,7 +18,7 @@ from tools.gpu_code.machine_code import Kernel, Traffic
 from tools.gpu_code.report import Report
 from tools.gpu_code.targets import Target
 from tools.gpu_code.traffic import WIDEST, accesses, step_items, total
-from tools.gpu_code.triton_launches import Launch, compile_launch, launches_of
+from tools.gpu_code.triton_launches import Launch, compile_launch, launches_of, read_kernels
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -34,30 +34,32 @@ class Case:
 
 def reports(operation: str, target: Target, part: int, parts: int) -> list[Report]:
     """Of all kernels that the cases launch, or of one of several parts of them."""
-    found: dict[str, Report] = {}
     cases = list(CASES[operation]())
+    named, failed = [], []
     for case in cases[len(cases) * part // parts : len(cases) * (part + 1) // parts]:
         for launch in launches_of(case.call):
-            check = _CHECKS.get(launch.name)
             name = _name_of(launch, case)
             try:
-                kernel, shared = compile_launch(launch, target)
+                named.append((case, launch, name, compile_launch(launch, target)))
             except Exception as error:  # whatever Triton raises
-                report = Report.that_failed("Triton", operation, name, target, error)
-            else:
-                report = Report.of(
-                    kernel,
-                    backend="Triton",
-                    operation=operation,
-                    name=name,
-                    target=target,
-                    threads=launch.threads,
-                    shared=shared,
-                )
-                report.is_listed = case.is_listed and check is not None
-                if check:
-                    check(report, kernel, launch)
-            found[report.kernel] = report
+                failed.append(Report.that_failed("Triton", operation, name, target, error))
+    found = {report.kernel: report for report in failed}
+    kernels = read_kernels([compiled for *_, compiled in named], target)
+    for (case, launch, name, compiled), kernel in zip(named, kernels, strict=True):
+        report = Report.of(
+            kernel,
+            backend="Triton",
+            operation=operation,
+            name=name,
+            target=target,
+            threads=launch.threads,
+            shared=compiled.metadata.shared,
+        )
+        check = _CHECKS.get(launch.name)
+        report.is_listed = case.is_listed and check is not None
+        if check:
+            check(report, kernel, launch)
+        found[report.kernel] = report
     return list(found.values())
 
 

@@ -88,12 +88,15 @@ def warm_up(launch: Launch, target: Target) -> Any:
     )
 
 
-def compile_launch(launch: Launch, target: Target) -> tuple[Kernel, int]:
-    """The kernel as the launch would compile it, and the shared memory that it takes."""
+def compile_launch(launch: Launch, target: Target) -> Any:
+    """What Triton compiles, as the launch would have it."""
     with compiling_for(target):
-        compiled = warm_up(launch, target)
+        return warm_up(launch, target)
+
+
+def read_kernels(compiled: list[Any], target: Target) -> list[Kernel]:
+    """The kernel of each of them."""
     if target.vendor == "amd":
-        kernel = amdgcn.read(compiled.asm["amdgcn"])
-    else:
-        [kernel] = sass.read(sass.disassemble(compiled.asm["cubin"], BUILD / "sass")).values()
-    return kernel, compiled.metadata.shared
+        return [amdgcn.read(one.asm["amdgcn"]) for one in compiled]
+    listings = sass.disassemble([one.asm["cubin"] for one in compiled], target, BUILD / "sass")
+    return [next(iter(sass.read(listing).values())) for listing in listings]
