@@ -5,7 +5,9 @@ TORCH_SPEC ?= torch>=2.9 torchvision
 CUDA ?= AUTO
 
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+# Of the thousands of files that pip brings, Python compiles those that are imported, and keeps what it has compiled.
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES := CMakeLists.txt pyproject.toml experiments/pyproject.toml $(wildcard cmake/*) $(shell find csrc -type f)
 CXX_SOURCES := $(shell find csrc benchmarks tools -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 BENCH ?= optimizer_step gaussian_smooth data_parameters training_step distributed
