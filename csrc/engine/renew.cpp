@@ -55,6 +55,7 @@ class Renewal {
   bool states(const Kind& kind, const Row& row, const at::Tensor& param, const Source& source, PyObject* spec);
   bool step(const Kind& kind, const Row& row, Source& source);
   void replace_numbers();
+  void hold(PyObject* object) { plan_.held.push_back(py::reinterpret_borrow<py::object>(object)); }
 
   Plan& plan_;
   Memory& memory_;
@@ -131,17 +132,18 @@ bool Renewal::parameter(Source& source, PyObject* object) {
 
 // Whether a DTensor and its gradient lie over processes as they did; finds the gradient's part.
 bool Renewal::local_gradient(const Source& source, PyObject* spec, const at::Tensor*& gradient) {
-  py::object whole = to_python(*gradient);
-  const Local local = local_of(whole.ptr());
+  PyObject* const whole = python_of(*gradient);
+  if (whole == nullptr) return false;
+  const Local local = local_of(whole);
   if (local.spec == nullptr || !lies_alike(source, KnownLayouts::kParameter, spec, spec) ||
       !lies_alike(source, KnownLayouts::kGradient, spec, local.spec))
     return false;
   gradient = &THPVariable_Unpack(local.tensor);
-  if (!is_brief_) plan_.held.push_back(py::reinterpret_borrow<py::object>(local.tensor));
+  if (!is_brief_) hold(local.tensor);
   if (plan_.is_unscaled)
-    plan_.written.push_back(std::move(whole));
+    plan_.written.push_back(py::reinterpret_borrow<py::object>(whole));
   else if (!is_brief_)
-    plan_.held.push_back(std::move(whole));
+    hold(whole);
   return true;
 }
 
@@ -166,7 +168,7 @@ bool Renewal::states(const Kind& kind, const Row& row, const at::Tensor& param, 
           !lies_alike(source, KnownLayouts::kFirstState + static_cast<size_t>(i), spec, local.spec))
         return false;
       object = local.tensor;
-      if (!is_brief_) plan_.held.push_back(py::reinterpret_borrow<py::object>(object));
+      if (!is_brief_) hold(object);
     }
     const at::Tensor& state = THPVariable_Unpack(object);
     if (!is_kind(state, kind.state, kind.device) || !same_shape(state, param) || !share_dense_layout(state, param) ||
