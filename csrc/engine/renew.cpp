@@ -284,10 +284,13 @@ void keep(Plan& plan, const std::vector<ReadGroup>& groups, uint64_t state_versi
   const bool has_all = plan.scattered.empty() && plan.first_states.empty() && step.redistributed.empty() &&
                        step.stepped_by_parent.empty() && state_version != 0;
   if (!has_all || !have_fixed_numbers(groups) || !keep_scaling(plan, step.scaling)) return plan.clear();
+  plan.groups.reserve(groups.size());
+  plan.policies.reserve(groups.size());
   for (const ReadGroup& group : groups) {
     plan.groups.push_back({group.version, group.params.ptr(), group.size});
     plan.policies.push_back({group.numbers, group.rule, group.capturable});
   }
+  for (TensorTable& table : plan.tables) table.fit();
   plan.state_version = state_version;
   plan.is_kept = true;
   plan.release();
