@@ -114,7 +114,7 @@ bool Renewal::group(Optimizer optimizer, size_t g, PyObject* dict) {
 // once.
 bool Renewal::parameters() {
   if (!same_objects()) return false;
-  constexpr size_t kAtATime = 8;
+  constexpr size_t kAtATime = 16;
   std::array<Locals, kAtATime> locals;
   for (size_t begin = 0, end; begin < plan_.sources.size(); begin = end) {
     end = std::min(begin + kAtATime, plan_.sources.size());
