@@ -62,7 +62,10 @@ void share_spec(py::handle state, py::handle param) {
 void KnownLayouts::compare(Comparison comparison) {
   const Layout layout = compare_layouts(comparison.spec, comparison.other);
   if (comparison.place >= known_.size()) return; // there are fewer parameters now
-  known_[comparison.place][comparison.operand] = {std::move(comparison.spec), std::move(comparison.other), layout};
+  Known& known = known_[comparison.place];
+  if (!known.spec.is(comparison.spec)) known = {std::move(comparison.spec), {}, {}};
+  known.layouts[comparison.operand] = layout;
+  known.others[comparison.operand] = std::move(comparison.other);
 }
 
 } // namespace lerac_fast::engine

@@ -72,17 +72,20 @@ class KnownLayouts {
 
   Layout of(size_t place, size_t operand, PyObject* spec, PyObject* other) const {
     if (spec == other && operand != kParameter) return Layout::kSame;
-    const Known& known = known_[place][operand];
-    return known.spec.ptr() == spec && known.other.ptr() == other ? known.layout : Layout::kUnknown;
+    const Known& known = known_[place];
+    if (known.spec.ptr() != spec) return Layout::kUnknown;
+    return spec == other || known.others[operand].ptr() == other ? known.layouts[operand] : Layout::kUnknown;
   }
   void compare(Comparison comparison);
 
  private:
-  struct Known {
-    pybind11::object spec, other;
-    Layout layout = Layout::kUnknown;
+  static constexpr size_t kOperands = kFirstState + kMaxStates;
+  struct Known { // of a parameter with this spec
+    pybind11::object spec;
+    std::array<Layout, kOperands> layouts{};
+    std::array<pybind11::object, kOperands> others; // what was compared with it
   };
-  std::vector<std::array<Known, kFirstState + kMaxStates>> known_;
+  std::vector<Known> known_;
   size_t walked_ = 0;
 };
 

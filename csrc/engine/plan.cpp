@@ -52,6 +52,7 @@ void Plan::release() {
   gradients.clear();
   scattered.clear();
   first_states.clear();
+  first_states.shrink_to_fit(); // few steps make any
 }
 
 } // namespace lerac_fast::engine

@@ -17,4 +17,14 @@ inline pybind11::object to_python(const at::Tensor& tensor) {
   return pybind11::reinterpret_steal<pybind11::object>(THPVariable_Wrap(tensor));
 }
 
+// The object that stands for a tensor in Python already, or nullptr. Borrowed.
+inline PyObject* python_of(const at::Tensor& tensor) {
+  return [](const auto& slot) -> PyObject* {
+    if constexpr (requires { slot.load_pyobj(); })
+      return slot.load_pyobj();
+    else // torch 2.9
+      return slot.check_pyobj().value_or(nullptr);
+  }(*tensor.unsafeGetTensorImpl()->pyobj_slot());
+}
+
 } // namespace lerac_fast::engine

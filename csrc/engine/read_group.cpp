@@ -11,21 +11,16 @@ double ReadGroup::read_rate() {
   return *rate_on_host;
 }
 
-std::vector<ReadGroup> read_groups(Optimizer optimizer, PyObject* param_groups, Footprints<4>& footprints) {
+std::vector<ReadGroup> read_groups(Optimizer optimizer, PyObject* param_groups) {
   if (!PyList_Check(param_groups)) throw py::type_error("optimizer.param_groups must be a list");
   std::vector<ReadGroup> groups;
   groups.reserve(static_cast<size_t>(PyList_GET_SIZE(param_groups)));
-  footprints.begin();
   for (Py_ssize_t g = 0; g < PyList_GET_SIZE(param_groups); ++g) {
     auto dict = py::reinterpret_borrow<py::object>(PyList_GET_ITEM(param_groups, g));
     if (!PyDict_Check(dict.ptr())) throw py::type_error("param group " + std::to_string(g) + " must be a dict");
     const Group group{dict.ptr(), g};
     auto params = py::reinterpret_borrow<py::object>(group.at(GroupField::kParams));
     if (!PyList_Check(params.ptr())) throw py::type_error(group.describe() + ": params must be a list of tensors");
-    auto& footprint = footprints.next();
-    footprint.note_dict(dict.ptr());
-    footprint.note(params.ptr());
-    footprint.note(reinterpret_cast<PyListObject*>(params.ptr())->ob_item);
 
     ReadGroup& read = groups.emplace_back();
     read.version = version_of(dict.ptr());

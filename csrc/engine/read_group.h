@@ -4,7 +4,6 @@
 #include <optional>
 #include <vector>
 
-#include "engine/footprint.h"
 #include "engine/group.h"
 #include "engine/hyperparameters.h"
 
@@ -26,6 +25,6 @@ struct ReadGroup {
 };
 
 // This may run Python code: what is read is owned from here on.
-std::vector<ReadGroup> read_groups(Optimizer optimizer, PyObject* param_groups, Footprints<4>& footprints);
+std::vector<ReadGroup> read_groups(Optimizer optimizer, PyObject* param_groups);
 
 } // namespace lerac_fast::engine

@@ -1,6 +1,7 @@
 #include "engine/renew.h"
 
 #include <algorithm>
+#include <array>
 
 #include "engine/backend.h"
 #include "engine/dict_version.h"
@@ -47,14 +48,29 @@ class Renewal {
   void numbers();
 
  private:
+  struct Place {
+    const Kind& kind;
+    Row& row;
+  };
+  struct Locals { // what a parameter and its states have in this process
+    PyObject* param;
+    std::array<PyObject*, kMaxStates> states;
+  };
+
   bool group(Optimizer optimizer, size_t g, PyObject* dict);
-  bool parameter(Source& source, PyObject* object);
+  bool same_objects() const;
+  bool parameter(const Source& source);
   bool local_gradient(const Source& source, PyObject* spec, const at::Tensor*& gradient);
-  bool gradient(const Kind& kind, Row& row, const at::Tensor& param, const at::Tensor& gradient);
   bool lies_alike(const Source& source, size_t operand, PyObject* spec, PyObject* other) const;
-  bool states(const Kind& kind, const Row& row, const at::Tensor& param, const Source& source, PyObject* spec);
+  bool find_locals(const Source& source, Locals& locals);
+  bool state(Source& source, const Locals& locals);
   bool step(const Kind& kind, const Row& row, Source& source);
+  Place place_of(const Source& source) const {
+    const auto table = static_cast<size_t>(source.table);
+    return {kinds_[table], plan_.tables[table].rows[static_cast<size_t>(source.row)]};
+  }
   void replace_numbers();
+  void hold(PyObject* object) { plan_.held.push_back(py::reinterpret_borrow<py::object>(object)); }
 
   Plan& plan_;
   Memory& memory_;
@@ -66,7 +82,6 @@ class Renewal {
 bool Renewal::groups(Optimizer optimizer, PyObject* param_groups) {
   if (!PyList_Check(param_groups)) return false;
   for (size_t g = 0; g < plan_.groups.size(); ++g) {
-    memory_.groups.ahead(g);
     if (PyList_GET_SIZE(param_groups) != static_cast<Py_ssize_t>(plan_.groups.size())) return false;
     if (!group(optimizer, g, PyList_GET_ITEM(param_groups, static_cast<Py_ssize_t>(g)))) return false;
   }
@@ -94,54 +109,77 @@ bool Renewal::group(Optimizer optimizer, size_t g, PyObject* dict) {
   return PyList_Check(known.params) && PyList_GET_SIZE(known.params) == known.size;
 }
 
+// First whether all are the same objects: from there on, whatever the plan borrows of them is alive. Then some at a
+// time, one thing after another: the processor fetches from memory what the next few turns of a short loop need, all at
+// once.
 bool Renewal::parameters() {
-  auto source = plan_.sources.begin();
-  for (const Plan::Group& group : plan_.groups) {
-    for (Py_ssize_t i = 0; i < group.size; ++i, ++source) {
-      memory_.parameters.ahead(static_cast<size_t>(source - plan_.sources.begin()));
-      if (!parameter(*source, PyList_GET_ITEM(group.params, i))) return false;
+  if (!same_objects()) return false;
+  constexpr size_t kAtATime = 16;
+  std::array<Locals, kAtATime> locals;
+  for (size_t begin = 0, end; begin < plan_.sources.size(); begin = end) {
+    end = std::min(begin + kAtATime, plan_.sources.size());
+    for (size_t i = begin; i < end; ++i) {
+      if (!parameter(plan_.sources[i])) return false;
+    }
+    for (size_t i = begin; i < end; ++i) {
+      if (plan_.sources[i].has_row() && !find_locals(plan_.sources[i], locals[i - begin])) return false;
+    }
+    for (size_t i = begin; i < end; ++i) {
+      if (plan_.sources[i].has_row() && !state(plan_.sources[i], locals[i - begin])) return false;
     }
   }
   return true;
 }
 
-bool Renewal::parameter(Source& source, PyObject* object) {
-  if (object != source.param) return false;
-  const Local local = local_of(object);
-  if (local.spec == nullptr && !THPVariable_CheckExact(object)) return false;
-  const at::Tensor* gradient = &THPVariable_Unpack(object).unsafeGetTensorImpl()->grad();
+// Whether the groups have the same parameters, and these the same states.
+bool Renewal::same_objects() const {
+  auto source = plan_.sources.begin();
+  for (const Plan::Group& group : plan_.groups) {
+    for (Py_ssize_t i = 0; i < group.size; ++i, ++source) {
+      if (PyList_GET_ITEM(group.params, i) != source->param) return false;
+    }
+  }
+  return std::all_of(plan_.sources.begin(), plan_.sources.end(), [](const Source& s) {
+    return !s.has_row() || s.dict == nullptr || is_unwritten(s.dict, s.dict_version);
+  });
+}
+
+// Whether a parameter is where it was; finds its gradient.
+bool Renewal::parameter(const Source& source) {
+  const Local local = local_of(source.param);
+  if (local.spec == nullptr && !THPVariable_CheckExact(source.param)) return false;
+  const at::Tensor* gradient = &THPVariable_Unpack(source.param).unsafeGetTensorImpl()->grad();
   if (gradient->defined() != source.has_row()) return false;
   if (!source.has_row()) return true;
-  if (source.dict != nullptr && !is_unwritten(source.dict, source.dict_version)) return false;
   if (local.spec != nullptr) {
     if (!local_gradient(source, local.spec, gradient)) return false;
   } else if (!is_brief_) {
     plan_.gradients.push_back({*gradient, plan_.is_unscaled});
   }
-
   const at::Tensor& param = THPVariable_Unpack(local.tensor);
-  const auto table = static_cast<size_t>(source.table);
-  const Kind& kind = kinds_[table];
-  Row& row = plan_.tables[table].rows[static_cast<size_t>(source.row)];
-  memory_.parameters[static_cast<size_t>(&source - plan_.sources.data())].note_gradient(*gradient);
-  return is_kind(param, kind.param, kind.device) && param.numel() == row.numel &&
-         elements(param, kind.param_itemsize) == row.param && this->gradient(kind, row, param, *gradient) &&
-         states(kind, row, param, source, local.spec) && step(kind, row, source);
+  const auto& [kind, row] = place_of(source);
+  if (!is_kind(param, kind.param, kind.device) || param.numel() != row.numel ||
+      elements(param, kind.param_itemsize) != row.param || !is_kind(*gradient, kind.param, kind.device) ||
+      !same_shape(*gradient, param) || !share_dense_layout(*gradient, param))
+    return false;
+  row.gradient = elements(*gradient, kind.param_itemsize, plan_.is_unscaled);
+  return true;
 }
 
 // Whether a DTensor and its gradient lie over processes as they did; finds the gradient's part.
 bool Renewal::local_gradient(const Source& source, PyObject* spec, const at::Tensor*& gradient) {
-  py::object whole = to_python(*gradient);
-  const Local local = local_of(whole.ptr());
+  PyObject* const whole = python_of(*gradient);
+  if (whole == nullptr) return false;
+  const Local local = local_of(whole);
   if (local.spec == nullptr || !lies_alike(source, KnownLayouts::kParameter, spec, spec) ||
       !lies_alike(source, KnownLayouts::kGradient, spec, local.spec))
     return false;
   gradient = &THPVariable_Unpack(local.tensor);
-  if (!is_brief_) plan_.held.push_back(py::reinterpret_borrow<py::object>(local.tensor));
+  if (!is_brief_) hold(local.tensor);
   if (plan_.is_unscaled)
-    plan_.written.push_back(std::move(whole));
+    plan_.written.push_back(py::reinterpret_borrow<py::object>(whole));
   else if (!is_brief_)
-    plan_.held.push_back(std::move(whole));
+    hold(whole);
   return true;
 }
 
@@ -149,36 +187,35 @@ bool Renewal::lies_alike(const Source& source, size_t operand, PyObject* spec, P
   return memory_.known_layouts.of(source.place, operand, spec, other) == Layout::kSame;
 }
 
-bool Renewal::gradient(const Kind& kind, Row& row, const at::Tensor& param, const at::Tensor& gradient) {
-  if (!is_kind(gradient, kind.param, kind.device) || !same_shape(gradient, param) ||
-      !share_dense_layout(gradient, param))
-    return false;
-  row.gradient = elements(gradient, kind.param_itemsize, plan_.is_unscaled);
-  return true;
-}
-
-bool Renewal::states(const Kind& kind, const Row& row, const at::Tensor& param, const Source& source, PyObject* spec) {
-  for (int i = 0; i < kind.rule.states; ++i) {
-    PyObject* object = source.states[i];
-    if (spec != nullptr) { // of a DTensor
-      const Local local = local_of(object);
-      if (local.spec == nullptr ||
-          !lies_alike(source, KnownLayouts::kFirstState + static_cast<size_t>(i), spec, local.spec))
-        return false;
-      object = local.tensor;
-      if (!is_brief_) plan_.held.push_back(py::reinterpret_borrow<py::object>(object));
-    }
-    const at::Tensor& state = THPVariable_Unpack(object);
-    if (!is_kind(state, kind.state, kind.device) || !same_shape(state, param) || !share_dense_layout(state, param) ||
-        elements(state, kind.state_itemsize) != row.states[i])
+// Whether the states of a DTensor lie over processes as they did; finds their parts.
+bool Renewal::find_locals(const Source& source, Locals& locals) {
+  const Local param = local_of(source.param);
+  locals = {param.tensor, source.states};
+  if (param.spec == nullptr) return true;
+  for (size_t i = 0; i < static_cast<size_t>(place_of(source).kind.rule.states); ++i) {
+    const Local state = local_of(source.states[i]);
+    if (state.spec == nullptr || !lies_alike(source, KnownLayouts::kFirstState + i, param.spec, state.spec))
       return false;
+    locals.states[i] = state.tensor;
+    if (!is_brief_) hold(state.tensor);
   }
   return true;
 }
 
-// Whether the count of steps is where it was; reads the host's.
+// Whether the state of a parameter is where it was; reads the host's count of steps.
+bool Renewal::state(Source& source, const Locals& locals) {
+  const auto& [kind, row] = place_of(source);
+  const at::Tensor& param = THPVariable_Unpack(locals.param);
+  for (size_t i = 0; i < static_cast<size_t>(kind.rule.states); ++i) {
+    const at::Tensor& state = THPVariable_Unpack(locals.states[i]);
+    if (!is_kind(state, kind.state, kind.device) || !same_shape(state, param) || !share_dense_layout(state, param) ||
+        elements(state, kind.state_itemsize) != row.states[i])
+      return false;
+  }
+  return !kind.rule.counts_steps || step(kind, row, source);
+}
+
 bool Renewal::step(const Kind& kind, const Row& row, Source& source) {
-  if (!kind.rule.counts_steps) return true;
   const at::Tensor& step = THPVariable_Unpack(source.step);
   if (row.step.address != nullptr) return is_device_number(step, kind.device) && device_number(step) == row.step;
   if (!is_kind(step, at::kFloat, at::kCPU) || step.numel() != 1) return false;
@@ -247,10 +284,13 @@ void keep(Plan& plan, const std::vector<ReadGroup>& groups, uint64_t state_versi
   const bool has_all = plan.scattered.empty() && plan.first_states.empty() && step.redistributed.empty() &&
                        step.stepped_by_parent.empty() && state_version != 0;
   if (!has_all || !have_fixed_numbers(groups) || !keep_scaling(plan, step.scaling)) return plan.clear();
+  plan.groups.reserve(groups.size());
+  plan.policies.reserve(groups.size());
   for (const ReadGroup& group : groups) {
     plan.groups.push_back({group.version, group.params.ptr(), group.size});
     plan.policies.push_back({group.numbers, group.rule, group.capturable});
   }
+  for (TensorTable& table : plan.tables) table.fit();
   plan.state_version = state_version;
   plan.is_kept = true;
   plan.release();

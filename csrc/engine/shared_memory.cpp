@@ -33,7 +33,8 @@ template <typename Visit> bool every_element(const at::Tensor& tensor, Visit vis
 
 } // namespace
 
-void SharedMemory::begin() {
+void SharedMemory::begin(size_t params) {
+  regions_.reserve(params);
   noted_ = 0;
   moved_ = false;
 }

@@ -12,7 +12,8 @@ namespace lerac_fast::engine {
 // extent.
 class SharedMemory {
  public:
-  void begin();
+  // Before so many parameters.
+  void begin(size_t params);
   // The next parameter of this step.
   void note(const at::Tensor& param);
   // ValueError where two of the parameters noted since `begin` share memory. They must be alive.

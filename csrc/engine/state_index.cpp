@@ -1,5 +1,7 @@
 #include "engine/state_index.h"
 
+#include <algorithm>
+#include <numeric>
 #include <unordered_set>
 
 namespace lerac_fast::engine {
@@ -18,18 +20,21 @@ void StateIndex::refresh(PyObject* state) {
     changed = true;
   }
   if (!changed) return;
-  by_param_.clear();
-  by_param_.insert(items_.begin(), items_.end());
+  by_param_.resize(size);
+  std::iota(by_param_.begin(), by_param_.end(), 0U);
+  std::sort(by_param_.begin(), by_param_.end(), [this](uint32_t a, uint32_t b) { return items_[a] < items_[b]; });
   ++generation_;
 }
 
 PyObject* StateIndex::find(PyObject* param) const {
-  const auto found = by_param_.find(param);
-  return found == by_param_.end() ? nullptr : found->second;
+  const auto found = std::lower_bound(by_param_.begin(), by_param_.end(), param,
+                                      [this](uint32_t item, PyObject* p) { return items_[item].first < p; });
+  return found == by_param_.end() || items_[*found].first != param ? nullptr : items_[*found].second;
 }
 
-void KnownParameters::begin(PyObject* state) {
+void KnownParameters::begin(PyObject* state, size_t params) {
   index_.refresh(state);
+  known_.reserve(params);
   walked_ = 0;
 }
 

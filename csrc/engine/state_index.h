@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <pybind11/pybind11.h>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -24,7 +23,7 @@ class StateIndex {
 
  private:
   std::vector<std::pair<PyObject*, PyObject*>> items_; // compared, never dereferenced
-  std::unordered_map<PyObject*, PyObject*> by_param_;
+  std::vector<uint32_t> by_param_;                     // places of the items, in the order of the parameters' addresses
   uint64_t generation_ = 1;
 };
 
@@ -32,7 +31,8 @@ class StateIndex {
 // the look-up where neither has moved.
 class KnownParameters {
  public:
-  void begin(PyObject* state);
+  // Before a walk over so many parameters.
+  void begin(PyObject* state, size_t params);
   // The state dictionary of the next parameter, as StateIndex has it.
   PyObject* next(PyObject* param);
   // ValueError where a parameter came twice: rows are updated at the same time, so a tensor must have one row only.

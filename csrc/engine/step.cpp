@@ -39,7 +39,7 @@ void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling,
   }
   plan_.clear();
   do {
-    auto groups = read_groups(optimizer_, param_groups, memory_.groups); // owned until the end of this turn
+    auto groups = read_groups(optimizer_, param_groups); // owned until the end of this turn
     const uint64_t state_version = PyDict_Check(state) ? version_of(state) : 0;
     Pending pending = walk(memory_, step, plan_, groups, state);
     if (!pending.any()) {

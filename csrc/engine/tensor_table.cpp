@@ -17,6 +17,14 @@ void TensorTable::clear_numbers() {
   counts.clear();
 }
 
+void TensorTable::fit() {
+  const auto fit = [](auto&... vectors) {
+    const auto has_room = [](const auto& v) { return v.capacity() > v.size() + v.size() / 8; };
+    ((has_room(vectors) ? vectors.shrink_to_fit() : void()), ...);
+  };
+  fit(rows, offsets, hyperparameters, rates, counts);
+}
+
 int32_t TensorTable::append(const math::Hyperparameters& h, DeviceNumber rate, double count) {
   if (hyperparameters.empty() || hyperparameters.back() != h || rates.back() != rate || counts.back() != count) {
     hyperparameters.push_back(h);

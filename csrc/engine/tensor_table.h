@@ -41,6 +41,7 @@ struct TensorTable {
   }
   void clear();
   void clear_numbers();
+  void fit(); // gives back most of the room for more
   // Returns the row's index.
   int32_t append(const Row& row, const math::Hyperparameters& h, DeviceNumber rate, double count);
   // Puts numbers behind the others and returns their index; that of the last, if they are equal.

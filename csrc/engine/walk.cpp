@@ -62,7 +62,7 @@ class Walk {
   bool counts_as_first(const Operands& operands);
   Count count_of(const Operands& operands);
   bool is_ready(const Operands& operands);
-  void append(const Operands& operands, const math::Hyperparameters& h, DeviceNumber rate, Footprint<15>& footprint);
+  void append(const Operands& operands, const math::Hyperparameters& h, DeviceNumber rate);
 
   Memory& memory_;
   const StepFacts& step_;
@@ -71,10 +71,13 @@ class Walk {
 };
 
 Pending Walk::over(std::vector<ReadGroup>& groups, PyObject* state) {
-  memory_.known_parameters.begin(state);
+  size_t params = 0;
+  for (const ReadGroup& group : groups) params += static_cast<size_t>(PyList_GET_SIZE(group.params.ptr()));
+  plan_.sources.reserve(params);
+  plan_.gradients.reserve(params);
+  memory_.known_parameters.begin(state, params);
   memory_.known_layouts.begin();
-  memory_.parameters.begin();
-  memory_.shared_memory.begin();
+  memory_.shared_memory.begin(params);
   for (ReadGroup& group : groups) {
     PyObject* const params = group.params.ptr();
     group.size = PyList_GET_SIZE(params); // which stays, as no Python code runs
@@ -91,9 +94,6 @@ void Walk::read(ReadGroup& group, Py_ssize_t index, PyObject* object) {
                          std::string(py::repr(object)));
   }
   PyObject* const dict = memory_.known_parameters.next(object);
-  auto& footprint = memory_.parameters.next();
-  footprint.note_python_tensor(object);
-  footprint.note_dict(dict);
   plan_.sources.push_back({object, dict});
   const Local local = local_of(object);
   const size_t place = local.spec != nullptr ? memory_.known_layouts.next() : 0;
@@ -128,7 +128,7 @@ void Walk::read(ReadGroup& group, Py_ssize_t index, PyObject* object) {
       h.lr = group.read_rate();
   }
   memory_.shared_memory.note(param);
-  if (is_ready(operands)) append(operands, h, rate, footprint);
+  if (is_ready(operands)) append(operands, h, rate);
 }
 
 // False, always.
@@ -303,8 +303,7 @@ bool Walk::is_ready(const Operands& operands) {
   return true;
 }
 
-void Walk::append(const Operands& operands, const math::Hyperparameters& h, DeviceNumber rate,
-                  Footprint<15>& footprint) {
+void Walk::append(const Operands& operands, const math::Hyperparameters& h, DeviceNumber rate) {
   const at::Tensor &param = operands.param(), &gradient = *operands.gradient;
   const bool is_dtensor = operands.parameter.is_dtensor;
   static const State none;
@@ -322,20 +321,16 @@ void Walk::append(const Operands& operands, const math::Hyperparameters& h, Devi
   } else {
     plan_.gradients.push_back({gradient, unscaled});
   }
-  footprint.note_gradient(gradient);
   for (int i = 0; i < operands.rule().states; ++i) {
     row.states[i] = plan_.operand(THPVariable_Unpack(locals[i]), param);
     source.states[i] = tensors[i]; // as in torch, it is the DTensor that is of a new version
     if (is_dtensor) plan_.held.push_back(borrow(locals[i]));
-    footprint.note_python_tensor(locals[i]);
   }
   source.step = step;
   if (operands.count.by_device) {
     row.step = device_number(THPVariable_Unpack(step));
   } else if (operands.rule().counts_steps) {
     source.count = operands.count.value;
-    footprint.note_python_tensor(step);
-    footprint.note(THPVariable_Unpack(step).const_data_ptr());
   }
   auto& table = plan_.table(operands.device, operands.group.rule, *elements_of(dtype, state_dtype));
   source.table = static_cast<int32_t>(&table - plan_.tables.data());

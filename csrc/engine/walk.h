@@ -15,8 +15,6 @@ struct Memory {
   KnownLayouts known_layouts;
   SharedMemory shared_memory;
   BiasCorrections bias_corrections;
-  Footprints<4> groups;
-  Footprints<15> parameters; // enough for Adam
 };
 
 // Walks over all parameters once: checks them and takes the pointers to their operands. Python code could free what
