@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -299,6 +299,10 @@ def _forget(paths: list[Path]) -> None:
     for name, module in list(sys.modules.items()):
         if getattr(module, "__file__", None) in files and name != "__main__":
             del sys.modules[name]
+    for file in files:
+        with suppress(OSError):  # in a folder that is not to be written to
+            # Python takes what it has compiled of a file for the file's if its second and its size are the same.
+            Path(importlib.util.cache_from_source(file)).unlink()
 
 
 def _is_own(value: Any, module: ModuleType) -> bool:

@@ -1,6 +1,7 @@
 """Models of one's own: how they are found, called and told apart, and what is said of those that cannot be used."""
 
 import importlib
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -117,8 +118,14 @@ def test_a_source_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
         find_model("json.of_this_name:make").make(parts, None)
 
 
-def test_an_edited_source_is_imported_anew_with_what_it_imports(tmp_path: Path) -> None:
-    (tmp_path / "sizes_beside.py").write_text("WIDTH = 4\n")
+def test_an_edited_source_is_imported_anew_with_what_it_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a second, too, and of the same size: by these Python knows what it has compiled."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    beside = tmp_path / "sizes_beside.py"
+    beside.write_text("WIDTH = 4\n")
+    times = (beside.stat().st_atime, beside.stat().st_mtime)
     path = tmp_path / "model.py"
     path.write_text(
         "from torch import nn\n\ndef make():\n    import sizes_beside as s\n    return nn.Linear(2, s.WIDTH)\n"
@@ -137,7 +144,8 @@ def test_an_edited_source_is_imported_anew_with_what_it_imports(tmp_path: Path) 
     (tmp_path / "unrelated.py").write_text("import this_is_not_imported\n")
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))  # as git may
     assert made() == (first, 4)
-    (tmp_path / "sizes_beside.py").write_text("WIDTH = 5\n")
+    beside.write_text("WIDTH = 5\n")
+    os.utime(beside, times)
     second, width = made()
     assert width == 5
     assert second != first
