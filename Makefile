@@ -153,10 +153,11 @@ test-wheel: wheel
 	  python -m pytest -n auto --dist loadfile -q -m 'not compiles and not gpu_code and not architectures' \
 	  tests/optim tests/ops tests/layers tests/lerac tests/cbs tests/data_parameters tests/test_gpu_backend.py $(ARGS)
 
-# What can be known of the GPU code without a GPU; docs/gpu.md explains it. Two things at a time, the longest first.
+# What can be known of the GPU code without a GPU; docs/gpu.md explains it. Two things at a time, the longest first; the
+# inspection, which takes two processes itself, when little else is left.
 check-gpu-code: $(BUILT)
 	@$(MAKE) --no-print-directory -j2 --output-sync=target \
-	  gpu-code-interpreted gpu-code-inspected gpu-code-emulated gpu-code-absent
+	  gpu-code-interpreted gpu-code-emulated gpu-code-inspected gpu-code-absent
 
 # Triton's kernels, interpreted, run the CPU's tests; those that read numbers of the device, once more.
 gpu-code-interpreted: export TRITON_INTERPRET=1
