@@ -27,7 +27,7 @@ help:
 	@echo "make wheel     a wheel for the installed torch, in dist/;  make test-wheel  tests it where there is no compiler"
 	@echo "make bench     time everything against its peers (on an idle machine; BENCH=optimizer_step: one file of it)"
 	@echo "make history   add what make bench has timed to docs/results/benchmarks.csv"
-	@echo "make check-gpu-code  test and inspect the GPU code without a GPU (about ten minutes on two cores)"
+	@echo "make check-gpu-code  test and inspect the GPU code without a GPU (about five minutes on two cores)"
 	@echo "make architectures  layer_groups on the models of torchvision, timm, transformers and diffusers (about 20 minutes)"
 	@echo "make test-gpu  run the tests that need a GPU;  make roofline-gpu  time every kernel on it, in a minute;  make bench-gpu  time"
 	@echo "               everything on it; HERE=1 with any of these: the Python at hand, offline"
