@@ -48,7 +48,7 @@ class Renewal {
   void numbers();
 
  private:
-  struct Place {
+  struct Entry { // of a table
     const Kind& kind;
     Row& row;
   };
@@ -65,7 +65,7 @@ class Renewal {
   bool find_locals(const Source& source, Locals& locals);
   bool state(Source& source, const Locals& locals);
   bool step(const Kind& kind, const Row& row, Source& source);
-  Place place_of(const Source& source) const {
+  Entry entry_of(const Source& source) const {
     const auto table = static_cast<size_t>(source.table);
     return {kinds_[table], plan_.tables[table].rows[static_cast<size_t>(source.row)]};
   }
@@ -157,7 +157,7 @@ bool Renewal::parameter(const Source& source) {
     plan_.gradients.push_back({*gradient, plan_.is_unscaled});
   }
   const at::Tensor& param = THPVariable_Unpack(local.tensor);
-  const auto& [kind, row] = place_of(source);
+  const auto& [kind, row] = entry_of(source);
   if (!is_kind(param, kind.param, kind.device) || param.numel() != row.numel ||
       elements(param, kind.param_itemsize) != row.param || !is_kind(*gradient, kind.param, kind.device) ||
       !same_shape(*gradient, param) || !share_dense_layout(*gradient, param))
@@ -192,7 +192,7 @@ bool Renewal::find_locals(const Source& source, Locals& locals) {
   const Local param = local_of(source.param);
   locals = {param.tensor, source.states};
   if (param.spec == nullptr) return true;
-  for (size_t i = 0; i < static_cast<size_t>(place_of(source).kind.rule.states); ++i) {
+  for (size_t i = 0; i < static_cast<size_t>(entry_of(source).kind.rule.states); ++i) {
     const Local state = local_of(source.states[i]);
     if (state.spec == nullptr || !lies_alike(source, KnownLayouts::kFirstState + i, param.spec, state.spec))
       return false;
@@ -204,7 +204,7 @@ bool Renewal::find_locals(const Source& source, Locals& locals) {
 
 // Whether the state of a parameter is where it was; reads the host's count of steps.
 bool Renewal::state(Source& source, const Locals& locals) {
-  const auto& [kind, row] = place_of(source);
+  const auto& [kind, row] = entry_of(source);
   const at::Tensor& param = THPVariable_Unpack(locals.param);
   for (size_t i = 0; i < static_cast<size_t>(kind.rule.states); ++i) {
     const at::Tensor& state = THPVariable_Unpack(locals.states[i]);

@@ -18,11 +18,14 @@ void TensorTable::clear_numbers() {
 }
 
 void TensorTable::fit() {
-  const auto fit = [](auto&... vectors) {
-    const auto has_room = [](const auto& v) { return v.capacity() > v.size() + v.size() / 8; };
-    ((has_room(vectors) ? vectors.shrink_to_fit() : void()), ...);
+  const auto fit = [](auto& vector) {
+    if (vector.capacity() > vector.size() + vector.size() / 8) vector.shrink_to_fit();
   };
-  fit(rows, offsets, hyperparameters, rates, counts);
+  fit(rows);
+  fit(offsets);
+  fit(hyperparameters);
+  fit(rates);
+  fit(counts);
 }
 
 int32_t TensorTable::append(const math::Hyperparameters& h, DeviceNumber rate, double count) {

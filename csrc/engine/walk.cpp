@@ -71,13 +71,13 @@ class Walk {
 };
 
 Pending Walk::over(std::vector<ReadGroup>& groups, PyObject* state) {
-  size_t params = 0;
-  for (const ReadGroup& group : groups) params += static_cast<size_t>(PyList_GET_SIZE(group.params.ptr()));
-  plan_.sources.reserve(params);
-  plan_.gradients.reserve(params);
-  memory_.known_parameters.begin(state, params);
+  size_t count = 0;
+  for (const ReadGroup& group : groups) count += static_cast<size_t>(PyList_GET_SIZE(group.params.ptr()));
+  plan_.sources.reserve(count);
+  plan_.gradients.reserve(count);
+  memory_.known_parameters.begin(state, count);
   memory_.known_layouts.begin();
-  memory_.shared_memory.begin(params);
+  memory_.shared_memory.begin(count);
   for (ReadGroup& group : groups) {
     PyObject* const params = group.params.ptr();
     group.size = PyList_GET_SIZE(params); // which stays, as no Python code runs

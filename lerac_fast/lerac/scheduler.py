@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import is_, mul
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -200,7 +200,8 @@ class LeRaC(LRScheduler):
 
     def _go_on(self) -> None:
         """Set the rates of step `last_epoch` where the last ones were left alone."""
-        self._left_lrs = [*map(mul, self._full_lrs, self._factors(self.last_epoch))]
+        pairs = zip(self._full_lrs, self._factors(self.last_epoch), strict=True)
+        self._left_lrs = [full * factor for full, factor in pairs]
         for group, lr in zip(self._groups, self._left_lrs, strict=True):
             group["lr"] = lr
         self._last_lr = [*self._left_lrs]

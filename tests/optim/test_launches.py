@@ -48,16 +48,38 @@ def parameters(shapes: Shapes, device: torch.device) -> list[nn.Parameter]:
 
 def launches_of_a_step(case: Case, shapes: Shapes, device: torch.device, **options: bool) -> int:
     """With a group per tensor and unequal rates."""
-    optimizer = case.fast(groups(parameters(shapes, device)), **options)
+    return launches_of_a_second_step(case.fast(groups(parameters(shapes, device)), **options))
+
+
+def launches_of_a_second_step(optimizer: torch.optim.Optimizer) -> int:
     optimizer.step()
     before = extension.launches()
     optimizer.step()
     return extension.launches() - before
 
 
+def launches_beside_the_reference(case: Case, params: list[nn.Parameter], grouped: list[dict[str, object]]) -> int:
+    """Of a first step, which gives the reference's numbers, as the second one does."""
+    optimizer = case.fast(grouped)
+    expected = [param.detach().clone() for param in params]
+    states = [reference.new_state(case.name, p, g) for p, g in zip(expected, optimizer.param_groups, strict=True)]
+    launches = []
+    for _ in range(2):
+        before = extension.launches()
+        optimizer.step()
+        launches.append(extension.launches() - before)
+        for param, p, state, group in zip(params, expected, states, optimizer.param_groups, strict=True):
+            reference.step(case.name, p, param.grad, state, group)
+            assert_equal(param.detach(), p)
+    return launches[0]
+
+
 emulated = pytest.mark.skipif(
     NUMBERS_ON_DEVICE or KERNELS != "cuda",
     reason="launches are counted where kernels for CUDA are emulated; see LERAC_FAST_EMULATE_CUDA in CMakeLists.txt",
+)
+with_numbers_of_the_device = pytest.mark.skipif(
+    not NUMBERS_ON_DEVICE or KERNELS != "cuda", reason="about emulated kernels that read what only a device knows"
 )
 all_launch_cases = pytest.mark.parametrize(("case", "most"), CASES, ids=str)
 
@@ -76,28 +98,17 @@ def test_one_launch(case: Case, most: dict[str, int], model: str) -> None:
 def test_what_one_launch_cannot_carry(case: Case) -> None:
     """3000 tensors with rates of their own: as many launches as needed, and the same numbers."""
     params = parameters([(1 + i % 7,) for i in range(3000)], torch.device("cpu"))
-    optimizer = case.fast(groups(params, lr=0.0002))
-    expected = [param.detach().clone() for param in params]
-    states = [reference.new_state(case.name, p, g) for p, g in zip(expected, optimizer.param_groups, strict=True)]
-    before = extension.launches()
-    optimizer.step()
-    assert extension.launches() - before == math.ceil(3000 / (CARRIES // BYTES[case.name]))
-    for param, p, state, group in zip(params, expected, states, optimizer.param_groups, strict=True):
-        reference.step(case.name, p, param.grad, state, group)
-        assert_equal(param.detach(), p)
+    launches = launches_beside_the_reference(case, params, groups(params, lr=0.0002))
+    assert launches == math.ceil(3000 / (CARRIES // BYTES[case.name]))
 
 
 @emulated
 def test_one_rate_for_many_tensors_is_carried_once() -> None:
     """More tensors than would fit with a rate of their own."""
-    optimizer = Case("Adam").fast(parameters([(3,)] * 800, torch.device("cpu")))
-    optimizer.step()
-    before = extension.launches()
-    optimizer.step()
-    assert extension.launches() - before == 1
+    assert launches_of_a_second_step(Case("Adam").fast(parameters([(3,)] * 800, torch.device("cpu")))) == 1
 
 
-@pytest.mark.skipif(KERNELS != "cuda" or not NUMBERS_ON_DEVICE, reason="about emulated kernels and what a device knows")
+@with_numbers_of_the_device
 @pytest.mark.parametrize("model", ["ResNet-18", "BERT-large"])
 @pytest.mark.parametrize("case", [case for case, _ in CASES if case.name not in ("SGD", "Lion")], ids=str)
 def test_numbers_of_the_device_take_one_launch_more(case: Case, model: str) -> None:
@@ -106,14 +117,10 @@ def test_numbers_of_the_device_take_one_launch_more(case: Case, model: str) -> N
     grouped = groups(params)
     for group in grouped[::2]:
         group["weight_decay"] = 0.0
-    optimizer = case.fast(grouped)
-    optimizer.step()
-    before = extension.launches()
-    optimizer.step()
-    assert extension.launches() - before == LAUNCHES_WITH_NUMBERS_OF_THE_DEVICE
+    assert launches_of_a_second_step(case.fast(grouped)) == LAUNCHES_WITH_NUMBERS_OF_THE_DEVICE
 
 
-@pytest.mark.skipif(KERNELS != "cuda" or not NUMBERS_ON_DEVICE, reason="about emulated kernels and what a device knows")
+@with_numbers_of_the_device
 @pytest.mark.parametrize("kinds", [1, 3, 7])
 def test_what_one_launch_cannot_prepare(kinds: int) -> None:
     """3000 tensors with rates of their own and so many other numbers: the same numbers as the reference's."""
@@ -122,12 +129,4 @@ def test_what_one_launch_cannot_prepare(kinds: int) -> None:
     grouped = groups(params, lr=0.0002)
     for i, group in enumerate(grouped):
         group["weight_decay"] = 0.1 * (i % kinds)
-    optimizer = case.fast(grouped)
-    expected = [param.detach().clone() for param in params]
-    states = [reference.new_state(case.name, p, g) for p, g in zip(expected, optimizer.param_groups, strict=True)]
-    for _ in range(2):
-        optimizer.step()
-        for param, p, state, group in zip(params, expected, states, optimizer.param_groups, strict=True):
-            reference.step(case.name, p, param.grad, state, group)
-    for param, p in zip(params, expected, strict=True):
-        assert_equal(param.detach(), p)
+    assert launches_beside_the_reference(case, params, grouped) > 2

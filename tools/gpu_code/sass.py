@@ -60,7 +60,7 @@ def _disassemble(cubins: list[bytes], target: Target, folder: Path) -> Iterator[
             end = begin + len(text)
             # Addresses are those of all code together, in jumps, too.
             parts.append(f"\n\tFunction : {name}\n")
-            parts.extend(f"{lines[address]}\n" for address in range(begin, end, BYTES) if address in lines)
+            parts.extend(f"{lines[address]}\n" for address in range(begin, end, BYTES))
             begin = end
         yield "".join(parts)
 

@@ -98,5 +98,8 @@ def read_kernels(compiled: list[Any], target: Target) -> list[Kernel]:
     """The kernel of each of them."""
     if target.vendor == "amd":
         return [amdgcn.read(one.asm["amdgcn"]) for one in compiled]
-    listings = sass.disassemble([one.asm["cubin"] for one in compiled], target, BUILD / "sass")
-    return [next(iter(sass.read(listing).values())) for listing in listings]
+    kernels = []
+    for listing in sass.disassemble([one.asm["cubin"] for one in compiled], target, BUILD / "sass"):
+        [kernel] = sass.read(listing).values()
+        kernels.append(kernel)
+    return kernels
