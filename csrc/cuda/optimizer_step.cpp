@@ -13,6 +13,7 @@ void update_table(engine::TensorTable& table) {
   const Update update{table.rule,
                       table.elements,
                       table.rows.data(),
+                      table.offsets.data(),
                       int64_t(table.rows.size()),
                       table.hyperparameters.data(),
                       table.rates.data(),

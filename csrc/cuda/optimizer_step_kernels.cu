@@ -194,7 +194,7 @@ template <template <typename> class Rule, typename Element, typename State> clas
     int64_t blocks;
   };
 
-  int64_t blocks_of_row(int64_t r) const { return (update_.rows[r].numel + kChunk<Element> - 1) / kChunk<Element>; }
+  int64_t blocks_of_row(int64_t r) const { return (update_.numel(r) + kChunk<Element> - 1) / kChunk<Element>; }
 
   // Whether a row needs a rule that those before it, from `begin` on, did not bring.
   bool brings_rule(int64_t begin, int64_t r) const {
@@ -231,7 +231,7 @@ template <template <typename> class Rule, typename Element, typename State> clas
         if (r > begin) ++rule;
         new (rules + rule) Rule<T>(update_.numbers(r));
       }
-      a.arrays.first()[r - begin] = {block, rule, uint16_t(blocks_of_row(r) * kChunk<Element> - from.numel)};
+      a.arrays.first()[r - begin] = {block, rule, uint16_t(blocks_of_row(r) * kChunk<Element> - update_.numel(r))};
       auto& operands = a.arrays.second(a.rows)[r - begin];
       operands.at[0] = from.param;
       operands.at[1] = from.gradient;
@@ -273,7 +273,7 @@ template <template <typename> class Rule, typename Work> void with_elements(engi
 bool Update::is_deferred() const {
   if (grad_scale != nullptr || found_inf != nullptr) return true;
   for (int64_t r = 0; r < count; ++r) {
-    if (rows[r].step.address != nullptr || rates[rows[r].hyperparameters].address != nullptr) return true;
+    if (!rows[r].step.is_known_to_host() || !rates[rows[r].hyperparameters].is_known_to_host()) return true;
   }
   return false;
 }

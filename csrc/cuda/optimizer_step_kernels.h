@@ -13,6 +13,7 @@ struct Update {
   engine::Rule rule;
   engine::Elements elements;
   const engine::Row* rows;
+  const int64_t* offsets;
   int64_t count;
   const math::Hyperparameters* hyperparameters;
   const engine::DeviceNumber* rates;
@@ -20,6 +21,7 @@ struct Update {
   const float* found_inf;
 
   const math::Hyperparameters& numbers(int64_t row) const { return hyperparameters[rows[row].hyperparameters]; }
+  int64_t numel(int64_t row) const { return offsets[row + 1] - offsets[row]; }
   // Some of its numbers are known to the device alone.
   bool is_deferred() const;
 };

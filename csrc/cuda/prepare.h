@@ -22,7 +22,7 @@ struct HostNumbers {
   uint64_t others; // index
 };
 struct DeviceNumbers {
-  DeviceNumber lr, step; // without an address: the host knows the rate; nothing is counted
+  DeviceNumber lr, step; // step: where the host knows it, nothing is counted
 };
 
 constexpr int kPrepareThreads = 64;
@@ -36,14 +36,15 @@ struct PrepareArguments {
 static_assert(sizeof(PrepareArguments) + sizeof(void*) <= kArgumentBytes);
 
 __device__ __forceinline__ double read(const DeviceNumber& number) {
-  return number.is_double ? *static_cast<const double*>(number.address) : *static_cast<const float*>(number.address);
+  return number.is_double() ? *static_cast<const double*>(number.address())
+                            : *static_cast<const float*>(number.address());
 }
 
 __device__ __forceinline__ void write(const DeviceNumber& number, double value) {
-  if (number.is_double)
-    *static_cast<double*>(number.address) = value;
+  if (number.is_double())
+    *static_cast<double*>(number.address()) = value;
   else
-    *static_cast<float*>(number.address) = static_cast<float>(value);
+    *static_cast<float*>(number.address()) = static_cast<float>(value);
 }
 
 template <typename Rule>
@@ -54,9 +55,9 @@ __global__ void __launch_bounds__(kPrepareThreads)
   const HostNumbers& known = a.arrays.first()[index];
   const auto& [lr, step] = a.arrays.second(a.rows)[index];
   Hyperparameters h = a.arrays.third(a.rows)[known.others];
-  h.lr = lr.address != nullptr ? read(lr) : known.lr;
+  h.lr = lr.is_known_to_host() ? known.lr : read(lr);
   if (a.grad_scale != nullptr) h.inverse_scale = 1 / double(*a.grad_scale);
-  if (step.address != nullptr) {
+  if (!step.is_known_to_host()) {
     const double t = read(step) + 1;
     write(step, t);
     math::correct_bias(h, t);

@@ -3,6 +3,8 @@
 #include <ATen/MemoryOverlap.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
+#include <type_traits>
+#include <utility>
 
 #include "engine/backend.h"
 
@@ -47,12 +49,12 @@ void Plan::clear() {
 }
 
 void Plan::release() {
-  written.clear();
-  held.clear();
-  gradients.clear();
-  scattered.clear();
-  first_states.clear();
-  first_states.shrink_to_fit(); // few steps make any
+  const auto release = [](auto& vector) { std::exchange(vector, std::remove_reference_t<decltype(vector)>()); };
+  release(written);
+  release(held);
+  release(gradients);
+  release(scattered);
+  release(first_states);
 }
 
 } // namespace lerac_fast::engine

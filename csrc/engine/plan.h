@@ -60,7 +60,7 @@ struct Plan {
   // Where the elements of an operand lie in the order of the parameter's row.
   void* operand(const at::Tensor& tensor, const at::Tensor& param, bool written = true);
   void clear();          // memory is kept
-  void release();        // what it owns: between steps a plan keeps nothing alive
+  void release();        // what it owns, and the memory of it: between steps a plan keeps nothing alive
   bool is_brief() const; // its update may keep the GIL, so that nothing has to be held
 
   // Of a plan that is kept for the next step, which renews it if it can:

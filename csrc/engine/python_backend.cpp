@@ -17,10 +17,12 @@ int64_t address(const void* pointer) { return reinterpret_cast<int64_t>(pointer)
 
 py::bytes pack_rows(const TensorTable& table) {
   std::vector<int64_t> packed;
-  for (const Row& row : table.rows) {
+  for (size_t r = 0; r < table.rows.size(); ++r) {
+    const Row& row = table.rows[r];
     packed.insert(packed.end(), {address(row.param), address(row.gradient)});
     for (const void* state : row.states) packed.push_back(address(state));
-    packed.insert(packed.end(), {row.numel, row.hyperparameters, address(row.step.address), row.step.is_double});
+    packed.insert(packed.end(),
+                  {table.numel(r), row.hyperparameters, address(row.step.address()), row.step.is_double()});
   }
   return bytes_of(packed);
 }
@@ -37,7 +39,7 @@ py::bytes pack_numbers(const TensorTable& table) {
 
 py::bytes pack_rates(const TensorTable& table) {
   std::vector<int64_t> packed;
-  for (const auto& rate : table.rates) packed.insert(packed.end(), {address(rate.address), rate.is_double});
+  for (const auto& rate : table.rates) packed.insert(packed.end(), {address(rate.address()), rate.is_double()});
   return bytes_of(packed);
 }
 

@@ -64,10 +64,13 @@ class Renewal {
   bool lies_alike(const Source& source, size_t operand, PyObject* spec, PyObject* other) const;
   bool find_locals(const Source& source, Locals& locals);
   bool state(Source& source, const Locals& locals);
-  bool step(const Kind& kind, const Row& row, Source& source);
+  bool step(const Kind& kind, DeviceNumber known, Source& source);
   Entry entry_of(const Source& source) const {
     const auto table = static_cast<size_t>(source.table);
     return {kinds_[table], plan_.tables[table].rows[static_cast<size_t>(source.row)]};
+  }
+  int64_t numel_of(const Source& source) const {
+    return plan_.tables[static_cast<size_t>(source.table)].numel(static_cast<size_t>(source.row));
   }
   void replace_numbers();
   void hold(PyObject* object) { plan_.held.push_back(py::reinterpret_borrow<py::object>(object)); }
@@ -114,6 +117,7 @@ bool Renewal::group(Optimizer optimizer, size_t g, PyObject* dict) {
 // once.
 bool Renewal::parameters() {
   if (!same_objects()) return false;
+  if (!is_brief_) plan_.gradients.reserve(plan_.sources.size());
   constexpr size_t kAtATime = 16;
   std::array<Locals, kAtATime> locals;
   for (size_t begin = 0, end; begin < plan_.sources.size(); begin = end) {
@@ -158,7 +162,7 @@ bool Renewal::parameter(const Source& source) {
   }
   const at::Tensor& param = THPVariable_Unpack(local.tensor);
   const auto& [kind, row] = entry_of(source);
-  if (!is_kind(param, kind.param, kind.device) || param.numel() != row.numel ||
+  if (!is_kind(param, kind.param, kind.device) || param.numel() != numel_of(source) ||
       elements(param, kind.param_itemsize) != row.param || !is_kind(*gradient, kind.param, kind.device) ||
       !same_shape(*gradient, param) || !share_dense_layout(*gradient, param))
     return false;
@@ -212,12 +216,12 @@ bool Renewal::state(Source& source, const Locals& locals) {
         elements(state, kind.state_itemsize) != row.states[i])
       return false;
   }
-  return !kind.rule.counts_steps || step(kind, row, source);
+  return !kind.rule.counts_steps || step(kind, row.step, source);
 }
 
-bool Renewal::step(const Kind& kind, const Row& row, Source& source) {
+bool Renewal::step(const Kind& kind, DeviceNumber known, Source& source) {
   const at::Tensor& step = THPVariable_Unpack(source.step);
-  if (row.step.address != nullptr) return is_device_number(step, kind.device) && device_number(step) == row.step;
+  if (!known.is_known_to_host()) return is_device_number(step, kind.device) && device_number(step) == known;
   if (!is_kind(step, at::kFloat, at::kCPU) || step.numel() != 1) return false;
   const double count = step_count(step) + 1;
   other_numbers_ |= count != source.count + 1;

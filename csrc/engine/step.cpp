@@ -12,6 +12,10 @@
 
 namespace lerac_fast::engine {
 
+// After so many renewals, the next walk is not expected soon. Where some parameters have a gradient now and then, walks
+// are frequent, and what is known of the last one makes them shorter.
+constexpr int kRenewalsWithoutWalk = 16;
+
 void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling,
                       const pybind11::function& step_unserved) {
   if (running_)
@@ -35,8 +39,10 @@ void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling,
     carry_out(step.scaling);
     plan_.release();
     plan_.is_kept = true;
+    if (renewals_ < kRenewalsWithoutWalk && ++renewals_ == kRenewalsWithoutWalk) memory_.forget_walks();
     return;
   }
+  renewals_ = 0;
   plan_.clear();
   do {
     auto groups = read_groups(optimizer_, param_groups); // owned until the end of this turn

@@ -25,7 +25,8 @@ class Step {
 
   Optimizer optimizer_;
   Memory memory_;
-  Plan plan_; // empty between steps, or kept
+  Plan plan_;        // empty between steps, or kept
+  int renewals_ = 0; // of the plan, since the last walk
   bool running_ = false;
 };
 

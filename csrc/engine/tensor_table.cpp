@@ -37,10 +37,11 @@ int32_t TensorTable::append(const math::Hyperparameters& h, DeviceNumber rate, d
   return static_cast<int32_t>(hyperparameters.size() - 1);
 }
 
-int32_t TensorTable::append(const Row& row, const math::Hyperparameters& h, DeviceNumber rate, double count) {
+int32_t TensorTable::append(const Row& row, int64_t numel, const math::Hyperparameters& h, DeviceNumber rate,
+                            double count) {
   rows.push_back(row);
   rows.back().hyperparameters = append(h, rate, count);
-  offsets.push_back(offsets.back() + row.numel);
+  offsets.push_back(offsets.back() + numel);
   return static_cast<int32_t>(rows.size() - 1);
 }
 
@@ -111,7 +112,8 @@ const char* why_unserved(const at::Tensor& tensor) {
 
 bool is_device_number(const at::Tensor& number, at::Device device) {
   if (number.device() != device || !is_asynchronous(device.type()) || why_unreachable(number) != nullptr) return false;
-  return number.numel() == 1 && (number.scalar_type() == at::kFloat || number.scalar_type() == at::kDouble);
+  return number.numel() == 1 && (number.scalar_type() == at::kFloat || number.scalar_type() == at::kDouble) &&
+         reinterpret_cast<uintptr_t>(number.const_data_ptr()) % number.itemsize() == 0;
 }
 
 DeviceNumber device_number(const at::Tensor& number) {

@@ -43,10 +43,11 @@ struct TensorTable {
   void clear_numbers();
   void fit(); // gives back most of the room for more
   // Returns the row's index.
-  int32_t append(const Row& row, const math::Hyperparameters& h, DeviceNumber rate, double count);
+  int32_t append(const Row& row, int64_t numel, const math::Hyperparameters& h, DeviceNumber rate, double count);
   // Puts numbers behind the others and returns their index; that of the last, if they are equal.
   int32_t append(const math::Hyperparameters& h, DeviceNumber rate, double count);
   int64_t numel() const { return offsets.back(); }
+  int64_t numel(size_t row) const { return offsets[row + 1] - offsets[row]; }
 };
 
 // The storage types for these parameter and state dtypes, or nothing where the kernels do not serve the pair.

@@ -313,7 +313,7 @@ void Walk::append(const Operands& operands, const math::Hyperparameters& h, Devi
   const Scaling& scaling = step_.scaling;
   const bool unscaled = scaling.is_read_by(operands.device) ? scaling.has_scale() : h.inverse_scale != 1;
 
-  Row row{plan_.operand(param, param), plan_.operand(gradient, param, unscaled), {}, param.numel(), 0, {}};
+  Row row{plan_.operand(param, param), plan_.operand(gradient, param, unscaled), {}, {}, 0};
   Source& source = plan_.sources.back();
   if (is_dtensor) {
     plan_.held.push_back(borrow(operands.local.tensor));
@@ -334,7 +334,7 @@ void Walk::append(const Operands& operands, const math::Hyperparameters& h, Devi
   }
   auto& table = plan_.table(operands.device, operands.group.rule, *elements_of(dtype, state_dtype));
   source.table = static_cast<int32_t>(&table - plan_.tables.data());
-  source.row = table.append(row, h, rate, source.count);
+  source.row = table.append(row, param.numel(), h, rate, source.count);
   if (operands.dict != nullptr) source.dict_version = version_of(operands.dict);
 
   if (operands.first_state == nullptr) return;

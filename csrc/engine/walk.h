@@ -15,6 +15,12 @@ struct Memory {
   KnownLayouts known_layouts;
   SharedMemory shared_memory;
   BiasCorrections bias_corrections;
+
+  // Gives back what shortens a walk alone.
+  void forget_walks() {
+    known_parameters = {};
+    shared_memory = {};
+  }
 };
 
 // Walks over all parameters once: checks them and takes the pointers to their operands. Python code could free what

@@ -69,20 +69,24 @@ def test_group_with_a_bad_rate(case: Case, key: str, value: float) -> None:
 
 
 @typical_cases
-def test_parameter_twice(case: Case) -> None:
+@pytest.mark.parametrize("steps_before", [0, 20])
+def test_parameter_twice(case: Case, steps_before: int) -> None:
     first, second = parameters()
     with pytest.raises(ValueError, match="more than one parameter group"):
         case.fast([{"params": [first, second]}, {"params": [first]}])
     with pytest.raises(ValueError, match=r"shape \(3,\) appears more than once"):
         case.fast([first, second, first])
     optimizer = case.fast([first, second])
-    optimizer.param_groups[0]["params"].append(first)
     for param in (first, second):
         param.grad = torch.ones_like(param)
+    for _ in range(steps_before):
+        optimizer.step()
+    before = first.detach().clone()
+    optimizer.param_groups[0]["params"].append(first)
     for _ in range(2):  # the second time as well
         with pytest.raises(ValueError, match="appears more than once"):
             optimizer.step()
-    assert_equal(first.detach(), torch.ones(3))
+    assert_equal(first.detach(), before)
 
 
 Spoil = Callable[[torch.optim.Optimizer, nn.Parameter], None]
@@ -220,13 +224,15 @@ def test_parameter_whose_elements_share_memory(case: Case) -> None:
 
 
 @typical_cases
-def test_parameters_that_share_memory(case: Case) -> None:
+@pytest.mark.parametrize("steps_before", [1, 20])
+def test_parameters_that_share_memory(case: Case, steps_before: int) -> None:
     """Tied by `.data`, they would be updated at the same time."""
     first, second = nn.Parameter(torch.ones(10)), nn.Parameter(torch.ones(3))
     optimizer = case.fast([first, second])
     for param in (first, second):
         param.grad = torch.ones_like(param)
-    optimizer.step()
+    for _ in range(steps_before):
+        optimizer.step()
     first.data = torch.ones(10)
     second.data = first.data[5:8]
     for _ in range(2):
