@@ -2,8 +2,8 @@
 
     python -m benchmarks.host_memory
 
-They are counted for 100,000 tensors after 25 steps: after that many, a step has given back what only a walk over all parameters
-needs. Needs glibc.
+They are counted for 100,000 tensors after 25 steps: after that many, a step has given back what only a walk over all
+parameters needs. Needs glibc.
 """
 
 import ctypes
@@ -19,10 +19,10 @@ TENSORS, STEPS = 100_000, 25
 
 
 class _Mallinfo2(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
-    ]
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks")),
+        *((name, ctypes.c_size_t) for name in ("uordblks", "fordblks", "keepcost")),
+    )
 
 
 def allocated() -> int:
