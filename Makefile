@@ -181,7 +181,8 @@ gpu-code-emulated:
 	cd build/emulated && LERAC_FAST_EMULATED_NUMBERS=device \
 	  $(abspath $(PY)) tests/run_variant.py tests/optim -q -m 'not compiles'
 	cd build/emulated && for numbers in host device; do LERAC_FAST_EMULATED_NUMBERS=$$numbers \
-	  $(abspath $(PY)) tests/run_variant.py tests/gpu_code/test_accesses.py tests/gpu_code/test_runtime.py -q -m gpu_code || exit; done
+	  $(abspath $(PY)) tests/run_variant.py tests/gpu_code/test_accesses.py tests/gpu_code/test_runtime.py \
+	  tests/gpu_code/test_overlap.py -q -m gpu_code || exit; done
 
 # The module without CUDA loads, says what it lacks, and computes; its objects of the CPU are those that `make test` tests.
 gpu-code-absent: export OMP_NUM_THREADS=1

@@ -85,6 +85,8 @@ void bind_backends(py::module_& m) {
       "has_compiled_backend", [](at::Device device) { return engine::has_compiled_backend(device.type()); },
       py::arg("device"));
   m.def("launches", [] { return engine::launches.load(); });
+  m.def("overlapping_launches", [] { return engine::overlapping_launches.load(); });
+  m.def("let_launches_overlap", [](bool on) { return engine::may_overlap.exchange(on); }, py::arg("on"));
 }
 
 void bind_ops(py::module_& m) {

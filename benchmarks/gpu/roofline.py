@@ -21,6 +21,7 @@ from benchmarks.bench_optimizer_step import per_tensor
 from benchmarks.gpu.bench_optimizer_step import parameters, shapes_of
 from benchmarks.gpu.conftest import BENCH_ON, TINY, GpuTimer, HostTimer, copying
 from lerac_fast import gaussian_smooth, tempered_cross_entropy
+from lerac_fast._native.launches import launches_apart
 from lerac_fast.optim import AdamW
 
 CALLS = 1 if TINY else 15
@@ -53,6 +54,18 @@ def steps(dtype: torch.dtype) -> Iterator[Case]:
             torchs = torch.optim.AdamW(params, lr=1e-7, weight_decay=0.01, fused=True)
             name = f"AdamW, {model}, a group per tensor" + ", gradients in a bucket" * bucket
             yield Case(name, 7 * sum(param.nbytes for param in params), ours.step, torchs.step)
+
+
+def steps_that_count_on_the_device(dtype: torch.dtype) -> Iterator[Case]:
+    """Two launches: one counts the steps and makes the rules, and the second may begin while the first still runs."""
+    for model in ("DenseNet-121", "ResNet-18"):
+        params = parameters(shapes_of(model), dtype, BENCH_ON)
+        capturable = {"capturable": not TINY}  # for GPUs alone
+        ours = AdamW(per_tensor(params), weight_decay=0.01, **capturable)
+        torchs = torch.optim.AdamW(params, lr=1e-7, weight_decay=0.01, fused=True, **capturable)
+        for name, step in (("overlapping", ours.step), ("apart", launches_apart()(ours.step))):
+            name = f"AdamW capturable, {model}, a group per tensor, launches {name}"
+            yield Case(name, 7 * sum(param.nbytes for param in params), step, torchs.step)
 
 
 def losses(dtype: torch.dtype) -> Iterator[Case]:
@@ -119,7 +132,12 @@ def main() -> None:
     ):
         table.add_column(column, justify="left" if column == "case" else "right")
     for dtype in DTYPES:
-        for case in (*steps(dtype), *losses(dtype), *smoothing(dtype)):
+        for case in (
+            *steps(dtype),
+            *steps_that_count_on_the_device(dtype),
+            *losses(dtype),
+            *smoothing(dtype),
+        ):
             (ours, host), (torchs, torchs_host), limit = median(case.ours), median(case.torchs), case.bytes_moved / rate
             numbers = (
                 f"{limit:.1f}",

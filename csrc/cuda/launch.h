@@ -11,14 +11,19 @@
 
 namespace lerac_fast::cuda {
 
-// Launches on the current device. `stream` is a cudaStream_t. Throws std::runtime_error where the launch fails; what
-// fails later, on the device, is reported by whatever waits for it.
-template <typename... Parameters, typename... Arguments>
-void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, void* stream, Arguments&&... arguments) {
+// `stream` is a cudaStream_t.
+inline cudaLaunchConfig_t configured(int64_t blocks, int threads, void* stream) {
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(blocks));
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.stream = static_cast<cudaStream_t>(stream);
+  return config;
+}
+
+// Launches on the current device. Throws std::runtime_error where the launch fails; what fails later, on the device, is
+// reported by whatever waits for it.
+template <typename... Parameters, typename... Arguments>
+void launch(const cudaLaunchConfig_t& config, void (*kernel)(Parameters...), Arguments&&... arguments) {
   const cudaError_t error = cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
   if (error != cudaSuccess) {
     (void)cudaGetLastError(); // clears it: torch would report it as its own
@@ -30,6 +35,11 @@ void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, void* st
                              cudaGetErrorString(error) + advice);
   }
   engine::launches.fetch_add(1, std::memory_order_relaxed);
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch(void (*kernel)(Parameters...), int64_t blocks, int threads, void* stream, Arguments&&... arguments) {
+  launch(configured(blocks, threads, stream), kernel, std::forward<Arguments>(arguments)...);
 }
 
 } // namespace lerac_fast::cuda

@@ -6,6 +6,7 @@
 
 #include "cuda/arguments.h"
 #include "cuda/launch.h"
+#include "cuda/overlap.h"
 #include "cuda/prepare.h"
 #include "cuda/vector.h"
 #include "math/float16.h"
@@ -124,11 +125,13 @@ template <template <typename> class Rule, typename Element, typename State, bool
 __global__ void __launch_bounds__(kThreads, kBlocksPerProcessor)
     update_rows(const __grid_constant__ KernelArguments<Rule, Compute<Element>, kBytes> a) {
   using T = Compute<Element>;
-  if (a.found_inf != nullptr && *a.found_inf != 0) return;
+  const float found_inf = a.found_inf != nullptr ? *a.found_inf : 0;
   const Place* places = a.arrays.first();
   const uint32_t index = row_of(places, a.rows, blockIdx.x);
   const Place place = places[index];
   const auto& operands = a.arrays.second(a.rows)[index];
+  if (a.prepared != nullptr) wait_for_previous(); // `prepare`; all above is older than that
+  if (found_inf != 0) return;
   const Rule<T> rule = a.prepared != nullptr ? a.prepared[index] : a.arrays.third(a.rows)[place.rule];
   const T inverse_scale = a.grad_scale != nullptr ? T(1 / double(*a.grad_scale)) : a.inverse_scale;
 
@@ -238,10 +241,13 @@ template <template <typename> class Rule, typename Element, typename State> clas
       for (int k = 0; k < Rule<T>::kStates; ++k) operands.at[2 + k] = from.states[k];
       block += uint32_t(blocks_of_row(r));
     }
-    if (a.grad_scale != nullptr || a.inverse_scale != 1)
-      launch(update_rows<Rule, Element, State, true, kBytes>, blocks, kThreads, stream_, a);
+    const bool unscales = a.grad_scale != nullptr || a.inverse_scale != 1;
+    const auto kernel =
+        unscales ? update_rows<Rule, Element, State, true, kBytes> : update_rows<Rule, Element, State, false, kBytes>;
+    if (prepared_ != nullptr) // then `prepare` has just been launched
+      launch_overlapping(kernel, blocks, kThreads, stream_, a);
     else
-      launch(update_rows<Rule, Element, State, false, kBytes>, blocks, kThreads, stream_, a);
+      launch(kernel, blocks, kThreads, stream_, a);
   }
 
   const Update& update_;

@@ -8,6 +8,7 @@
 #include "cuda/arguments.h"
 #include "cuda/launch.h"
 #include "cuda/optimizer_step_kernels.h"
+#include "cuda/overlap.h"
 #include "math/bias_correction.h"
 
 namespace lerac_fast::cuda {
@@ -50,6 +51,7 @@ __device__ __forceinline__ void write(const DeviceNumber& number, double value) 
 template <typename Rule>
 __global__ void __launch_bounds__(kPrepareThreads)
     prepare(const __grid_constant__ PrepareArguments a, Rule* __restrict__ prepared) {
+  let_next_begin(); // the update of the rows
   const uint32_t index = blockIdx.x * kPrepareThreads + threadIdx.x;
   if (index >= a.rows || (a.found_inf != nullptr && *a.found_inf != 0)) return;
   const HostNumbers& known = a.arrays.first()[index];
@@ -102,6 +104,7 @@ void prepare_rows(const Update& update, int64_t begin, int64_t end, Rule* prepar
       a.arrays.second(a.rows)[r - begin] = {update.rates[row.hyperparameters], row.step};
     }
     std::copy(others.begin(), others.end(), a.arrays.third(a.rows));
+    // Not by `launch_overlapping`: the update counts on it that all before this one has ended.
     launch(prepare<Rule>, (a.rows + kPrepareThreads - 1) / kPrepareThreads, kPrepareThreads, stream, a,
            prepared + begin);
     begin = last;

@@ -9,11 +9,27 @@ from torch import nn
 
 import lerac_fast.optim
 from benchmarks.shapes import MODELS
+from lerac_fast._native.launches import launches_apart
 from tests.gpu.twins import Twins, plain
 from tests.kernels import NUMBERS_ON_DEVICE
-from tests.optim.cases import COUNTING, TYPICAL, Case, all_cases, all_dtypes, groups, random, typical_cases
+from tests.optim.cases import (
+    COUNTING,
+    TYPICAL,
+    Case,
+    all_cases,
+    all_dtypes,
+    assert_equal,
+    groups,
+    random,
+    typical_cases,
+)
 from tests.optim.test_launches import CASES as LAUNCH_CASES
-from tests.optim.test_launches import LAUNCHES_WITH_NUMBERS_OF_THE_DEVICE, launches_of_a_step, shrunk
+from tests.optim.test_launches import (
+    LAUNCHES_WITH_NUMBERS_OF_THE_DEVICE,
+    launches_of_a_step,
+    overlapping_launches_of,
+    shrunk,
+)
 from tests.reference import optimizers as reference
 
 pytestmark = pytest.mark.gpu
@@ -246,6 +262,23 @@ def test_launches(
     by_device = counts and (NUMBERS_ON_DEVICE or (capturable and device.type == "cuda"))
     expected = LAUNCHES_WITH_NUMBERS_OF_THE_DEVICE if by_device else most.get(model, 1)
     assert launches_of_a_step(case, shrunk(MODELS[model]()), device, **options) == expected
+
+
+@counting_cases
+def test_launches_that_overlap(case: Case, cuda: torch.device, gpu_kernels: str) -> None:
+    """From sm_90 on the second of the two launches of a step does; the numbers are those of launches apart."""
+    overlapping, apart = Twins(cuda, torch.float32), Twins(cuda, torch.float32)
+    ours = case.fast(groups(overlapping.there), capturable=True)
+    expected = case.fast(groups(apart.there), capturable=True)
+    can_overlap = gpu_kernels == "cuda" and torch.cuda.get_device_capability(cuda) >= (9, 0)
+    for _ in range(4):
+        overlapping.new_gradients()
+        apart.new_gradients()
+        assert overlapping_launches_of(ours) == int(can_overlap)
+        with launches_apart():
+            assert overlapping_launches_of(expected) == 0
+        for param, other in zip(overlapping.there, apart.there, strict=True):
+            assert_equal(param.detach(), other.detach())
 
 
 @pytest.mark.parametrize("scaled", [False, True])

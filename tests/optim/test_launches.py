@@ -11,6 +11,7 @@ from torch import nn
 
 from benchmarks.shapes import MODELS, Shapes
 from lerac_fast._native.extension import extension
+from lerac_fast._native.launches import launches_apart
 from tests.kernels import KERNELS, NUMBERS_ON_DEVICE
 from tests.optim.cases import Case, assert_equal, groups, random
 from tests.reference import optimizers as reference
@@ -56,6 +57,13 @@ def launches_of_a_second_step(optimizer: torch.optim.Optimizer) -> int:
     before = extension.launches()
     optimizer.step()
     return extension.launches() - before
+
+
+def overlapping_launches_of(optimizer: torch.optim.Optimizer) -> int:
+    """Of a step."""
+    before = extension.overlapping_launches()
+    optimizer.step()
+    return extension.overlapping_launches() - before
 
 
 def launches_beside_the_reference(case: Case, params: list[nn.Parameter], grouped: list[dict[str, object]]) -> int:
@@ -118,6 +126,16 @@ def test_numbers_of_the_device_take_one_launch_more(case: Case, model: str) -> N
     for group in grouped[::2]:
         group["weight_decay"] = 0.0
     assert launches_of_a_second_step(case.fast(grouped)) == LAUNCHES_WITH_NUMBERS_OF_THE_DEVICE
+
+
+@pytest.mark.skipif(KERNELS != "cuda", reason="about emulated kernels")
+@pytest.mark.parametrize("model", ["ResNet-18", "BERT-large"])
+def test_what_overlaps(model: str) -> None:
+    """Of the two launches of a step whose numbers the device has, the second; nothing else."""
+    optimizer = Case("AdamW").fast(groups(parameters(shrunk(MODELS[model]()), torch.device("cpu"))))
+    assert overlapping_launches_of(optimizer) == int(NUMBERS_ON_DEVICE)
+    with launches_apart():
+        assert overlapping_launches_of(optimizer) == 0
 
 
 @with_numbers_of_the_device

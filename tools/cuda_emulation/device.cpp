@@ -102,6 +102,8 @@ void Device::use_host_memory(const char* how) {
   fault("a kernel on " + name(working_) + " uses memory of the host, which is " + how);
 }
 
+void Device::fault_of_overlap(const char* what) { fault("a kernel on " + name(working_) + " " + what); }
+
 void Device::wait(Stream waiting, Stream working) {
   for (const auto& [stream, time] : times_) {
     const auto found = waited_.find({working, stream});

@@ -33,6 +33,7 @@ class Device {
   void work_here();                        // begins torch's own, on the current stream of its tensors
   bool use(uint64_t address, bool writes); // by the work that has begun; false: no memory of a device
   void use_host_memory(const char* how);   // by a kernel
+  void fault_of_overlap(const char* what); // of a kernel: overlap.h
 
   // ---- order ----
   void wait(Stream waiting, Stream working); // cudaStreamWaitEvent

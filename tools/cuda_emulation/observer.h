@@ -11,11 +11,13 @@ struct Launch {
   unsigned blocks, threads;
   const void* arguments; // where the kernel finds them
   size_t argument_bytes;
+  bool overlaps; // the one before
 };
 
 class Observer {
  public:
   virtual ~Observer() = default;
+  virtual int current_device() const = 0;
   virtual void launch_begins(const Launch& launch) = 0;
   virtual void block_ends() = 0;
   virtual void launch_ends() = 0;

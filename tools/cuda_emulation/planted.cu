@@ -1,7 +1,7 @@
 // TEST ONLY. Kernels with mistakes, which tests see found.
 #include <cmath>
 
-#include "cuda/launch.h"
+#include "cuda/overlap.h"
 
 // ---- gaussian_smooth's kernels, whose warps' lanes lie 8 elements apart in the block ----
 
@@ -49,6 +49,29 @@ __global__ void add_one(float* x, int64_t count) {
   if (i < count) x[i] += 1;
 }
 
+// x + 1 into y, beside which the next launch may begin.
+__global__ void add_one_ahead(const float* x, float* y, int64_t count) {
+  lerac_fast::cuda::let_next_begin();
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < count) y[i] = x[i] + 1;
+}
+
+enum class Waits { kBeforeIt, kAfterReading, kAfterWriting, kNowhere, kInSomeBlocks };
+
+// x + y into z.
+__global__ void add_behind(float* x, const float* y, float* z, int64_t count, Waits waits) {
+  using lerac_fast::cuda::wait_for_previous;
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  if (waits == Waits::kInSomeBlocks && blockIdx.x != 0) return;
+  if (waits != Waits::kAfterReading && waits != Waits::kNowhere) {
+    if (waits == Waits::kAfterWriting) x[i] = -1;
+    wait_for_previous();
+  }
+  z[i] = x[i] + y[i];
+  if (waits == Waits::kAfterReading) wait_for_previous();
+}
+
 } // namespace
 
 LERAC_VISIBLE void planted_smooth(const float* source, float* target, int64_t planes, int64_t rows, int64_t columns) {
@@ -63,4 +86,10 @@ LERAC_VISIBLE void planted_softmax(const float* rows, int64_t count, int64_t cla
 
 LERAC_VISIBLE void planted_add_one(float* x, int64_t count, int stream) {
   launch(add_one, (count + 255) / 256, 256, stream_of(stream), x, count);
+}
+
+LERAC_VISIBLE void planted_overlap(float* x, float* y, float* z, int64_t count, int waits) {
+  const int64_t blocks = (count + 255) / 256;
+  launch(add_one_ahead, blocks, 256, nullptr, x, y, count);
+  lerac_fast::cuda::launch_overlapping(add_behind, blocks, 256, nullptr, x, y, z, count, Waits(waits));
 }

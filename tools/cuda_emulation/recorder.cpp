@@ -5,7 +5,7 @@
 #include <memory>
 #include <optional>
 
-#include "emulated_block.h"
+#include "overlap.h"
 #include "traffic.h"
 
 #define LERAC_VISIBLE extern "C" __attribute__((visibility("default")))
@@ -49,31 +49,45 @@ struct Program {
     return is_here;
   }
 };
+thread_local const Program program = Program::here();
+
+bool is_in(uint64_t address, const void* begin, size_t bytes) {
+  return address - reinterpret_cast<uint64_t>(begin) < bytes;
+}
+
+// Of the thread itself, or of the program.
+bool is_of_thread(uint64_t address) {
+  return is_in(address, block->current->memory.get(), kStackBytes) || program.has(address);
+}
 
 class Recorder : public Observer {
  public:
   Device device;
   std::vector<Traffic> launches;
 
+  int current_device() const override { return device.current; }
+
   void launch_begins(const Launch& launch) override {
     device.launch(launch.stream == nullptr ? device.current * kStreams : Stream(intptr_t(launch.stream)));
     launch_ = launch;
-    program_ = Program::here();
   }
 
   void block_ends() override {
+    if (overlap.lacks_wait()) device.fault_of_overlap("ends before it has waited for the launch before it");
     blocks_[blockIdx.x] = requests_of_block(accesses_);
     accesses_.clear();
   }
 
   void launch_ends() override {
     launches.push_back(traffic_of(blocks_, launch_.threads));
+    launches.back().overlaps = launch_.overlaps;
     blocks_.clear();
   }
 
   void add(const void* instruction, uint64_t address, size_t bytes, bool writes) {
-    const Within host(false);
-    if (is_of_kernel(address)) return;
+    if (is_in(address, launch_.arguments, launch_.argument_bytes)) return;
+    if (overlap.is_too_early(reinterpret_cast<unsigned char*>(address), writes))
+      device.fault_of_overlap("uses what the launch before it may still work on");
     if (!device.use(address, writes)) return device.use_host_memory(writes ? "written" : "read");
     for (size_t done = 0; done < bytes;) { // structs: in as few accesses as their alignment allows
       size_t piece = 16;
@@ -85,16 +99,7 @@ class Recorder : public Observer {
   }
 
  private:
-  bool is_of_kernel(uint64_t address) const {
-    const auto within = [&](const void* begin, size_t bytes) {
-      return address - reinterpret_cast<uint64_t>(begin) < bytes;
-    };
-    return within(block->current->memory.get(), kStackBytes) || within(launch_.arguments, launch_.argument_bytes) ||
-           program_.has(address);
-  }
-
   Launch launch_{};
-  Program program_;
   std::vector<Access> accesses_; // of the block
   std::map<unsigned, std::vector<Request>> blocks_;
 };
@@ -102,8 +107,13 @@ class Recorder : public Observer {
 std::unique_ptr<Recorder> recorder;
 bool allocates_for_host = false;
 
-inline void record(const void* instruction, const void* address, size_t bytes, bool writes) {
-  if (recorder != nullptr && in_kernel) recorder->add(instruction, reinterpret_cast<uint64_t>(address), bytes, writes);
+inline void record(const void* instruction, void* at, size_t bytes, bool writes) {
+  if (!in_kernel || (recorder == nullptr && !is_followed)) return;
+  const Within host(false);
+  const auto address = reinterpret_cast<uint64_t>(at);
+  if (is_of_thread(address)) return;
+  if (is_followed) overlap.follow(static_cast<unsigned char*>(at), bytes, writes);
+  if (recorder != nullptr && !overlap.repeats()) recorder->add(instruction, address, bytes, writes);
 }
 
 } // namespace
@@ -137,10 +147,18 @@ extern "C" void __tsan_func_entry(void*) {}
 extern "C" void __tsan_func_exit() {}
 extern "C" void __tsan_vptr_update(void**, void*) {}
 extern "C" void __tsan_vptr_read(void**) {}
-// Of the host, which counts launches.
+// Of the host, which counts launches and keeps what it has asked of a device.
 extern "C" int64_t __tsan_atomic64_fetch_add(volatile int64_t* address, int64_t value, int order) {
   (void)order;
   return __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST);
+}
+extern "C" uint8_t __tsan_atomic8_load(const volatile uint8_t* address, int order) {
+  (void)order;
+  return __atomic_load_n(address, __ATOMIC_SEQ_CST);
+}
+extern "C" void __tsan_atomic8_store(volatile uint8_t* address, uint8_t value, int order) {
+  (void)order;
+  __atomic_store_n(address, value, __ATOMIC_SEQ_CST);
 }
 
 // ---- for Python ----

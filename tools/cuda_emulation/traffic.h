@@ -25,6 +25,7 @@ struct Traffic {
   int64_t blocks, threads;
   Counts reads[kWidths], writes[kWidths];
   int64_t bytes_read, bytes_written; // of the memory
+  int64_t overlaps;                  // whether the launch does: overlap.h
 };
 
 // The requests of each block, by its index. The cache is empty before and written back after, as between the kernels of

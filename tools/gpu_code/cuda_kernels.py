@@ -28,6 +28,7 @@ def reports(operation: str, target: Target) -> list[Report]:
             threads=_threads(operation, kernel_name),
         )
         report.is_listed = False
+        _overlap(report, kernel, kernel_name)
         if kernel_name in _CHECKS:
             _CHECKS[kernel_name](report, kernel, *arguments)
         found.append(report)
@@ -40,6 +41,21 @@ def _threads(operation: str, kernel: str) -> int:
     match = re.search(rf"constexpr int {name} = (\d+);", (nvcc.ROOT / "csrc/cuda" / file).read_text())
     assert match, f"{file}: no {name}"
     return int(match[1])
+
+
+def _overlap(report: Report, kernel: Kernel, name: str) -> None:
+    """Where GPUs can, `prepare` lets the next launch begin before it reads anything; and `update_rows` waits for the
+    launch before, when it has read whether there was an overflow and nothing else. No other kernel does either.
+    """
+    for which, does, opcode, expected in (
+        ("prepare", "lets the next launch begin", "PREEXIT", 0),
+        ("update_rows", "waits for the launch before", "ACQBULK", 1),
+    ):
+        found = [i for i, instruction in enumerate(kernel.code) if instruction.opcode == opcode]
+        report.expect(does, len(found), int(name == which and report.target.capability >= 90))
+        for i in found:
+            before = sum(kernel.code[n].access is not None for n in kernel.before([i]))
+            report.expect(f"accesses before it {does}", before, expected)
 
 
 def _update_rows(report: Report, kernel: Kernel, rule: str, element: str, state: str, unscales: str, size: str) -> None:

@@ -11,6 +11,7 @@ from lerac_fast._native.extension import extension
 
 WIDTHS = (1, 2, 4, 8, 16)  # bytes of an access
 STREAMS = 256  # of a device
+OLD_DEVICE = 2  # of sm_80; all others are of sm_90
 
 
 class _Counts(ctypes.Structure):
@@ -25,6 +26,7 @@ class _Traffic(ctypes.Structure):
         ("writes", _Counts * len(WIDTHS)),
         ("bytes_read", ctypes.c_int64),
         ("bytes_written", ctypes.c_int64),
+        ("overlaps", ctypes.c_int64),
     ]
 
 
@@ -49,6 +51,7 @@ class Traffic(NamedTuple):
     writes: dict[int, Counts]
     bytes_read: int
     bytes_written: int
+    overlaps: bool  # may begin while the launch before it runs
 
 
 def _counts(by_width: ctypes.Array[_Counts]) -> dict[int, Counts]:
@@ -72,7 +75,15 @@ class EmulatedDevice:
     def launches(self) -> list[Traffic]:
         found = (self.library.emulation_traffic(i).contents for i in range(self.library.emulation_launches()))
         return [
-            Traffic(t.blocks, t.threads, _counts(t.reads), _counts(t.writes), t.bytes_read, t.bytes_written)
+            Traffic(
+                t.blocks,
+                t.threads,
+                _counts(t.reads),
+                _counts(t.writes),
+                t.bytes_read,
+                t.bytes_written,
+                bool(t.overlaps),
+            )
             for t in found
         ]
 
