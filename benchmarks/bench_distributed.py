@@ -23,10 +23,9 @@ from lerac_fast import layer_groups, layer_order
 SHAPES = {"364 of one element": [(1,)] * 364, "DenseNet-121's 364": MODELS["DenseNet-121"]()}
 
 
-@pytest.fixture(scope="module")
-def process_group(tmp_path_factory) -> Iterator[None]:
-    store = tmp_path_factory.mktemp("store") / "store"
-    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+@pytest.fixture
+def process_group(tmp_path: Path) -> Iterator[None]:
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     yield
     distributed.destroy_process_group()
 

@@ -137,17 +137,18 @@ def bench_repeated(compare, name: str, shape: tuple[int, int]) -> None:
     compare(f"{name}, {count} x {size}, repeated", optimizers, bytes_moved=0, once=_settled)
 
 
+@pytest.mark.parametrize("groups", [1, 364])
 @pytest.mark.parametrize("name", OPTIONS)
-def bench_cold(compare, name: str) -> None:
-    """364 groups of one element, after 160 MB have passed through the caches."""
-    params, others = parameters([(1,)] * 364, torch.float32), torch.zeros(40_000_000)
+def bench_cold(compare, name: str, groups: int) -> None:
+    """Groups of one element, after 160 MB have passed through the caches."""
+    params, others = parameters([(1,)] * groups, torch.float32), torch.zeros(40_000_000)
     step = getattr(lerac_fast.optim, name)(per_tensor(params), **OPTIONS[name]).step
 
     def cold(function: Callable[[], object]) -> float:
         others.add_(1)
         return seconds_of(function)
 
-    compare(f"{name}, 364 groups of one element, cold", {OURS: step}, bytes_moved=0, warm=False, once=cold)
+    compare(f"{name}, {groups} groups of one element, cold", {OURS: step}, bytes_moved=0, warm=False, once=cold)
 
 
 def bench_schedulers(compare) -> None:

@@ -84,6 +84,13 @@ void bind_backends(py::module_& m) {
   m.def(
       "has_compiled_backend", [](at::Device device) { return engine::has_compiled_backend(device.type()); },
       py::arg("device"));
+  m.def(
+      "driver_versions",
+      [](at::Device device) {
+        const auto [present, needed] = engine::driver_versions(device.type());
+        return std::pair(present, needed);
+      },
+      py::arg("device"));
   m.def("launches", [] { return engine::launches.load(); });
   m.def("overlapping_launches", [] { return engine::overlapping_launches.load(); });
   m.def("let_launches_overlap", [](bool on) { return engine::may_overlap.exchange(on); }, py::arg("on"));

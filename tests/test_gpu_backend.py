@@ -126,6 +126,20 @@ def test_triton_serves_gpus_that_do_not_run_what_was_compiled(monkeypatch: pytes
 
 @pytest.mark.skipif(not COMPILED, reason="built without CUDA")
 @needs_triton
+def test_triton_serves_drivers_that_take_no_large_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, needed = extension.driver_versions(choosing.GPU)
+    monkeypatch.setattr(extension, "driver_versions", lambda _: (12000, needed))
+    assert lerac_fast.gpu_backend("auto") == "triton"
+    reason = r"the driver has CUDA 12\.0, and launches need one of CUDA 12\.1 or newer"
+    assert re.match(reason, lerac_fast.build_info()["gpu_backends"]["cuda"])
+    with pytest.raises(RuntimeError, match=reason):
+        lerac_fast.gpu_backend("cuda")
+    monkeypatch.setattr(extension, "driver_versions", lambda _: (needed, needed))
+    assert lerac_fast.gpu_backend("auto") == "cuda"
+
+
+@pytest.mark.skipif(not COMPILED, reason="built without CUDA")
+@needs_triton
 def test_gpus_are_asked_when_cuda_begins(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Not at import, which would begin it. What was chosen by name stays."""
     assert lerac_fast.gpu_backend("auto") == "cuda"

@@ -9,11 +9,13 @@
 
 namespace lerac_fast::cuda {
 
-// What a launch can carry: 32 KB from CUDA 12.1 on (sm_70 and newer), before that 4 KB.
+// What a launch can carry: 32 KB from CUDA 12.1 on (sm_70 and newer), if the driver knows it, too; before that 4 KB.
 #if CUDART_VERSION >= 12010
 inline constexpr size_t kArgumentBytes = 32764;
+inline constexpr int kArgumentsNeedDriver = 12010;
 #else
 inline constexpr size_t kArgumentBytes = 4096;
+inline constexpr int kArgumentsNeedDriver = 0;
 #endif
 inline constexpr size_t kSmallArgumentBytes = 4096; // larger ones take longer to launch
 

@@ -26,7 +26,7 @@ void update_table(engine::TensorTable& table) {
 }
 
 const engine::RegisterBackend registration(c10::DeviceType::LERAC_FAST_CUDA_KEY,
-                                           {update_table, is_asynchronous(), is_capturing});
+                                           {update_table, is_asynchronous(), is_capturing, 0, driver_versions});
 
 } // namespace
 } // namespace lerac_fast::cuda

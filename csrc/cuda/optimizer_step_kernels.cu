@@ -292,6 +292,12 @@ size_t workspace_of(const Update& update) {
   return update.is_deferred() ? size_t(update.count) * kSizes[int(update.rule)] : 0;
 }
 
+engine::DriverVersions driver_versions() {
+  engine::DriverVersions versions{.needed = kArgumentsNeedDriver};
+  if (cudaDriverGetVersion(&versions.present) != cudaSuccess) return {};
+  return versions;
+}
+
 void launch_update(const Update& update, void* workspace, void* stream) {
   const auto run = [&](auto launcher) { typename decltype(launcher)::type(update, workspace, stream).run(); };
   switch (update.rule) {

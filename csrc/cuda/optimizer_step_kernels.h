@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/launches.h"
 #include "engine/rules.h"
 
 namespace lerac_fast::cuda {
@@ -28,6 +29,9 @@ struct Update {
 
 // Bytes of device memory that a deferred update needs while it runs, aligned to 16; else 0.
 size_t workspace_of(const Update& update);
+
+// The driver of this machine, and the oldest that takes as many arguments as the kernels were compiled for.
+engine::DriverVersions driver_versions();
 
 // Queues the update on the current device: one launch, or as many as its tensors need kernel arguments (391 of them
 // with rates of their own take one). Before each stand, if it is deferred, launches of one thread per tensor, which

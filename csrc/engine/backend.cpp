@@ -32,6 +32,11 @@ bool is_asynchronous(c10::DeviceType type) {
 
 bool has_compiled_backend(c10::DeviceType type) { return backends(type).compiled.has_value(); }
 
+DriverVersions driver_versions(c10::DeviceType type) {
+  const auto& compiled = backends(type).compiled;
+  return compiled && compiled->driver ? compiled->driver() : DriverVersions{};
+}
+
 RegisterBackend::RegisterBackend(c10::DeviceType type, Backend backend) {
   backends(type).compiled = std::move(backend);
 }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 
+#include "engine/launches.h"
 #include "engine/tensor_table.h"
 
 namespace lerac_fast::engine {
@@ -18,6 +19,8 @@ struct Backend {
   std::function<bool(at::Device)> is_capturing;
   // Elements up to which an update may keep the GIL: it runs no Python code, and is done, and soon, when it returns.
   int64_t brief = 0;
+  // The driver that its launches need and have.
+  std::function<DriverVersions()> driver = {};
 };
 
 // The backend of a device type, or nullptr: the one that was chosen, else the compiled one.
@@ -30,6 +33,9 @@ void choose_backend(c10::DeviceType type, std::optional<Backend> backend);
 bool is_asynchronous(c10::DeviceType type);
 
 bool has_compiled_backend(c10::DeviceType type);
+
+// Of the compiled one.
+DriverVersions driver_versions(c10::DeviceType type);
 
 struct RegisterBackend {
   RegisterBackend(c10::DeviceType type, Backend backend);

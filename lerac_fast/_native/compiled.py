@@ -18,6 +18,9 @@ def compiled_absence(look: bool = True) -> str:
     """
     if not extension.has_compiled_backend(GPU):
         return _built_with.cuda_absent
+    present, needed = extension.driver_versions(GPU) if look else (0, 0)
+    if 0 < present < needed:
+        return f"the driver has CUDA {_dotted(present)}, and launches need one of CUDA {_dotted(needed)} or newer"
     for index, capability in enumerate(_capabilities() if look else []):
         if not runs_on(_built_with.cuda_architectures, capability):
             compiled = _built_with.cuda_architectures.replace(";", ", ")
@@ -27,6 +30,11 @@ def compiled_absence(look: bool = True) -> str:
                 f"CUDAARCHS={capability[0]}{capability[1]}"
             )
     return ""
+
+
+def _dotted(version: int) -> str:
+    """12010 as 12.1."""
+    return f"{version // 1000}.{version % 1000 // 10}"
 
 
 def _capabilities() -> list[tuple[int, int]]:

@@ -358,7 +358,7 @@ class LeRaC(LRScheduler):
 
     def _factors(self, step: int) -> list[float]:
         # The lowest ratio decides on the events of "decades", even if its group has been removed.
-        return lerac_factors([*self.ratios, self._lowest_ratio], step, self.total_iters, self.curve)[:-1]
+        return lerac_factors(self.ratios, step, self.total_iters, self.curve, self._lowest_ratio)
 
     def _lowered_lrs(self) -> list[float | Tensor]:
         """Return the rates of all groups at step `last_epoch`, and remember LeRaC's as the groups will hold them."""
