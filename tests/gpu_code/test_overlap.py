@@ -111,8 +111,8 @@ def launched(device: EmulatedDevice, stepping: Adam) -> list[str]:
 
 @with_numbers_of_the_device
 def test_only_the_update_behind_prepare_overlaps(device: EmulatedDevice) -> None:
-    """Where a step takes several of either, too: one updates 818 tensors of Adam, and prepares 1,019, or 255 whose numbers
-    are others each time. Steps of empty tensors are counted, and nothing follows."""
+    """Where a step takes several of either, too: one updates 818 tensors of Adam, and prepares 1,019, or 255 of which
+    each has other numbers than the one before. Steps of empty tensors are counted, and nothing follows."""
     assert launched(device, optimizer([5000, 3])) == ["prepare", "update"]
     assert launched(device, optimizer([1] * 1000)) == ["prepare", "update", "prepare", "update"]
     assert launched(device, optimizer([1] * 300, decays=7)) == ["prepare", "prepare", "update"]
