@@ -2,7 +2,7 @@
 
     python -m benchmarks.host_memory
 
-They are counted for 100,000 tensors after 25 steps: after that many, a step has given back what only a walk over all
+They are counted for 100,000 tensors, after so many steps that a step has given back what only a walk over all
 parameters needs. Needs glibc.
 """
 
@@ -14,8 +14,9 @@ from torch import nn
 
 import lerac_fast.optim
 from benchmarks.bench_optimizer_step import OPTIONS, per_tensor
+from lerac_fast._native.extension import extension
 
-TENSORS, STEPS = 100_000, 25
+TENSORS, STEPS = 100_000, extension.RENEWALS_WITHOUT_WALK + 4
 
 
 class _Mallinfo2(ctypes.Structure):

@@ -1,6 +1,7 @@
 """Prints the history of the benchmarks, or a record that ``make bench`` writes, as the tables of docs/performance.md.
 
-Usage: python -m benchmarks.table [RECORD.json]    the record; without it, the last run of each benchmark in the history
+Usage: python -m benchmarks.table [RECORD.json | DATE]    the record, or the run of the history that began at a date, or
+whose date begins so; without either, the last run of each benchmark in the history, whatever commit it was of
 """
 
 import sys
@@ -38,10 +39,20 @@ def markdown(rows: list[Row]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def main(path: Path) -> None:
-    for name, rows in groupby(newest(read(path)), lambda row: row.benchmark):
+def rows_of(which: str) -> list[Row]:
+    """Of a record, by its path, or of the history's run of a date."""
+    if which.endswith(".json"):
+        return read(Path(which))
+    rows = [row for row in read() if row.date.startswith(which)]
+    if not rows:
+        raise SystemExit(f"{HISTORY} has no run of {which}")
+    return rows
+
+
+def main(which: str) -> None:
+    for name, rows in groupby(newest(rows_of(which)), lambda row: row.benchmark):
         print(f"\n### {name}\n\n{markdown(list(rows))}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else HISTORY)
+    main(sys.argv[1] if len(sys.argv) > 1 else "")

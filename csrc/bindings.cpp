@@ -70,6 +70,7 @@ void bind_backends(py::module_& m) {
   LERAC_FAST_NUMBERS(X)
 #undef X
   m.attr("NUMBERS") = py::tuple(numbers);
+  m.attr("RENEWALS_WITHOUT_WALK") = engine::kRenewalsWithoutWalk;
 
   m.def(
       "choose_python_backend",

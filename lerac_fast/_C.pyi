@@ -27,6 +27,7 @@ def check_param_group(optimizer: Optimizer, param_group: dict[str, Any], index: 
 RULES: dict[str, int]
 """The update rules, by the names of their functors in csrc/math -> how many states they have."""
 NUMBERS: tuple[str, ...]
+RENEWALS_WITHOUT_WALK: int
 """The hyperparameters, as they stand in PackedTable.numbers."""
 
 class PackedTable:

@@ -127,14 +127,13 @@ def test_triton_serves_gpus_that_do_not_run_what_was_compiled(monkeypatch: pytes
 @pytest.mark.skipif(not COMPILED, reason="built without CUDA")
 @needs_triton
 def test_triton_serves_drivers_that_take_no_large_launches(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, needed = extension.driver_versions(choosing.GPU)
-    monkeypatch.setattr(extension, "driver_versions", lambda _: (12000, needed))
+    monkeypatch.setattr(extension, "driver_versions", lambda _: (12000, 12010))
     assert lerac_fast.gpu_backend("auto") == "triton"
     reason = r"the driver has CUDA 12\.0, and launches need one of CUDA 12\.1 or newer"
     assert re.match(reason, lerac_fast.build_info()["gpu_backends"]["cuda"])
     with pytest.raises(RuntimeError, match=reason):
         lerac_fast.gpu_backend("cuda")
-    monkeypatch.setattr(extension, "driver_versions", lambda _: (needed, needed))
+    monkeypatch.setattr(extension, "driver_versions", lambda _: (12010, 12010))
     assert lerac_fast.gpu_backend("auto") == "cuda"
 
 

@@ -17,7 +17,7 @@ inline constexpr int kArgumentsNeedDriver = 12010;
 inline constexpr size_t kArgumentBytes = 4096;
 inline constexpr int kArgumentsNeedDriver = 0;
 #endif
-inline constexpr size_t kSmallArgumentBytes = 4096; // larger ones take longer to launch
+inline constexpr size_t kSmallArgumentBytes = 4096; // all of them are sent at each launch
 
 // Three arrays behind one another that fit into kBytes beside kOthers bytes of arguments: First and Second have an
 // element for each row, Third has any number.

@@ -19,7 +19,7 @@ struct Backend {
   std::function<bool(at::Device)> is_capturing;
   // Elements up to which an update may keep the GIL: it runs no Python code, and is done, and soon, when it returns.
   int64_t brief = 0;
-  // The driver that its launches need and have.
+  // The driver's version here, and the oldest that its launches need.
   std::function<DriverVersions()> driver = {};
 };
 

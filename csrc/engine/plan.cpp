@@ -10,6 +10,9 @@
 
 namespace lerac_fast::engine {
 
+// What is kept of a tensor between steps, beside torch's state: docs/performance.md.
+static_assert(sizeof(Source) + sizeof(Row) + sizeof(int64_t) <= 144);
+
 TensorTable& Plan::table(at::Device device, Rule rule, Elements elements) {
   for (auto& table : tables) {
     if (table.holds(device, rule, elements)) return table;

@@ -59,7 +59,7 @@ struct Plan {
   TensorTable& table(at::Device device, Rule rule, Elements elements);
   // Where the elements of an operand lie in the order of the parameter's row.
   void* operand(const at::Tensor& tensor, const at::Tensor& param, bool written = true);
-  void clear();          // memory is kept
+  void clear();          // the memory of tables, sources and groups is kept
   void release();        // what it owns, and the memory of it: between steps a plan keeps nothing alive
   bool is_brief() const; // its update may keep the GIL, so that nothing has to be held
 

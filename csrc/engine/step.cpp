@@ -12,10 +12,6 @@
 
 namespace lerac_fast::engine {
 
-// After so many renewals, the next walk is not expected soon. Where some parameters have a gradient now and then, walks
-// are frequent, and what is known of the last one makes them shorter.
-constexpr int kRenewalsWithoutWalk = 16;
-
 void Step::operator()(PyObject* param_groups, PyObject* state, Scaling scaling,
                       const pybind11::function& step_unserved) {
   if (running_)

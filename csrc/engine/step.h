@@ -5,6 +5,10 @@
 
 namespace lerac_fast::engine {
 
+// After so many renewals, the next walk is not expected soon. Where some parameters have a gradient now and then, walks
+// are frequent, and what is known of the last one makes them shorter.
+inline constexpr int kRenewalsWithoutWalk = 16;
+
 // Steps one optimizer. Parameters, gradients, states and groups may be replaced at any time between steps.
 class Step {
  public:

@@ -29,13 +29,14 @@ def lerac_factors(
     its ablation (Table 5); "logarithmic" and "cosine" come from its review. "decades" is the authors' code:
     at each update event all rates are multiplied by 10, up to the base rate. The events divide k evenly and
     are as many as the lowest ratio needs to reach 1: 7 for 1e-7, so that `total_iters=7 * steps_per_epoch` is
-    one event per epoch. `lowest` is that of the model, of which these groups may be a part.
+    one event per epoch. `lowest` is the lowest ratio of the whole model, if `ratios` are of a part of it; only
+    "decades" uses it.
     """
     if step >= total_iters:
         return [1.0] * len(ratios)
     if curve == "decades":
         # The margin keeps 1e-8 / float32(0.1), a hair below 1e-7, from asking for an eighth event.
-        events = math.ceil(-math.log10(min(*ratios, lowest)) - 1e-6)
+        events = math.ceil(-math.log10(min([*ratios, lowest])) - 1e-6)
         gain = 10.0 ** (step * events // total_iters)
         return [min(1.0, ratio * gain) for ratio in ratios]
     progress = step / total_iters

@@ -140,5 +140,6 @@ def test_what_was_made_for_older_devices_does_not_overlap(device: EmulatedDevice
     stepping = optimizer([5000, 3])
     before = extension.overlapping_launches()
     stepping.step()
+    assert [launch.threads for launch in device.launches] == [64, 256]  # prepare, update
     assert extension.overlapping_launches() == before
     assert device.faults == []

@@ -14,6 +14,7 @@ from tests.kernels import KERNELS, NUMBERS_ON_DEVICE
 from tests.optim.cases import COUNTING, Case, assert_equal, cases_of_torch, typical_cases
 
 NAN = float("nan")
+FORGOTTEN = extension.RENEWALS_WITHOUT_WALK + 4  # steps after which walks are forgotten
 
 
 def parameters() -> list[nn.Parameter]:
@@ -69,7 +70,7 @@ def test_group_with_a_bad_rate(case: Case, key: str, value: float) -> None:
 
 
 @typical_cases
-@pytest.mark.parametrize("steps_before", [0, 20])
+@pytest.mark.parametrize("steps_before", [0, FORGOTTEN])
 def test_parameter_twice(case: Case, steps_before: int) -> None:
     first, second = parameters()
     with pytest.raises(ValueError, match="more than one parameter group"):
@@ -224,7 +225,7 @@ def test_parameter_whose_elements_share_memory(case: Case) -> None:
 
 
 @typical_cases
-@pytest.mark.parametrize("steps_before", [1, 20])
+@pytest.mark.parametrize("steps_before", [1, FORGOTTEN])
 def test_parameters_that_share_memory(case: Case, steps_before: int) -> None:
     """Tied by `.data`, they would be updated at the same time."""
     first, second = nn.Parameter(torch.ones(10)), nn.Parameter(torch.ones(3))

@@ -11,6 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 import tests.optim.edits_of_groups
 import tests.optim.edits_of_tensors  # noqa: F401  # both fill EDITS
+from lerac_fast._native.extension import extension
 from tests.optim.cases import Case, typical_cases
 from tests.optim.edited import EDITS, World, edit_both, step_both
 
@@ -58,7 +59,7 @@ def test_each_edit(case: Case, name: str, sharded: bool, request: pytest.Fixture
     mesh = init_device_mesh("cpu", (1,)) if sharded else None
     for seed in range(1 if sharded else 3):
         kept, forgetful = World.of(case, seed, mesh), World.of(case, seed, mesh)
-        for _ in range(20 if seed == 0 else 4):
+        for _ in range(extension.RENEWALS_WITHOUT_WALK + 4 if seed == 0 else 4):
             step_both(kept, forgetful)
         edit_both(name, kept, forgetful)
         for _ in range(3):
